@@ -160,7 +160,7 @@ pub use reason::{Cause, Closing, Refusal, RefusalCode, Reset};
 pub use request::{AttachRequest, JoinRequest};
 pub use seq::Seq;
 pub use session::{Delivery, Lost};
-pub use standby::{Standby, StandbyConfig, StandbyEvent, StandbyRequest};
+pub use standby::{StandbyConfig, StandbyLoss, StandbyRequest};
 pub use state::{
     Boundary, DetachedSession, OpeningState, ReceivePhase, ReceivingState, RestoreError, SendPhase,
     SendingState, SessionState, TunnelState,

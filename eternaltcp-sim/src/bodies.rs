@@ -65,18 +65,18 @@ fn grant(acceptor: Acceptor) -> bool {
 pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
     let TunnelPair { mut client, .. } = TunnelPair::attached();
     let config = StandbyConfig::default();
-    let mut standby = client.stand_by(Time::ZERO, config).expect("both have the feature");
+    let standby = client.stand_by(Time::ZERO, config).expect("both have the feature");
     let mut acceptor = Acceptor::new(MAX_NUMBERS);
     let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
     for _ in 0..2 {
-        let said = packets(std::iter::from_fn(|| standby.poll_transmit(Time::ZERO)));
+        let said = packets(std::iter::from_fn(|| client.poll_transmit(Time::ZERO, standby)));
         acceptor.handle_input(said.clone().into());
         if acceptor.poll().is_ok_and(|progress| progress != Progress::More) {
             acceptor.let_stand_by(Time::ZERO, SILENCE);
         }
         let answer = packets(std::iter::from_fn(|| acceptor.poll_transmit()));
-        standby.handle_input(Time::ZERO, answer.clone().into()).expect("no violation");
-        standby.probe(Time::ZERO);
+        client.handle_input(Time::ZERO, standby, answer.clone().into()).expect("no violation");
+        client.probe_standby(Time::ZERO, standby);
         from_client.extend(said);
         from_server.extend(answer);
     }
@@ -89,21 +89,21 @@ pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
 /// carrier is ready. Returns whether all of it was allowed.
 pub fn standby(data: &[u8]) -> bool {
     let TunnelPair { mut client, .. } = TunnelPair::attached();
-    let Some(mut standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
+    let Some(standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
         return false;
     };
     for (round, chunk) in (0..).zip(chunks(data)) {
         let now = Time::ZERO + Duration::from_secs(round);
-        while standby.poll_transmit(now).is_some() {}
-        if standby.handle_input(now, chunk).is_err() {
-            assert_eq!(standby.poll_timeout(), None, "it is over");
+        while client.poll_transmit(now, standby).is_some() {}
+        if client.handle_input(now, standby, chunk).is_err() {
+            assert!(!client.has_carrier(standby), "it is over");
             return false;
         }
-        standby.handle_timeout(now);
-        standby.probe(now);
-        while standby.poll_event().is_some() {}
+        client.handle_timeout(now);
+        client.probe_standby(now, standby);
+        while client.poll_event().is_some() {}
     }
-    let is_ready = standby.is_ready();
+    let is_ready = client.is_standing_by(standby);
     assert_eq!(client.attach_standby(Time::ZERO, standby).is_ok(), is_ready);
     exercise(&mut client);
     is_ready

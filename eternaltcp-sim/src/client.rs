@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Cause, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Standby, Time,
+    CarrierId, Cause, DialId, Event, Failover, Instance, Intent, RefusalCode, Side, Time,
 };
 
 use crate::app::Linger;
@@ -74,7 +74,7 @@ impl SimClient {
         let events = self.end.handle_timeout(env);
         self.handle_events(env, events);
         self.joining.handle_timeout(env, &mut self.end, &mut self.next_link);
-        if let Some(taken) = self.spare.handle_timeout(env, &self.end, &mut self.next_link) {
+        if let Some(taken) = self.spare.handle_timeout(env, &mut self.end, &mut self.next_link) {
             self.handle_taken(env, taken);
         }
         self.dial(env);
@@ -92,7 +92,7 @@ impl SimClient {
             return self.joining.handle_link(env, &mut self.end, id, incoming);
         }
         if self.spare.has(id) {
-            return self.spare.handle_link(env, id, incoming);
+            return self.spare.handle_link(env, &mut self.end, incoming);
         }
         assert!(self.end.carrier(id).is_some(), "a link that is neither bound nor retired");
         match incoming {
@@ -124,7 +124,7 @@ impl SimClient {
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
         self.failover.handle_moved(env.now);
-        self.spare.probe(env);
+        self.spare.probe(env, &mut self.end);
         self.abandon(env);
     }
 
@@ -135,7 +135,7 @@ impl SimClient {
         self.failover.handle_lost(env.now, env.random());
         self.take_over(env);
         if !self.failover.is_carried() {
-            self.spare.take(env);
+            self.spare.take(env, &self.end);
         }
     }
 
@@ -261,10 +261,11 @@ impl SimClient {
 
     /// Handles the spare that was handed over. If the carrier has recovered meanwhile, it is not
     /// needed.
-    fn handle_taken(&mut self, env: &mut Env, (id, standby): (LinkId, Standby)) {
+    fn handle_taken(&mut self, env: &mut Env, (id, carrier): (LinkId, CarrierId)) {
         self.spare.rest(env.now);
         if !self.failover.take_standby(env.now) {
             env.counters.spares_not_needed += 1;
+            self.end.tunnel.handle_lost(carrier);
             return env.close(id, Side::Client, false);
         }
         self.abandon(env);
@@ -272,13 +273,13 @@ impl SimClient {
         env.history.note(env.now, Happening::Committed);
         note!(env, "the client attaches on link {id}, its spare");
         self.end.mark_replay();
-        let Ok(carrier) = self.end.tunnel.attach_standby(env.now, standby) else {
+        if self.end.tunnel.attach_standby(env.now, carrier).is_err() {
             // It stood by for a tunnel that is over.
             env.close(id, Side::Client, false);
             self.end.tunnel.detach();
             self.end.reconcile(env, false);
             return self.handle_lost(env);
-        };
+        }
         self.end.reconcile(env, true);
         self.end.carriers.push((id, carrier));
         env.counters.spares_taken += 1;
@@ -317,7 +318,7 @@ impl SimClient {
                     env.counters.doubts += 1;
                     env.history.note(now, Happening::Suspected(why));
                     self.failover.handle_suspected(now, why);
-                    self.spare.take(env);
+                    self.spare.take(env, &self.end);
                 }
                 Event::Relieved => {
                     env.counters.false_alarms += 1;
@@ -325,7 +326,17 @@ impl SimClient {
                     env.history.note(now, Happening::Relieved);
                     self.failover.handle_relieved(now);
                 }
-                Event::Opened(_) | Event::Dirty(_) => {}
+                Event::StandsBy(id) => {
+                    self.spare.handle_ready(env, id);
+                    if self.joining.handle_ready(env, &mut self.end, id) {
+                        self.pump(env);
+                    }
+                }
+                Event::StandbyLost(id, why) => {
+                    self.spare.handle_lost(env, id, &why);
+                    self.joining.handle_lost(env, id);
+                }
+                Event::StandbyDoubted(..) | Event::Opened(_) | Event::Dirty(_) => {}
             }
         }
         self.note_progress();
@@ -336,7 +347,7 @@ impl SimClient {
     /// Handles a server that does not know the tunnel: everything that it carried is lost.
     fn renew(&mut self, env: &mut Env) {
         env.counters.restarts += 1;
-        self.joining.give_up(env);
+        self.joining.give_up(env, &mut self.end);
         let lost = self.end.tunnel.restart();
         self.end.reconcile(env, false);
         let sockets: Vec<_> = lost

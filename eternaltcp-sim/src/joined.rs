@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eternaltcp_proto::{Side, Standby, StandbyEvent, Time};
+use eternaltcp_proto::{CarrierId, Side, Time};
 
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 #[derive(Debug)]
 pub(crate) struct SimJoining {
     wanted: usize,
-    links: BTreeMap<LinkId, Standby>,
+    links: BTreeMap<LinkId, CarrierId>,
     again: Time,
 }
 
@@ -36,10 +36,9 @@ impl SimJoining {
         self.links.contains_key(&id)
     }
 
-    /// Returns when it has something to do by itself.
+    /// Returns when it has something to do by itself, besides what its tunnel has.
     pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
-        let standbys = self.links.values().filter_map(Standby::poll_timeout);
-        standbys.chain(self.wants(end).then_some(self.again)).min()
+        self.wants(end).then_some(self.again)
     }
 
     fn wants(&self, end: &SimEnd) -> bool {
@@ -52,17 +51,16 @@ impl SimJoining {
             self.again = env.now + PAUSE;
             self.begin(env, end, next);
         }
-        for (id, mut standby) in std::mem::take(&mut self.links) {
-            standby.handle_timeout(env.now);
-            self.go_on(env, end, id, standby);
+        for (id, carrier) in &self.links {
+            say(env, *id, &mut end.tunnel, *carrier);
         }
     }
 
     fn begin(&mut self, env: &mut Env, end: &mut SimEnd, next: &mut LinkId) {
-        let Some(standby) = stand_by(env, end) else { return };
+        let Some(carrier) = stand_by(env, end) else { return };
         let id = dial_beside(env, next);
         note!(env, "link {id} is to join");
-        self.go_on(env, end, id, standby);
+        self.links.insert(id, carrier);
     }
 
     /// Handles a link that has something for a carrier that is to join.
@@ -73,39 +71,58 @@ impl SimJoining {
         id: LinkId,
         incoming: Incoming,
     ) {
-        let Some(mut standby) = self.links.remove(&id) else { return };
+        let Some(carrier) = self.links.get(&id).copied() else { return };
         match incoming {
             Incoming::Bytes(bytes) => {
-                standby.handle_input(env.now, bytes).expect("the server says what it may");
-                self.go_on(env, end, id, standby);
+                let heard = end.tunnel.handle_input(env.now, carrier, bytes);
+                heard.expect("the server says what it may");
+                say(env, id, &mut end.tunnel, carrier);
             }
-            Incoming::Closed => env.close(id, Side::Client, false),
+            Incoming::Closed => {
+                self.links.remove(&id);
+                end.tunnel.handle_lost(carrier);
+                env.close(id, Side::Client, false);
+            }
         }
     }
 
-    /// Sends the output of a standby carrier, and lets it join when allowed.
-    fn go_on(&mut self, env: &mut Env, end: &mut SimEnd, id: LinkId, mut standby: Standby) {
-        say(env, id, &mut standby);
-        match standby.poll_event() {
-            None | Some(StandbyEvent::Suspected(_) | StandbyEvent::Relieved) => {
-                self.links.insert(id, standby);
-            }
-            Some(StandbyEvent::Ready) => match end.tunnel.join(env.now, standby) {
-                Ok(joined) => {
-                    note!(env, "link {id} asks to join");
-                    end.carriers.push((id, joined));
-                }
-                Err(_) => env.close(id, Side::Client, false),
-            },
-            Some(StandbyEvent::Refused(_) | StandbyEvent::Dead) => {
-                env.close(id, Side::Client, true);
-            }
+    /// Handles the server's permission to stand by: the carrier joins if it may. Returns whether
+    /// it does.
+    pub(crate) fn handle_ready(
+        &mut self,
+        env: &mut Env,
+        end: &mut SimEnd,
+        ready: CarrierId,
+    ) -> bool {
+        let Some(id) = self.take(ready) else { return false };
+        let is_joining = end.tunnel.join(env.now, ready).is_ok();
+        if is_joining {
+            note!(env, "link {id} asks to join");
+            end.carriers.push((id, ready));
+        } else {
+            end.tunnel.handle_lost(ready);
+            env.close(id, Side::Client, false);
         }
+        is_joining
+    }
+
+    /// Handles the loss of a carrier that was to stand by.
+    pub(crate) fn handle_lost(&mut self, env: &mut Env, lost: CarrierId) {
+        if let Some(id) = self.take(lost) {
+            env.close(id, Side::Client, true);
+        }
+    }
+
+    fn take(&mut self, carrier: CarrierId) -> Option<LinkId> {
+        let id = self.links.iter().find(|(_, its)| **its == carrier).map(|(id, _)| *id)?;
+        self.links.remove(&id);
+        Some(id)
     }
 
     /// Drops them: the carrier that they were to join is gone.
-    pub(crate) fn give_up(&mut self, env: &mut Env) {
-        for id in std::mem::take(&mut self.links).into_keys() {
+    pub(crate) fn give_up(&mut self, env: &mut Env, end: &mut SimEnd) {
+        for (id, carrier) in std::mem::take(&mut self.links) {
+            end.tunnel.handle_lost(carrier);
             env.close(id, Side::Client, true);
         }
     }

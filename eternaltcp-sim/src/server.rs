@@ -253,6 +253,9 @@ impl SimServer {
                 }
                 Event::Closed(_) => self.end_tunnel(env, Cause::TunnelOver),
                 Event::Suspected(why) => panic!("the server doubts: {why:?}"),
+                Event::StandsBy(_) | Event::StandbyDoubted(..) | Event::StandbyLost(..) => {
+                    panic!("a carrier stands by at the tunnel of a server: {event:?}")
+                }
                 Event::Refused(_) | Event::Relieved | Event::Opened(_) | Event::Dirty(_) => {}
             }
         }

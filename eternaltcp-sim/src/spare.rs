@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{HEADER_LEN, Kind, Side, Standby, StandbyConfig, StandbyEvent, Time};
+use eternaltcp_proto::{
+    CarrierId, HEADER_LEN, Kind, Side, StandbyConfig, StandbyLoss, Time, Tunnel,
+};
 
 use crate::dial::any_path;
 use crate::end::SimEnd;
@@ -17,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(700);
 #[derive(Debug)]
 pub(crate) struct SimSpare {
     is_wanted: bool,
-    standing: Option<(LinkId, Standby)>,
+    standing: Option<(LinkId, CarrierId)>,
     /// When another one may be made.
     again: Time,
     /// When the standby carrier is handed over, because it was requested.
@@ -39,11 +41,10 @@ impl SimSpare {
         self.standing.as_ref().is_some_and(|(standing, _)| *standing == id)
     }
 
-    /// Returns when it has something to do by itself.
+    /// Returns when it has something to do by itself, besides what its tunnel has.
     pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
-        let standby = self.standing.as_ref().and_then(|(_, standby)| standby.poll_timeout());
         let begins = self.wants(end).then_some(self.again);
-        [standby, self.taken_at, begins].into_iter().flatten().min()
+        [self.taken_at, begins].into_iter().flatten().min()
     }
 
     fn wants(&self, end: &SimEnd) -> bool {
@@ -54,31 +55,35 @@ impl SimSpare {
     pub(crate) fn handle_timeout(
         &mut self,
         env: &mut Env,
-        end: &SimEnd,
+        end: &mut SimEnd,
         next: &mut LinkId,
-    ) -> Option<(LinkId, Standby)> {
+    ) -> Option<(LinkId, CarrierId)> {
         if self.wants(end) && self.again <= env.now {
             self.again = env.now + PAUSE;
             self.begin(env, end, next);
         }
-        if let Some((id, mut standby)) = self.standing.take() {
-            standby.handle_timeout(env.now);
-            self.go_on(env, id, standby);
-        }
+        self.say(env, end);
         self.taken_at.take_if(|at| *at <= env.now)?;
-        self.standing.take_if(|(_, standby)| is_fit(standby))
+        self.standing.take_if(|(_, carrier)| is_fit(&end.tunnel, *carrier))
     }
 
-    fn begin(&mut self, env: &mut Env, end: &SimEnd, next: &mut LinkId) {
-        let Some(standby) = stand_by(env, end) else { return };
+    fn begin(&mut self, env: &mut Env, end: &mut SimEnd, next: &mut LinkId) {
+        let Some(carrier) = stand_by(env, end) else { return };
         let id = dial_beside(env, next);
         note!(env, "link {id} is to be the spare");
-        self.go_on(env, id, standby);
+        self.standing = Some((id, carrier));
+    }
+
+    /// Sends what is due on it.
+    fn say(&self, env: &mut Env, end: &mut SimEnd) {
+        if let Some((id, carrier)) = self.standing {
+            say(env, id, &mut end.tunnel, carrier);
+        }
     }
 
     /// Requests the carrier: its keeper hands it over a little later.
-    pub(crate) fn take(&mut self, env: &mut Env) {
-        if self.standing.as_ref().is_some_and(|(_, standby)| is_fit(standby)) {
+    pub(crate) fn take(&mut self, env: &mut Env, end: &SimEnd) {
+        if self.standing.is_some_and(|(_, carrier)| is_fit(&end.tunnel, carrier)) {
             let most = if env.rng.chance(20) { 300 } else { 3 };
             let at = env.now + env.rng.millis(0, most);
             self.taken_at.get_or_insert(at);
@@ -91,39 +96,43 @@ impl SimSpare {
     }
 
     /// Probes the spare after a change of the network: it may be dead.
-    pub(crate) fn probe(&mut self, env: &mut Env) {
-        if let Some((id, mut standby)) = self.standing.take() {
-            standby.probe(env.now);
-            self.go_on(env, id, standby);
+    pub(crate) fn probe(&mut self, env: &mut Env, end: &mut SimEnd) {
+        if let Some((_, carrier)) = self.standing {
+            end.tunnel.probe_standby(env.now, carrier);
+            self.say(env, end);
         }
     }
 
     /// Handles input of its link.
-    pub(crate) fn handle_link(&mut self, env: &mut Env, id: LinkId, incoming: Incoming) {
-        let Some((_, mut standby)) = self.standing.take() else { return };
+    pub(crate) fn handle_link(&mut self, env: &mut Env, end: &mut SimEnd, incoming: Incoming) {
+        let Some((id, carrier)) = self.standing else { return };
         match incoming {
             Incoming::Bytes(bytes) => {
-                standby.handle_input(env.now, bytes).expect("the server says what it may");
-                self.go_on(env, id, standby);
+                let heard = end.tunnel.handle_input(env.now, carrier, bytes);
+                heard.expect("the server says what it may");
+                self.say(env, end);
             }
-            Incoming::Closed => self.lose(env, id, false),
+            Incoming::Closed => {
+                self.standing = None;
+                end.tunnel.handle_lost(carrier);
+                self.lose(env, id, false);
+            }
         }
     }
 
-    fn go_on(&mut self, env: &mut Env, id: LinkId, mut standby: Standby) {
-        say(env, id, &mut standby);
-        match standby.poll_event() {
-            None | Some(StandbyEvent::Suspected(_) | StandbyEvent::Relieved) => {}
-            Some(StandbyEvent::Ready) => {
-                note!(env, "link {id} is the spare");
-                env.counters.spares += 1;
-            }
-            Some(StandbyEvent::Refused(_) | StandbyEvent::Dead) => {
-                env.counters.spares_lost += 1;
-                return self.lose(env, id, true);
-            }
+    /// Handles the server's permission to stand by.
+    pub(crate) fn handle_ready(&mut self, env: &mut Env, ready: CarrierId) {
+        if let Some((id, _)) = self.standing.filter(|(_, carrier)| *carrier == ready) {
+            note!(env, "link {id} is the spare");
+            env.counters.spares += 1;
         }
-        self.standing = Some((id, standby));
+    }
+
+    /// Handles the loss of a carrier that stood by, or was to.
+    pub(crate) fn handle_lost(&mut self, env: &mut Env, lost: CarrierId, why: &StandbyLoss) {
+        let Some((id, _)) = self.standing.take_if(|(_, carrier)| *carrier == lost) else { return };
+        env.counters.spares_lost += u64::from(*why != StandbyLoss::TunnelOver);
+        self.lose(env, id, true);
     }
 
     fn lose(&mut self, env: &mut Env, id: LinkId, is_abrupt: bool) {
@@ -133,12 +142,12 @@ impl SimSpare {
 }
 
 /// Returns whether a carrier stands by and is not doubted.
-fn is_fit(standby: &Standby) -> bool {
-    standby.is_ready() && standby.suspicion().is_none()
+fn is_fit(tunnel: &Tunnel, carrier: CarrierId) -> bool {
+    tunnel.is_standing_by(carrier) && tunnel.standby_suspicion(carrier).is_none()
 }
 
-/// Returns the client's part of a carrier that starts to stand by.
-pub(crate) fn stand_by(env: &Env, end: &SimEnd) -> Option<Standby> {
+/// Adds a carrier that starts to stand by to the client's tunnel.
+pub(crate) fn stand_by(env: &Env, end: &mut SimEnd) -> Option<CarrierId> {
     let config = StandbyConfig { heartbeat: Duration::from_secs(2), ..Default::default() };
     end.tunnel.stand_by(env.now, config)
 }
@@ -157,8 +166,8 @@ pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
 }
 
 /// Sends the output of a standby carrier.
-pub(crate) fn say(env: &mut Env, id: LinkId, standby: &mut Standby) {
-    while let Some(packet) = standby.poll_transmit(env.now) {
+pub(crate) fn say(env: &mut Env, id: LinkId, tunnel: &mut Tunnel, carrier: CarrierId) {
+    while let Some(packet) = tunnel.poll_transmit(env.now, carrier) {
         let bytes = [&packet.header.encode()[..], &packet.payload].concat();
         debug_assert!(packet.header.kind != Kind::Data && bytes.len() >= HEADER_LEN);
         if let Some(link) = env.links.get_mut(&id) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eternaltcp::tls::Identity;
 use eternaltcp_proto::{
-    Closing, Kind, Refusal, RefusalCode, Standby, StandbyConfig, StandbyEvent, TunnelId,
+    CarrierId, Closing, Event, Kind, Refusal, RefusalCode, StandbyConfig, StandbyLoss, TunnelId,
 };
 
 use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier};
@@ -36,12 +36,12 @@ impl StandbyFixture {
     }
 
     /// Makes a standby carrier from `source`.
-    fn spare_from(&self, source: IpAddr) -> StandbyCarrier {
+    fn spare_from(&mut self, source: IpAddr) -> StandbyCarrier {
         let carrier = RawCarrier::connect(source, self.sproxy.address, &self.own);
-        StandbyCarrier::ask(&self.peer, carrier)
+        StandbyCarrier::ask(&mut self.peer, carrier)
     }
 
-    fn spare(&self) -> StandbyCarrier {
+    fn spare(&mut self) -> StandbyCarrier {
         self.spare_from(HERE)
     }
 
@@ -71,75 +71,84 @@ fn attach(sproxy: &LoopbackSproxy, user: &Key, name: &str) -> (HostilePeer, Iden
 /// A carrier that requested to stand by.
 struct StandbyCarrier {
     carrier: RawCarrier,
-    standby: Standby,
+    id: CarrierId,
 }
 
 impl StandbyCarrier {
-    fn ask(peer: &HostilePeer, carrier: RawCarrier) -> Self {
-        let standby = peer.tunnel.stand_by(peer.now(), StandbyConfig::default());
-        let standby = standby.expect("the server has the feature");
-        let mut spare = Self { carrier, standby };
+    fn ask(peer: &mut HostilePeer, carrier: RawCarrier) -> Self {
+        let now = peer.now();
+        let id = peer.tunnel.stand_by(now, StandbyConfig::default());
+        let mut spare = Self { carrier, id: id.expect("the server has the feature") };
         spare.flush(peer);
         spare
     }
 
-    fn flush(&mut self, peer: &HostilePeer) {
-        while let Some(transmit) = self.standby.poll_transmit(peer.now()) {
+    fn flush(&mut self, peer: &mut HostilePeer) {
+        let now = peer.now();
+        while let Some(transmit) = peer.tunnel.poll_transmit(now, self.id) {
             let bytes = [&transmit.header.encode()[..], &transmit.payload].concat();
             assert!(self.carrier.send(&bytes), "the carrier is closed");
         }
     }
 
     /// Waits for the server's answer; `None` if it closes the connection without one.
-    fn event(&mut self, peer: &HostilePeer) -> Option<StandbyEvent> {
+    fn event(&mut self, peer: &mut HostilePeer) -> Option<Event> {
         loop {
-            if let Some(event) = self.standby.poll_event() {
-                return Some(event);
+            while let Some(event) = peer.tunnel.poll_event() {
+                if matches!(event, Event::StandsBy(_) | Event::StandbyLost(..)) {
+                    return Some(event);
+                }
             }
             self.read(peer)?;
         }
     }
 
-    fn read(&mut self, peer: &HostilePeer) -> Option<()> {
+    /// Reads what the server has sent. Returns how many bytes it was.
+    fn read(&mut self, peer: &mut HostilePeer) -> Option<usize> {
+        let (now, mut length) = (peer.now(), 0);
         for chunk in self.carrier.receive()? {
-            self.standby.handle_input(peer.now(), chunk).expect("the server keeps the protocol");
+            length += chunk.len();
+            let heard = peer.tunnel.handle_input(now, self.id, chunk);
+            heard.expect("the server keeps the protocol");
         }
-        Some(())
+        Some(length)
     }
 
     /// Waits until it stands by.
     #[track_caller]
-    fn ready(mut self, peer: &HostilePeer) -> Self {
-        assert_eq!(self.event(peer), Some(StandbyEvent::Ready));
+    fn ready(mut self, peer: &mut HostilePeer) -> Self {
+        assert_eq!(self.event(peer), Some(Event::StandsBy(self.id)));
         self
     }
 
     #[track_caller]
-    fn refused(mut self, peer: &HostilePeer) -> Refusal {
+    fn refused(mut self, peer: &mut HostilePeer) -> Refusal {
         match self.event(peer) {
-            Some(StandbyEvent::Refused(refusal)) => refusal,
+            Some(Event::StandbyLost(_, StandbyLoss::Refused(refusal))) => refusal,
             other => panic!("{other:?}"),
         }
     }
 
     /// Returns whether a heartbeat is answered.
-    fn is_alive(&mut self, peer: &HostilePeer) -> bool {
-        self.standby.probe(peer.now());
-        let asked = self.standby.poll_timeout();
+    fn is_alive(&mut self, peer: &mut HostilePeer) -> bool {
+        let now = peer.now();
+        peer.tunnel.probe_standby(now, self.id);
         self.flush(peer);
-        while self.standby.poll_timeout() == asked {
-            if self.read(peer).is_none() {
-                return false;
+        loop {
+            match self.read(peer) {
+                None => return false,
+                Some(0) => {}
+                Some(_) => return true,
             }
         }
-        true
     }
 
     /// Makes it join the attached carrier, and waits for the server's answer.
     #[track_caller]
     fn join(mut self, peer: &mut HostilePeer) -> RawCarrier {
         let now = peer.now();
-        let id = peer.tunnel.join(now, self.standby).expect("the server has the feature");
+        let id = self.id;
+        peer.tunnel.join(now, id).expect("the server has the feature");
         let asked = peer.tunnel.poll_transmit(now, id).expect("it asks");
         assert!(self.carrier.send(&[&asked.header.encode()[..], &asked.payload].concat()));
         let answer = self.carrier.receive().expect("it is let").concat();
@@ -160,19 +169,19 @@ impl StandbyCarrier {
 #[test]
 fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     let mut setting = StandbyFixture::new();
-    let mut spare = setting.spare().ready(&setting.peer);
+    let mut spare = setting.spare().ready(&mut setting.peer);
     for _ in 0..3 {
-        assert!(spare.is_alive(&setting.peer));
+        assert!(spare.is_alive(&mut setting.peer));
     }
     setting.first_carrier_lives();
     let sessions = setting.peer.tunnel.session_count();
     // The first one dies, and the other is queried when it is needed.
     setting.peer.tunnel.detach();
-    spare.standby.probe(setting.peer.now());
-    spare.flush(&setting.peer);
     let now = setting.peer.now();
+    setting.peer.tunnel.probe_standby(now, spare.id);
+    spare.flush(&mut setting.peer);
     setting.peer.carrier = spare.carrier;
-    setting.peer.tunnel.attach_standby(now, spare.standby).expect("it stands by");
+    setting.peer.tunnel.attach_standby(now, spare.id).expect("it stands by");
     assert!(setting.peer.flush());
     assert_eq!(setting.peer.answer(), PeerAnswer::Attached);
     assert_eq!(setting.peer.tunnel.session_count(), sessions);
@@ -181,7 +190,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     // Its place is free again.
     let mut spares = Vec::new();
     for _ in 0..2 {
-        spares.push(setting.spare().ready(&setting.peer));
+        spares.push(setting.spare().ready(&mut setting.peer));
     }
     setting.carries();
 }
@@ -191,17 +200,18 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
 fn a_foreign_key_gets_the_same_answer_as_for_an_unknown_tunnel() {
     let mut setting = StandbyFixture::new();
     let stranger = Identity::generate().expect("randomness");
-    let (another, another_own) = attach(&setting.sproxy, &setting.site.client, "another");
+    let (mut another, another_own) = attach(&setting.sproxy, &setting.site.client, "another");
     let user = setting.site.client.identity.clone();
-    let ask = |key: &Identity, peer: &HostilePeer| {
-        let carrier = RawCarrier::connect(HERE, setting.sproxy.address, key);
+    let address = setting.sproxy.address;
+    let ask = |key: &Identity, peer: &mut HostilePeer| {
+        let carrier = RawCarrier::connect(HERE, address, key);
         StandbyCarrier::ask(peer, carrier).refused(peer)
     };
     let unknown = Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed");
     for key in [&user, &stranger, &another_own] {
-        assert_eq!(ask(key, &setting.peer), unknown);
+        assert_eq!(ask(key, &mut setting.peer), unknown);
     }
-    assert_eq!(ask(&setting.own, &another), unknown);
+    assert_eq!(ask(&setting.own, &mut another), unknown);
     let mut peer = HostilePeer::new(RawCarrier::connect(HERE, setting.sproxy.address, &stranger));
     assert_eq!(peer.ask_resume(TunnelId([7; 16])), PeerAnswer::Refused(unknown));
     setting.first_carrier_lives();
@@ -210,32 +220,32 @@ fn a_foreign_key_gets_the_same_answer_as_for_an_unknown_tunnel() {
 #[test]
 fn a_third_carrier_is_refused_for_now_until_one_of_two_is_gone() {
     let mut setting = StandbyFixture::new();
-    let first = setting.spare().ready(&setting.peer);
-    let mut second = setting.spare().ready(&setting.peer);
-    let refusal = setting.spare().refused(&setting.peer);
+    let first = setting.spare().ready(&mut setting.peer);
+    let mut second = setting.spare().ready(&mut setting.peer);
+    let refusal = setting.spare().refused(&mut setting.peer);
     assert_eq!((refusal.code, refusal.is_final), (RefusalCode::LimitReached, false));
-    assert!(second.is_alive(&setting.peer));
+    assert!(second.is_alive(&mut setting.peer));
     drop(first);
     setting.sproxy.program.wait_for("no longer stands by: the peer closed the connection");
-    let mut third = setting.spare().ready(&setting.peer);
-    assert!(second.is_alive(&setting.peer) && third.is_alive(&setting.peer));
+    let mut third = setting.spare().ready(&mut setting.peer);
+    assert!(second.is_alive(&mut setting.peer) && third.is_alive(&mut setting.peer));
     setting.first_carrier_lives();
 }
 
 /// [STANDBY-7]
 #[test]
 fn a_standby_carrier_ends_with_the_key_that_admitted_its_user() {
-    let setting = StandbyFixture::new();
+    let mut setting = StandbyFixture::new();
     let other = setting.site.key("other");
     setting.site.admit(&[&setting.site.client.line, &other.line]);
-    let (others, own) = attach(&setting.sproxy, &other, "other");
+    let (mut others, own) = attach(&setting.sproxy, &other, "other");
     let carrier = RawCarrier::connect(HERE, setting.sproxy.address, &own);
-    let mut witness = StandbyCarrier::ask(&others, carrier).ready(&others);
-    let spare = setting.spare().ready(&setting.peer);
+    let mut witness = StandbyCarrier::ask(&mut others, carrier).ready(&mut others);
+    let spare = setting.spare().ready(&mut setting.peer);
     setting.site.admit(&[&other.line]);
     let took = spare.ended();
     assert!(took < GONE_WITHIN, "it took {took:?}");
-    assert!(witness.is_alive(&others), "another user's stays");
+    assert!(witness.is_alive(&mut others), "another user's stays");
 }
 
 /// [STANDBY-7]
@@ -243,14 +253,14 @@ fn a_standby_carrier_ends_with_the_key_that_admitted_its_user() {
 fn a_standby_carrier_ends_when_its_address_is_denied_and_the_tunnel_stays() {
     let mut setting = StandbyFixture::new();
     let there = IpAddr::from([127, 0, 0, 5]);
-    let mut stays = setting.spare().ready(&setting.peer);
-    let spare = setting.spare_from(there).ready(&setting.peer);
+    let mut stays = setting.spare().ready(&mut setting.peer);
+    let spare = setting.spare_from(there).ready(&mut setting.peer);
     setting.site.admit(&[&format!("from=\"127.0.0.1\" {}", setting.site.client.line)]);
     let took = spare.ended();
     assert!(took < GONE_WITHIN, "it took {took:?}");
-    let refusal = setting.spare_from(there).refused(&setting.peer);
+    let refusal = setting.spare_from(there).refused(&mut setting.peer);
     assert_eq!((refusal.code, refusal.is_final), (RefusalCode::Address, false));
-    assert!(stays.is_alive(&setting.peer));
+    assert!(stays.is_alive(&mut setting.peer));
     setting.first_carrier_lives();
 }
 
@@ -258,7 +268,7 @@ fn a_standby_carrier_ends_when_its_address_is_denied_and_the_tunnel_stays() {
 #[test]
 fn it_ends_with_its_tunnel() {
     let mut setting = StandbyFixture::new();
-    let spare = setting.spare().ready(&setting.peer);
+    let spare = setting.spare().ready(&mut setting.peer);
     setting.peer.tunnel.close(Closing::Done);
     assert!(setting.peer.flush());
     spare.ended();
@@ -269,13 +279,13 @@ fn it_ends_with_its_tunnel() {
 #[test]
 fn junk_ends_it_and_nothing_else() {
     let mut setting = StandbyFixture::new();
-    let mut witness = setting.spare().ready(&setting.peer);
+    let mut witness = setting.spare().ready(&mut setting.peer);
     for junk in [[0; 20], [0xff; 20]] {
-        let mut spare = setting.spare().ready(&setting.peer);
+        let mut spare = setting.spare().ready(&mut setting.peer);
         assert!(spare.carrier.send(&junk));
         spare.ended();
     }
-    assert!(witness.is_alive(&setting.peer));
+    assert!(witness.is_alive(&mut setting.peer));
     setting.first_carrier_lives();
 }
 
@@ -283,9 +293,9 @@ fn junk_ends_it_and_nothing_else() {
 #[test]
 fn a_carrier_that_joins_frees_its_place_and_ends_with_the_attached_one() {
     let mut setting = StandbyFixture::new();
-    let joined = [(); 3].map(|()| setting.spare().ready(&setting.peer).join(&mut setting.peer));
+    let joined = [(); 3].map(|()| setting.spare().ready(&mut setting.peer).join(&mut setting.peer));
     assert_eq!(setting.peer.tunnel.joined_count(), 3);
-    let _two = [(); 2].map(|()| setting.spare().ready(&setting.peer));
+    let _two = [(); 2].map(|()| setting.spare().ready(&mut setting.peer));
     setting.first_carrier_lives();
     let [first, ..] = joined;
     drop(first);
@@ -299,7 +309,7 @@ fn a_carrier_that_joins_frees_its_place_and_ends_with_the_attached_one() {
 fn a_joined_carrier_whose_address_is_denied_later_costs_an_attach() {
     let mut setting = StandbyFixture::new();
     let there = IpAddr::from([127, 0, 0, 5]);
-    let _joined = setting.spare_from(there).ready(&setting.peer).join(&mut setting.peer);
+    let _joined = setting.spare_from(there).ready(&mut setting.peer).join(&mut setting.peer);
     setting.first_carrier_lives();
     setting.site.admit(&[&format!("from=\"127.0.0.1\" {}", setting.site.client.line)]);
     let took = measure("the end of all", || {
@@ -316,9 +326,10 @@ fn a_standby_carrier_takes_no_place_of_a_stranger() {
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let mut waiting = Vec::new();
     for number in 0..35 {
-        let (peer, own) = attach(&sproxy, &site.client, &number.to_string());
+        let (mut peer, own) = attach(&sproxy, &site.client, &number.to_string());
         let spares = [(); 2].map(|()| {
-            StandbyCarrier::ask(&peer, RawCarrier::connect(HERE, sproxy.address, &own)).ready(&peer)
+            let carrier = RawCarrier::connect(HERE, sproxy.address, &own);
+            StandbyCarrier::ask(&mut peer, carrier).ready(&mut peer)
         });
         waiting.push((peer, spares));
     }

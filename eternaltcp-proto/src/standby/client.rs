@@ -1,19 +1,15 @@
-//! The client's part of a standby carrier.
+//! The client's part of a standby carrier: its request, and the server's answer.
 
 use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::message::{StandbyAnswer, StandbyRequest};
 use super::question::Question;
 use crate::attach::{OLDEST_VERSION, VERSION};
-use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::TunnelId;
 use crate::liveness::Liveness;
 use crate::packet::{Header, Kind};
 use crate::reason::Refusal;
-use crate::seq::Seq;
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use crate::transmit::Transmit;
@@ -40,240 +36,126 @@ impl Default for StandbyConfig {
     }
 }
 
-/// An event for the driver of a standby carrier.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StandbyEvent {
-    /// The carrier stands by: [`crate::Tunnel::attach_standby`] may take it.
-    Ready,
-    /// The server refused it: close it.
+/// Why a carrier does not stand by, or no longer does.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StandbyLoss {
+    /// The server refused it.
+    #[error("{0}")]
     Refused(Refusal),
-    /// An answer is late by more than a few round trips: do not use the carrier now.
-    Suspected(Suspicion),
-    /// The carrier that was doubted has answered.
-    Relieved,
-    /// An answer did not come in time: close it.
+    /// An answer did not come in time.
+    #[error("it does not answer")]
     Dead,
+    /// The tunnel for which it stood by has ended.
+    #[error("its tunnel has ended")]
+    TunnelOver,
 }
 
-/// A carrier that stands by for a tunnel, as a state machine without I/O.
-/// [`crate::Tunnel::stand_by`] makes it. After each input, drain [`Self::poll_event`] and
-/// [`Self::poll_transmit`], and return at the time that [`Self::poll_timeout`] gives. It is of no
-/// use after [`StandbyEvent::Refused`] and [`StandbyEvent::Dead`].
+/// The stage of a carrier that stands by, or has asked to.
 #[derive(Debug)]
-pub struct Standby {
+pub(crate) struct Standby {
     tunnel: TunnelId,
     config: StandbyConfig,
-    decoder: Decoder,
-    state: StandbyState,
-    /// The last event that was not polled. A later one replaces it.
-    event: Option<StandbyEvent>,
+    /// The request, until the server has agreed.
+    question: Option<Question>,
     /// Whether the driver was told of a doubt.
-    is_suspected: bool,
+    is_doubted: bool,
     /// How long the answer to the request took.
     first_round_trip: Option<Duration>,
 }
 
-#[derive(Debug)]
-enum StandbyState {
-    /// The server was asked to let it stand by.
-    Asking(Question),
-    /// The server agreed.
-    Ready(Box<Liveness>),
-    /// The carrier is of no use.
-    Over,
+/// The server's answer to the request.
+pub(crate) enum Decision {
+    /// The carrier stands by. Heartbeats are sent at this interval, and answered within this time.
+    Ready {
+        interval: Duration,
+        patience: Duration,
+    },
+    Refused(Refusal),
 }
 
 impl Standby {
     pub(crate) fn new(now: Time, tunnel: TunnelId, config: StandbyConfig) -> Self {
-        Self {
-            tunnel,
-            config,
-            decoder: Decoder::default(),
-            state: StandbyState::Asking(Question::new(now, config.patience)),
-            event: None,
-            is_suspected: false,
-            first_round_trip: None,
-        }
+        let question = Some(Question::new(now, config.patience));
+        Self { tunnel, config, question, is_doubted: false, first_round_trip: None }
     }
 
-    /// Returns the tunnel for which it stands by.
-    #[must_use]
-    pub fn tunnel(&self) -> TunnelId {
-        self.tunnel
+    /// Creates the liveness of the carrier. It decides nothing before the server's answer.
+    pub(crate) fn liveness(&self, now: Time) -> Liveness {
+        Liveness::asking(now, self.config.heartbeat, self.config.patience)
     }
 
-    /// Returns whether the server let it stand by, and it is not known to be dead.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        matches!(self.state, StandbyState::Ready(_))
+    /// Returns whether the server let it stand by.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.question.is_none()
     }
 
-    /// Returns whether and why the carrier is doubted now: a heartbeat was not answered within a
-    /// few round trips.
-    #[must_use]
-    pub fn suspicion(&self) -> Option<Suspicion> {
-        self.liveness()?.suspicion()
+    /// Returns how long an answer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.config.patience
     }
 
-    /// Returns the smoothed round trip.
-    #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.liveness().and_then(Liveness::round_trip).or(self.first_round_trip)
+    /// Returns how long the answer to the request took.
+    pub(crate) fn first_round_trip(&self) -> Option<Duration> {
+        self.first_round_trip
     }
 
-    fn liveness(&self) -> Option<&Liveness> {
-        match &self.state {
-            StandbyState::Ready(liveness) => Some(liveness),
-            StandbyState::Asking(_) | StandbyState::Over => None,
-        }
-    }
-
-    /// Handles a read from the carrier's socket, whether or not it has completed any plaintext.
-    pub fn handle_heard(&mut self, now: Time) {
-        if let StandbyState::Ready(liveness) = &mut self.state {
-            liveness.handle_heard(now);
-        }
-    }
-
-    /// Handles plaintext of the carrier, in order.
-    ///
-    /// # Errors
-    /// The server broke the protocol. Close the carrier.
-    pub fn handle_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation> {
-        if matches!(self.state, StandbyState::Over) {
-            return Ok(());
-        }
-        self.handle_heard(now);
-        self.decoder.push(chunk);
-        let result = self.handle_packets(now);
-        if result.is_err() {
-            (self.state, self.event) = (StandbyState::Over, None);
-        }
-        result
-    }
-
-    fn handle_packets(&mut self, now: Time) -> Result<(), Violation> {
-        while let Some((header, payload)) = self.decoder.poll()? {
-            self.handle_packet(now, &header, &payload)?;
-            if matches!(self.state, StandbyState::Over) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_packet(
+    /// Handles the answer to the request.
+    pub(crate) fn handle_answer(
         &mut self,
         now: Time,
         header: &Header,
         payload: &[u8],
-    ) -> Result<(), Violation> {
-        if header.session != 0 {
-            return Err(Violation::OutOfPlace(header.kind));
-        }
-        match (header.kind, &mut self.state) {
-            (Kind::Standby, StandbyState::Asking(question)) if let Some(sent) = question.sent() => {
+    ) -> Result<Decision, Violation> {
+        let sent = self.question.as_ref().and_then(Question::sent);
+        let sent = sent.filter(|_| header.session == 0);
+        match (header.kind, sent) {
+            (Kind::Standby, Some(sent)) => {
                 let answer =
                     StandbyAnswer::decode(payload).map_err(Violation::payload(Kind::Standby))?;
                 if answer.version != VERSION {
                     return Err(Violation::WrongAnswer);
                 }
-                self.first_round_trip = Some(now.since(sent));
+                (self.question, self.first_round_trip) = (None, Some(now.since(sent)));
                 let interval = self.config.heartbeat.min(answer.silence / 3).max(MIN_INTERVAL);
                 let patience = self.config.patience.min(interval);
-                self.state =
-                    StandbyState::Ready(Box::new(Liveness::asking(now, interval, patience)));
-                self.event = Some(StandbyEvent::Ready);
+                Ok(Decision::Ready { interval, patience })
             }
-            (Kind::Refused, StandbyState::Asking(question)) if question.sent().is_some() => {
-                let refusal =
-                    Refusal::decode(payload).map_err(Violation::payload(Kind::Refused))?;
-                self.state = StandbyState::Over;
-                self.event = Some(StandbyEvent::Refused(refusal));
-            }
-            (Kind::Echo, StandbyState::Ready(liveness)) => {
-                if !liveness.handle_echo(now, header.ack) {
-                    return Err(Violation::OutOfPlace(Kind::Echo));
-                }
-            }
-            (kind, _) => return Err(Violation::OutOfPlace(kind)),
+            (Kind::Refused, Some(_)) => Refusal::decode(payload)
+                .map(Decision::Refused)
+                .map_err(Violation::payload(Kind::Refused)),
+            (kind, _) => Err(Violation::OutOfPlace(kind)),
         }
-        Ok(())
     }
 
     /// Returns the next packet for the carrier.
-    pub fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
-        match &mut self.state {
-            StandbyState::Asking(question) => question.send(now).then(|| {
+    pub(crate) fn poll_transmit(&mut self, now: Time, liveness: &mut Liveness) -> Option<Transmit> {
+        match &mut self.question {
+            Some(question) => question.send(now).then(|| {
                 let (version, oldest) = (VERSION, OLDEST_VERSION);
                 let request = StandbyRequest { version, oldest, tunnel: self.tunnel };
                 Transmit::of_tunnel(Kind::Standby, request.encode())
             }),
-            StandbyState::Ready(liveness) => {
-                let transmit = liveness.poll_transmit(now)?;
-                liveness.handle_sent(now);
-                Some(transmit)
-            }
-            StandbyState::Over => None,
+            None => liveness.poll_transmit(now),
         }
     }
 
-    /// Returns the next event for the driver.
-    pub fn poll_event(&mut self) -> Option<StandbyEvent> {
-        if let Some(event) = self.event.take() {
-            return Some(event);
-        }
-        let suspicion = self.suspicion();
-        let is_news = suspicion.is_some() != self.is_suspected;
-        self.is_suspected = suspicion.is_some();
-        is_news.then(|| suspicion.map_or(StandbyEvent::Relieved, StandbyEvent::Suspected))
+    pub(crate) fn poll_timeout(&self, liveness: &Liveness) -> Time {
+        self.question.as_ref().map_or_else(|| liveness.poll_timeout(), Question::poll_timeout)
     }
 
-    /// Asks with a heartbeat at once whether the carrier is alive, because something happened to
-    /// the path. If a heartbeat is unanswered, no other is sent.
-    pub fn probe(&mut self, now: Time) {
-        if let StandbyState::Ready(liveness) = &mut self.state {
-            liveness.probe(now);
+    /// Returns whether the carrier still counts as alive.
+    pub(crate) fn handle_timeout(&mut self, now: Time, liveness: &mut Liveness) -> bool {
+        match &mut self.question {
+            Some(question) => !question.handle_timeout(now),
+            None => liveness.handle_timeout(now),
         }
     }
 
-    /// Returns when to call [`Self::handle_timeout`] next, or `None` when it is over.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Time> {
-        match &self.state {
-            StandbyState::Asking(question) => Some(question.poll_timeout()),
-            StandbyState::Ready(liveness) => Some(liveness.poll_timeout()),
-            StandbyState::Over => None,
-        }
-    }
-
-    /// Handles the passing of time. Give it first what arrived before `now`: an answer may be
-    /// waiting to be read.
-    pub fn handle_timeout(&mut self, now: Time) {
-        let is_dead = match &mut self.state {
-            StandbyState::Asking(question) => question.handle_timeout(now),
-            StandbyState::Ready(liveness) => !liveness.handle_timeout(now),
-            StandbyState::Over => false,
-        };
-        if is_dead {
-            self.state = StandbyState::Over;
-            self.event = Some(StandbyEvent::Dead);
-        }
-    }
-
-    /// Returns the state that the tunnel takes over with a carrier that is to join: the start of a
-    /// packet, its liveness, and how long an answer may take. Returns `None` if it does not stand
-    /// by for `tunnel`.
-    pub(crate) fn into_joining(self, tunnel: TunnelId) -> Option<(Decoder, Liveness, Duration)> {
-        let StandbyState::Ready(liveness) = self.state else { return None };
-        (self.tunnel == tunnel).then_some((self.decoder, *liveness, self.config.patience))
-    }
-
-    /// Returns the state that the tunnel takes over with the carrier: the start of a packet whose
-    /// rest has not arrived, and the heartbeat whose echo may still come. Returns `None` if it does
-    /// not stand by for `tunnel`.
-    pub(crate) fn into_carrier(self, tunnel: TunnelId) -> Option<(Decoder, Option<Seq>)> {
-        let StandbyState::Ready(liveness) = self.state else { return None };
-        (self.tunnel == tunnel).then(|| (self.decoder, liveness.under_way()))
+    /// Returns the doubt that has begun, or that one has ended, once.
+    pub(crate) fn poll_doubt(&mut self, liveness: &Liveness) -> Option<Option<Suspicion>> {
+        let doubt = liveness.suspicion().filter(|_| self.is_ready());
+        let is_changed = doubt.is_some() != self.is_doubted;
+        self.is_doubted = doubt.is_some();
+        is_changed.then_some(doubt)
     }
 }

@@ -6,8 +6,8 @@ mod message;
 mod question;
 mod server;
 
-pub(crate) use client::MIN_INTERVAL;
-pub use client::{Standby, StandbyConfig, StandbyEvent};
+pub(crate) use client::{Decision, MIN_INTERVAL, Standby};
+pub use client::{StandbyConfig, StandbyLoss};
 pub use message::StandbyRequest;
 pub(crate) use message::{join, read_join};
 pub(crate) use question::Question;

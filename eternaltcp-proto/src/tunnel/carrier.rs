@@ -12,7 +12,7 @@ use crate::numbers::Numbers;
 use crate::packet::{Header, Kind};
 use crate::request::{AttachRequest, PartialRequest};
 use crate::seq::Seq;
-use crate::standby::{Question, join, read_join};
+use crate::standby::{Question, Standby, join, read_join};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -43,6 +43,8 @@ pub(super) struct Carrier {
 /// The stage of a carrier.
 #[derive(Debug)]
 pub(super) enum CarrierStage {
+    /// It stands by, or the client has asked the server to let it.
+    StandingBy(Box<Standby>),
     /// The client has asked for it to be bound, and the server's answer is not complete.
     Attaching(Box<Attaching>),
     /// It is bound: it carries everything.
@@ -117,6 +119,20 @@ impl Carrier {
         matches!(self.stage, CarrierStage::Joined(_))
     }
 
+    /// Returns its stage as a carrier that stands by, or has asked to.
+    pub(super) fn standby(&self) -> Option<&Standby> {
+        match &self.stage {
+            CarrierStage::StandingBy(standby) => Some(standby),
+            _ => None,
+        }
+    }
+
+    /// Returns whether it belongs to an attach: to the current one, to one that is over, or to the
+    /// one that is requested.
+    pub(super) fn is_of_attach(&self) -> bool {
+        self.standby().is_none()
+    }
+
     /// Returns whether it has joined and both sides know that, so that data may pass.
     pub(super) fn is_open_beside(&self) -> bool {
         matches!(self.stage, CarrierStage::Joined(Agreement::AnswerDue | Agreement::Done))
@@ -130,7 +146,7 @@ impl Carrier {
             CarrierStage::Joined(agreement) => {
                 matches!(agreement, Agreement::Paused(_) | Agreement::AskingAgain(_))
             }
-            CarrierStage::Lead(_) => false,
+            CarrierStage::Lead(_) | CarrierStage::StandingBy(_) => false,
         }
     }
 
@@ -138,7 +154,9 @@ impl Carrier {
     /// doubted.
     pub(super) fn may_take_over(&self) -> bool {
         let is_agreed = match &self.stage {
-            CarrierStage::Attaching(_) | CarrierStage::Joined(Agreement::Asking(_)) => false,
+            CarrierStage::StandingBy(_)
+            | CarrierStage::Attaching(_)
+            | CarrierStage::Joined(Agreement::Asking(_)) => false,
             CarrierStage::Lead(_) | CarrierStage::Deposed | CarrierStage::Joined(_) => true,
         };
         is_agreed && self.liveness.suspicion().is_none()
@@ -160,7 +178,7 @@ impl Carrier {
     pub(super) fn pause(&mut self) -> bool {
         match &mut self.stage {
             CarrierStage::Joined(Agreement::Asking(_)) => false,
-            CarrierStage::Joined(Agreement::Paused(_)) => true,
+            CarrierStage::StandingBy(_) | CarrierStage::Joined(Agreement::Paused(_)) => true,
             CarrierStage::Joined(agreement) => {
                 *agreement = Agreement::Paused(None);
                 true
@@ -260,6 +278,7 @@ impl Carrier {
     pub(super) fn poll_timeout(&self) -> Time {
         let liveness = self.liveness.poll_timeout();
         match &self.stage {
+            CarrierStage::StandingBy(standby) => standby.poll_timeout(&self.liveness),
             CarrierStage::Joined(
                 Agreement::Asking(question) | Agreement::AskingAgain(question),
             ) => question.poll_timeout().min(liveness),
@@ -270,6 +289,9 @@ impl Carrier {
     /// Returns whether the carrier still counts as alive.
     pub(super) fn handle_timeout(&mut self, now: Time) -> bool {
         let is_late = match &mut self.stage {
+            CarrierStage::StandingBy(standby) => {
+                return standby.handle_timeout(now, &mut self.liveness);
+            }
             CarrierStage::Joined(
                 Agreement::Asking(question) | Agreement::AskingAgain(question),
             ) => question.handle_timeout(now),

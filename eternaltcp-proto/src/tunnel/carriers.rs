@@ -8,8 +8,8 @@ use crate::reorder::ReorderBuffer;
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 
-/// The carriers of a tunnel: at most one lead, or a carrier that is to become it, and those that
-/// have joined it.
+/// The carriers of a tunnel: at most one lead, or a carrier that is to become it, those that have
+/// joined it, and those that stand by.
 #[derive(Debug)]
 pub(super) struct Carriers {
     /// The lead comes first.
@@ -29,7 +29,7 @@ impl Carriers {
         Self { all, next: CarrierId::FIRST, reorder, suspected_at: None }
     }
 
-    /// Adds the carrier that is bound or asks to be, or (a joined one) that carries data beside it.
+    /// Adds a carrier: the one that is bound or asks to be, or one beside it.
     pub(super) fn add(
         &mut self,
         decoder: Decoder,
@@ -44,9 +44,9 @@ impl Carriers {
         id
     }
 
-    /// Drops all carriers.
+    /// Drops all carriers except those that stand by.
     pub(super) fn detach(&mut self) {
-        self.all.clear();
+        self.all.retain(|carrier| !carrier.is_of_attach());
         self.end_attach();
     }
 
@@ -64,7 +64,8 @@ impl Carriers {
     /// does the lead if `keeps_lead` is set.
     pub(super) fn pause(&mut self, lost: CarrierId, keeps_lead: bool) {
         self.remove(lost);
-        self.all.retain_mut(|it| (keeps_lead || it.is_joined()) && it.pause());
+        self.all
+            .retain_mut(|it| !it.is_of_attach() || ((keeps_lead || it.is_joined()) && it.pause()));
         self.end_attach();
     }
 
@@ -80,7 +81,7 @@ impl Carriers {
         let Some(index) = self.all.iter().position(|carrier| carrier.id() == id) else { return };
         let mut carrier = self.all.remove(index);
         (carrier.liveness, carrier.stage, carrier.request) = (liveness, stage, None);
-        self.all.retain_mut(|it| it.is_joined() && keeps(it) && it.pause());
+        self.all.retain_mut(|it| !it.is_of_attach() || (it.is_joined() && keeps(it) && it.pause()));
         self.all.insert(0, carrier);
         self.end_attach();
     }
@@ -182,7 +183,8 @@ impl Carriers {
     /// none.
     pub(super) fn suspicion(&self) -> Option<Suspicion> {
         self.current()?;
-        self.all.iter().find_map(|carrier| carrier.liveness.suspicion())
+        let of_attach = self.all.iter().filter(|carrier| carrier.is_of_attach());
+        of_attach.map(|carrier| &carrier.liveness).find_map(Liveness::suspicion)
     }
 
     /// Records whether any of them is doubted. Returns whether that is new.

@@ -2,6 +2,7 @@
 
 use crate::id::SessionId;
 use crate::reason::{Closing, Refusal};
+use crate::standby::StandbyLoss;
 use crate::suspicion::Suspicion;
 use crate::tunnel::CarrierId;
 
@@ -21,6 +22,13 @@ pub enum Event {
     Suspected(Suspicion),
     /// The carrier that was doubted is alive.
     Relieved,
+    /// The server lets a carrier stand by.
+    StandsBy(CarrierId),
+    /// A carrier that stands by owes an answer for longer than a few round trips: do not use it
+    /// now. `None` means that the answer has come.
+    StandbyDoubted(CarrierId, Option<Suspicion>),
+    /// A carrier does not stand by, or no longer does: close it.
+    StandbyLost(CarrierId, StandbyLoss),
     /// The peer opened a session. Answer with [`crate::Tunnel::accept`] or
     /// [`crate::Tunnel::reset`].
     Opened(SessionId),

@@ -28,7 +28,8 @@ impl Tunnel {
     /// are ignored.
     ///
     /// # Errors
-    /// The peer broke the protocol. The tunnel is then detached, and all carriers must be closed.
+    /// The peer broke the protocol. A carrier that stood by is dropped then, and must be closed. On
+    /// any other one the tunnel is detached, and all of them must be closed but those that stand by.
     pub fn handle_input(
         &mut self,
         now: Time,
@@ -38,7 +39,10 @@ impl Tunnel {
         self.handle_heard(now, id);
         let result = self.handle_chunk(now, id, chunk);
         if result.is_err() {
-            self.detach();
+            match self.is_standby(id) {
+                true => self.drop_standby(id),
+                false => self.detach(),
+            }
         }
         result
     }
@@ -48,7 +52,7 @@ impl Tunnel {
         if let Some(carrier) = self.carriers.get_mut(id) {
             let silence = now.since(carrier.liveness.last_heard());
             carrier.liveness.handle_heard(now);
-            if !carrier.is_joined() {
+            if !carrier.is_joined() && carrier.is_of_attach() {
                 self.excuse(now, silence);
             }
         }
@@ -74,6 +78,9 @@ impl Tunnel {
             match carrier.stage {
                 CarrierStage::Lead(_) | CarrierStage::Joined(_) if is_request => {
                     self.handle_request(now, id, &header, &payload)?;
+                }
+                CarrierStage::StandingBy(_) => {
+                    self.handle_standby_packet(now, id, &header, &payload)?;
                 }
                 CarrierStage::Attaching(_) => self.handle_answer(now, &header, &payload)?,
                 CarrierStage::Lead(_) => self.handle_packet(now, &header, payload)?,

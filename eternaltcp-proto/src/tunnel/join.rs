@@ -10,7 +10,7 @@ use crate::error::Violation;
 use crate::id::SessionId;
 use crate::packet::{Header, Kind};
 use crate::request::JoinRequest;
-use crate::standby::{MIN_INTERVAL, Question, Standby};
+use crate::standby::{MIN_INTERVAL, Question};
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -36,14 +36,14 @@ impl Tunnel {
     ///
     /// # Errors
     /// It does not stand by for this tunnel, or the maximum has joined. Nothing has changed then.
-    pub fn join(&mut self, now: Time, standby: Standby) -> Result<CarrierId, NotStandingBy> {
-        let tunnel = self.identity.id.filter(|_| self.may_join()).ok_or(NotStandingBy)?;
-        let (decoder, mut liveness, patience) =
-            standby.into_joining(tunnel).ok_or(NotStandingBy)?;
+    pub fn join(&mut self, now: Time, id: CarrierId) -> Result<(), NotStandingBy> {
+        let patience = self.standby_patience(id).filter(|_| self.may_join());
+        let question = Question::new(now, patience.ok_or(NotStandingBy)?);
+        let carrier = self.carriers.get_mut(id).ok_or(NotStandingBy)?;
         // The peer may allow only one heartbeat per second from a standby carrier.
-        liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
-        let question = Question::new(now, patience);
-        Ok(self.carriers.add(decoder, liveness, CarrierStage::Joined(Agreement::Asking(question))))
+        carrier.liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
+        carrier.stage = CarrierStage::Joined(Agreement::Asking(question));
+        Ok(())
     }
 
     /// Lets a carrier join on which a client asked for it: the server's part. Input behind the

@@ -221,7 +221,7 @@ impl Tunnel {
         self.closing.get_or_insert(why);
     }
 
-    /// Drops all carriers. Everything is kept for the next attach.
+    /// Drops all carriers except those that stand by. Everything is kept for the next attach.
     pub fn detach(&mut self) {
         self.carriers.detach();
         self.sessions.handle_carrier_lost();
@@ -242,6 +242,7 @@ impl Tunnel {
 
     fn restart_keeping(&mut self, target: impl Fn(SessionId) -> Option<Bytes>) -> Vec<Lost> {
         self.detach();
+        self.lose_standbys();
         (self.identity.id, self.peer, self.closing) = (None, PeerSettings::default(), None);
         self.early.is_unanswered = false;
         self.sessions.forget_peer();

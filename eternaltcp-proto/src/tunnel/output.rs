@@ -9,6 +9,7 @@ use crate::packet::{Header, Kind};
 use crate::reason::Cause;
 use crate::send_queue::Outgoing;
 use crate::seq::Seq;
+use crate::standby::StandbyLoss;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -26,13 +27,15 @@ pub enum TimeoutReason {
 impl Tunnel {
     /// Returns the next packet for a carrier: first those of an attach, then signs of life,
     /// acknowledgements and limits, then interactive sessions, then bulk. A joined carrier has only
-    /// signs of life and bulk.
+    /// signs of life and bulk, and one that stands by only signs of life.
     pub fn poll_transmit(&mut self, now: Time, id: CarrierId) -> Option<Transmit> {
-        let transmit = match &mut self.carriers.get_mut(id)?.stage {
+        let carrier = self.carriers.get_mut(id)?;
+        let transmit = match &mut carrier.stage {
+            CarrierStage::StandingBy(standby) => standby.poll_transmit(now, &mut carrier.liveness),
             CarrierStage::Attaching(attaching) => attaching.request.pop_front(),
             CarrierStage::Lead(_) => self.poll_lead(now),
             CarrierStage::Joined(_) => self.poll_joined(now, id),
-            CarrierStage::Deposed => self.carriers.get_mut(id)?.liveness.poll_transmit(now),
+            CarrierStage::Deposed => carrier.liveness.poll_transmit(now),
         }?;
         self.carriers.get_mut(id)?.liveness.handle_sent(now);
         Some(transmit)
@@ -183,6 +186,10 @@ impl Tunnel {
     /// judged by the input that was read.
     pub fn handle_timeout(&mut self, now: Time) {
         while let Some(dead) = self.carriers.handle_timeout(now) {
+            if self.is_standby(dead) {
+                self.lose_standby(dead, StandbyLoss::Dead);
+                continue;
+            }
             let was_current = self.lead().is_some();
             self.handle_lost(dead);
             // The end of a carrier that only waited for the next attach changes nothing else.

@@ -38,13 +38,16 @@ impl Tunnel {
     /// [`Self::handle_timeout`], because reports are needed.
     #[must_use]
     pub fn wants_path_report(&self, now: Time) -> bool {
-        self.carriers.iter().any(|carrier| carrier.liveness.wants_report(now))
+        let mut of_attach = self.carriers.iter().filter(|carrier| carrier.is_of_attach());
+        of_attach.any(|carrier| carrier.liveness.wants_report(now))
     }
 
     /// Handles what the operating system's TCP reports about a carrier at `now`. Where there are no
-    /// reports, heartbeats alone decide.
+    /// reports, heartbeats alone decide, as they do for a carrier that stands by.
     pub fn handle_path_report(&mut self, now: Time, id: CarrierId, report: PathReport) {
-        if let Some(carrier) = self.carriers.get_mut(id) {
+        if let Some(carrier) = self.carriers.get_mut(id)
+            && carrier.is_of_attach()
+        {
             carrier.liveness.handle_report(now, report);
         }
         self.note_suspicion(now);
@@ -53,7 +56,8 @@ impl Tunnel {
     /// Asks with a heartbeat at once whether the lead and those that have joined it are alive,
     /// because something happened to the path.
     pub fn probe(&mut self, now: Time) {
-        self.carriers.iter_mut().for_each(|carrier| carrier.liveness.probe(now));
+        let of_attach = self.carriers.iter_mut().filter(|carrier| carrier.is_of_attach());
+        of_attach.for_each(|carrier| carrier.liveness.probe(now));
     }
 
     /// Returns the payload bytes that were sent again with the attach or are to be sent again on
@@ -72,6 +76,7 @@ impl Tunnel {
     /// Tells the driver of a doubt that has begun or ended. When it begins, those that could take
     /// over are asked whether they are alive.
     pub(super) fn note_suspicion(&mut self, now: Time) {
+        self.note_standby_doubts();
         let suspicion = self.suspicion();
         if !self.carriers.note_suspicion(now, suspicion.is_some()) {
             return;

@@ -32,11 +32,14 @@ impl Tunnel {
         self.peer.features & FEATURE_TAKEOVER != 0
     }
 
-    /// Handles the loss of a carrier. Everything is kept for the next attach. Those that cannot
+    /// Handles the loss of a carrier, or gives it up. Everything is kept for the next attach. Those that cannot
     /// belong to the next attach are dropped, which [`Self::has_carrier`] tells. If the peer knows
     /// no takeover, these are all.
     pub fn handle_lost(&mut self, id: CarrierId) {
         let Some(lost) = self.carriers.get(id) else { return };
+        if !lost.is_of_attach() {
+            return self.drop_standby(id);
+        }
         let is_at_stake = self.carriers.current().is_some()
             && (lost.is_current() || lost.is_open_beside() || self.identity.side == Side::Client);
         if !self.may_take_over() {

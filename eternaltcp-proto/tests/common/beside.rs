@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Acceptor, CarrierId, MAX_PAYLOAD, Progress, SessionId, Side, StandbyConfig, Time, Transmit,
-    Tunnel, Violation,
+    Acceptor, CarrierId, Event, MAX_PAYLOAD, Progress, SessionId, Side, StandbyConfig, Time,
+    Transmit, Tunnel, Violation,
 };
 
 use super::{TestPair, wire};
@@ -37,23 +37,25 @@ pub(crate) fn sent_on(tunnel: &mut Tunnel, now: Time, id: CarrierId) -> Vec<Tran
 }
 
 /// Returns a carrier that stands by, and the server's acceptor of it.
-pub(crate) fn standing_by(pair: &mut TestPair) -> (eternaltcp_proto::Standby, Acceptor) {
+pub(crate) fn standing_by(pair: &mut TestPair) -> (CarrierId, Acceptor) {
     let now = pair.now;
-    let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
+    let tunnel = &mut pair.client.tunnel;
+    let standby = tunnel.stand_by(now, StandbyConfig::default()).unwrap();
     let mut acceptor = Acceptor::new(10);
-    acceptor.handle_input(encode(std::iter::from_fn(|| standby.poll_transmit(now))));
+    acceptor.handle_input(encode(sent_on(tunnel, now, standby)));
     assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
     acceptor.let_stand_by(now, SILENCE);
     let answer = encode(std::iter::from_fn(|| acceptor.poll_transmit()));
-    standby.handle_input(now, answer).unwrap();
+    tunnel.handle_input(now, standby, answer).unwrap();
+    assert_eq!(tunnel.poll_event(), Some(Event::StandsBy(standby)));
     (standby, acceptor)
 }
 
 /// Lets one more carrier join.
 pub(crate) fn join(pair: &mut TestPair) -> Beside {
-    let (standby, mut acceptor) = standing_by(pair);
+    let (client, mut acceptor) = standing_by(pair);
     let now = pair.now;
-    let client = pair.client.tunnel.join(now, standby).unwrap();
+    pair.client.tunnel.join(now, client).unwrap();
     acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));
     assert_eq!(acceptor.poll(), Ok(Progress::Join));
     let server = pair.server.tunnel.handle_join(acceptor.into_join().unwrap()).unwrap();

@@ -54,11 +54,12 @@ fn a_join_before_the_answer_or_without_a_standby_ends_the_carrier() {
     let mut acceptor = Acceptor::new(10);
     acceptor.handle_input(join());
     assert_eq!(acceptor.poll(), Err(out()), "nothing was asked before");
-    let pair = TestPair::attached();
+    let mut pair = TestPair::attached();
     let now = pair.now;
-    let mut standby = pair.client.tunnel.stand_by(now, StandbyConfig::default()).unwrap();
+    let tunnel = &mut pair.client.tunnel;
+    let standby = tunnel.stand_by(now, StandbyConfig::default()).unwrap();
     let mut acceptor = Acceptor::new(10);
-    acceptor.handle_input(encode(std::iter::from_fn(|| standby.poll_transmit(now))));
+    acceptor.handle_input(encode(sent_on(tunnel, now, standby)));
     acceptor.poll().unwrap();
     acceptor.let_stand_by(now, SILENCE);
     acceptor.handle_input(join());
@@ -69,9 +70,9 @@ fn a_join_before_the_answer_or_without_a_standby_ends_the_carrier() {
 #[test]
 fn a_join_of_another_epoch_or_beyond_the_limit_changes_nothing() {
     let mut pair = TestPair::attached();
-    let (standby, mut acceptor) = standing_by(&mut pair);
+    let (client, mut acceptor) = standing_by(&mut pair);
     let now = pair.now;
-    let client = pair.client.tunnel.join(now, standby).unwrap();
+    pair.client.tunnel.join(now, client).unwrap();
     acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));
     assert_eq!(acceptor.poll(), Ok(Progress::Join));
     pair.cut();
@@ -98,8 +99,8 @@ fn an_answer_of_another_epoch_or_an_unasked_one_ends_the_carrier() {
     let out = Err(Violation::OutOfPlace(Kind::Join));
     assert_eq!(pair.give_beside(Client, beside, answer(1)), out, "it was answered");
     let mut pair = TestPair::attached();
-    let (standby, _) = standing_by(&mut pair);
-    let client = pair.client.tunnel.join(pair.now, standby).unwrap();
+    let (client, _) = standing_by(&mut pair);
+    pair.client.tunnel.join(pair.now, client).unwrap();
     sent_on(&mut pair.client.tunnel, pair.now, client);
     let result = pair.client.tunnel.handle_input(pair.now, client, answer(7));
     assert_eq!(result, Err(Violation::WrongAnswer));

@@ -8,6 +8,8 @@ fn an_attach_after_many_heartbeats_goes_on_as_on_a_new_carrier() {
     let mut world = StandbyWorld::ready();
     let id = world.pair.session();
     world.pair.write(Client, id, b"before ");
+    world.client().detach();
+    world.pair.flush();
     world.run_for(SECOND * 100);
     world.pair.cut();
     world.pair.write(Client, id, b"after");
@@ -20,7 +22,7 @@ fn an_attach_after_many_heartbeats_goes_on_as_on_a_new_carrier() {
 /// [STANDBY-6]
 #[test]
 fn an_echo_that_is_under_way_may_come_before_the_answer() {
-    let mut world = StandbyWorld::ready();
+    let mut world = StandbyWorld::alone();
     world.beat();
     world.pair.cut();
     let mut pair = world.attach(&echo(0)).unwrap();
@@ -31,10 +33,10 @@ fn an_echo_that_is_under_way_may_come_before_the_answer() {
 #[test]
 fn a_partly_received_echo_is_not_lost() {
     for cut in 1..20 {
-        let mut world = StandbyWorld::ready();
+        let mut world = StandbyWorld::alone();
         world.beat();
         let (head, tail) = (echo(0).slice(..cut), echo(0).slice(cut..));
-        world.standby.handle_input(world.now, head).unwrap();
+        world.hear(head).unwrap();
         let mut pair = world.attach(&tail).unwrap();
         pair.check_usable();
     }
@@ -45,7 +47,7 @@ fn a_partly_received_echo_is_not_lost() {
 fn an_echo_that_nothing_asked_for_ends_the_carrier() {
     let out = Violation::OutOfPlace(Kind::Echo);
     let asked = || {
-        let mut world = StandbyWorld::ready();
+        let mut world = StandbyWorld::alone();
         world.beat();
         world
     };
@@ -56,7 +58,7 @@ fn an_echo_that_nothing_asked_for_ends_the_carrier() {
     let of_session = packet(wire::ECHO, 1, 0, 0, b"");
     assert_eq!(asked().attach(&of_session).err(), Some(out.clone()), "of a session");
     let mut unsent = StandbyWorld::ready();
-    unsent.standby.probe(unsent.now);
+    unsent.probe();
     assert_eq!(unsent.attach(&echo(0)).err(), Some(out), "of one that never went");
 }
 

@@ -13,12 +13,13 @@ use common::OnLead as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::beside::{encode, sent_on};
 use common::wire::{self, WireHello, packet};
 use common::{ONE_WAY, TUNNEL, TestPair, new_tunnel, transmits};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, FEATURE_STANDBY, FEATURE_TAKEOVER, Kind, Progress, RefusalCode, Seq,
-    Side, Standby, StandbyConfig, StandbyEvent, StandbyRequest, Suspicion, Time, Transmit,
-    TunnelId, Violation, encode_refusal,
+    AcceptError, Acceptor, CarrierId, Event, FEATURE_STANDBY, FEATURE_TAKEOVER, Kind, Progress,
+    RefusalCode, Seq, Side, StandbyConfig, StandbyLoss, StandbyRequest, Suspicion, Time, Transmit,
+    Tunnel, TunnelId, Violation, encode_refusal,
 };
 
 use Side::{Client, Server};
@@ -32,22 +33,23 @@ const SILENCE: Duration = Duration::from_secs(45);
 struct StandbyWorld {
     pair: TestPair,
     now: Time,
-    standby: Standby,
+    id: CarrierId,
     acceptor: Acceptor,
 }
 
 impl StandbyWorld {
     /// Creates a carrier that has asked and waits for the server's answer.
     fn asking() -> Self {
-        let pair = TestPair::attached();
+        let mut pair = TestPair::attached();
         let now = pair.now;
-        let standby = pair.client.tunnel.stand_by(now, StandbyConfig::default());
-        let mut standby = standby.expect("the server has the feature");
-        let mut acceptor = Acceptor::new(1000);
-        acceptor.handle_input(sent(&mut standby, now));
+        let id = pair.client.tunnel.stand_by(now, StandbyConfig::default());
+        let id = id.expect("the server has the feature");
+        let mut world = Self { pair, now, id, acceptor: Acceptor::new(1000) };
+        let asked = world.sent();
+        world.acceptor.handle_input(asked);
         let asked = StandbyRequest { version: 1, oldest: 1, tunnel: TUNNEL };
-        assert_eq!(acceptor.poll(), Ok(Progress::Standby(asked)));
-        Self { pair, now, standby, acceptor }
+        assert_eq!(world.acceptor.poll(), Ok(Progress::Standby(asked)));
+        world
     }
 
     /// Creates a carrier that stands by.
@@ -55,18 +57,74 @@ impl StandbyWorld {
         let mut world = Self::asking();
         world.acceptor.let_stand_by(world.now, SILENCE);
         world.travel();
-        assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Ready));
+        assert_eq!(world.event(), Some(Event::StandsBy(world.id)));
         world
+    }
+
+    /// Creates a carrier that stands by, and the only one of the client's tunnel.
+    fn alone() -> Self {
+        let mut world = Self::ready();
+        world.client().detach();
+        world
+    }
+
+    fn client(&mut self) -> &mut Tunnel {
+        &mut self.pair.client.tunnel
+    }
+
+    /// Returns the packets of the client's end.
+    fn sent(&mut self) -> Bytes {
+        let (id, now) = (self.id, self.now);
+        encode(sent_on(self.client(), now, id))
+    }
+
+    /// Gives bytes of the server to the client.
+    fn hear(&mut self, bytes: impl Into<Bytes>) -> Result<(), Violation> {
+        let (id, now) = (self.id, self.now);
+        self.client().handle_input(now, id, bytes.into())
+    }
+
+    fn event(&mut self) -> Option<Event> {
+        self.client().poll_event()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.pair.client.tunnel.is_standing_by(self.id)
+    }
+
+    fn suspicion(&self) -> Option<Suspicion> {
+        self.pair.client.tunnel.standby_suspicion(self.id)
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        self.pair.client.tunnel.standby_round_trip(self.id)
+    }
+
+    /// Asks whether the carrier is alive.
+    fn probe(&mut self) {
+        let (id, now) = (self.id, self.now);
+        self.client().probe_standby(now, id);
+    }
+
+    /// Returns when the client has something to do, if this is its only carrier.
+    fn poll_timeout(&self) -> Option<Time> {
+        self.pair.client.tunnel.poll_timeout().map(|(at, _)| at)
+    }
+
+    /// Lets the client's time pass.
+    fn wait_until(&mut self, at: Time) {
+        self.now = at;
+        self.client().handle_timeout(at);
     }
 
     /// Carries the packets of both sides, once each way.
     fn travel(&mut self) {
-        let sent = sent(&mut self.standby, self.now);
+        let sent = self.sent();
         self.now = self.now + ONE_WAY;
         self.say(&sent);
         self.now = self.now + ONE_WAY;
         for transmit in answers(&mut self.acceptor) {
-            self.standby.handle_input(self.now, wire::encode(&transmit)).unwrap();
+            self.hear(wire::encode(&transmit)).unwrap();
         }
     }
 
@@ -80,12 +138,11 @@ impl StandbyWorld {
     /// Lets time pass for both ends, and answers every heartbeat. Returns the number of heartbeats.
     fn run_for(&mut self, duration: Duration) -> usize {
         let (end, mut beats) = (self.now + duration, 0);
-        while let Some(at) = self.standby.poll_timeout().filter(|at| *at <= end) {
-            self.now = at.max(self.now);
-            self.standby.handle_timeout(self.now);
+        while let Some(at) = self.poll_timeout().filter(|at| *at <= end) {
+            self.wait_until(at.max(self.now));
             beats += 1;
             self.travel();
-            assert_eq!(self.standby.poll_event(), None);
+            assert_eq!(self.event(), None);
             assert!(self.acceptor.poll_timeout().is_some_and(|silent| silent > self.now));
         }
         self.now = end;
@@ -94,16 +151,17 @@ impl StandbyWorld {
 
     /// Returns a heartbeat that is due.
     fn beat(&mut self) -> Bytes {
-        self.now = self.standby.poll_timeout().expect("it is not over");
-        self.standby.handle_timeout(self.now);
-        sent(&mut self.standby, self.now)
+        let due = self.poll_timeout().expect("it is not over");
+        self.wait_until(due);
+        self.sent()
     }
 
     /// Attaches the client on the standby carrier. `between` arrives before the server's answer.
     fn attach(self, between: &[u8]) -> Result<TestPair, Violation> {
-        let Self { mut pair, now, standby, mut acceptor } = self;
+        let Self { mut pair, now, id, mut acceptor } = self;
         pair.now = now;
-        pair.client.tunnel.attach_standby(now, standby).expect("it stands by");
+        pair.client.tunnel.attach_standby(now, id).expect("it stands by");
+        assert_eq!(pair.client.tunnel.lead(), Some(id));
         let request = transmits(&mut pair.client.tunnel, now);
         for transmit in &request {
             acceptor.handle_input(wire::encode(transmit));
@@ -118,12 +176,6 @@ impl StandbyWorld {
         assert!(pair.client.tunnel.is_attached());
         Ok(pair)
     }
-}
-
-/// Returns the packets of the client's end.
-fn sent(standby: &mut Standby, now: Time) -> Bytes {
-    let all = std::iter::from_fn(|| standby.poll_transmit(now));
-    all.map(|transmit| wire::encode(&transmit)).collect::<Vec<_>>().concat().into()
 }
 
 /// Returns the packets of the server's end.
@@ -145,8 +197,8 @@ fn heartbeat(beat: u32) -> Bytes {
 #[test]
 fn a_client_stands_by_only_where_the_server_has_said_that_it_may() {
     let mut pair = TestPair::new();
-    let ask = |pair: &TestPair| pair.client.tunnel.stand_by(pair.now, StandbyConfig::default());
-    assert!(ask(&pair).is_none(), "nobody knows before the first attach");
+    let ask = |pair: &mut TestPair| pair.client.tunnel.stand_by(pair.now, StandbyConfig::default());
+    assert!(ask(&mut pair).is_none(), "nobody knows before the first attach");
     pair.tamper = Some(|side, transmit| {
         let header = &transmit.header;
         if side == Server && header.kind == Kind::Attached {
@@ -156,12 +208,12 @@ fn a_client_stands_by_only_where_the_server_has_said_that_it_may() {
         }
     });
     pair.attach();
-    assert!(ask(&pair).is_none(), "a server without the feature");
+    assert!(ask(&mut pair).is_none(), "a server without the feature");
     pair.tamper = None;
     pair.attach();
-    assert!(ask(&pair).is_some() && pair.client.tunnel.may_stand_by());
+    assert!(ask(&mut pair).is_some() && pair.client.tunnel.may_stand_by());
     pair.cut();
-    assert!(ask(&pair).is_none(), "a carrier is needed before a spare one");
+    assert!(ask(&mut pair).is_none(), "a carrier is needed before a spare one");
 }
 
 /// The feature bit of early replay.
@@ -192,14 +244,14 @@ fn features_are_those_that_both_sides_have_and_unknown_ones_are_ignored() {
 #[test]
 fn a_carrier_is_ready_after_the_answer_and_not_before() {
     let mut world = StandbyWorld::asking();
-    assert!(!world.standby.is_ready());
+    assert!(!world.is_ready());
     assert!(answers(&mut world.acceptor).is_empty(), "it is not judged");
     world.acceptor.let_stand_by(world.now, SILENCE);
     world.travel();
-    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Ready));
-    assert!(world.standby.is_ready());
-    assert_eq!(world.standby.round_trip(), Some(ONE_WAY * 2));
-    assert!(sent(&mut world.standby, world.now).is_empty(), "nothing more is to be said");
+    assert_eq!(world.event(), Some(Event::StandsBy(world.id)));
+    assert!(world.is_ready());
+    assert_eq!(world.round_trip(), Some(ONE_WAY * 2));
+    assert!(world.sent().is_empty(), "nothing more is to be said");
 }
 
 /// [STANDBY-2]
@@ -208,36 +260,37 @@ fn a_refusal_is_reported_and_ends_it() {
     let mut world = StandbyWorld::asking();
     let refusal = eternaltcp_proto::Refusal::last(RefusalCode::TunnelUnknown, "no such tunnel");
     let bytes = encode_refusal(&refusal);
-    world.standby.handle_input(world.now, bytes.into()).unwrap();
-    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Refused(refusal)));
-    assert_eq!(world.standby.poll_timeout(), None);
-    assert_eq!(world.standby.handle_input(world.now, echo(0)), Ok(()), "nobody listens");
-    let error = world.pair.client.tunnel.attach_standby(world.now, world.standby);
-    assert!(error.is_err());
-    assert!(world.pair.client.tunnel.is_attached(), "the live carrier does not notice");
+    world.hear(bytes).unwrap();
+    let (id, now, lost) = (world.id, world.now, StandbyLoss::Refused(refusal));
+    assert_eq!(world.event(), Some(Event::StandbyLost(id, lost)));
+    assert!(!world.client().has_carrier(id));
+    assert_eq!(world.hear(echo(0)), Ok(()), "nobody listens");
+    assert!(world.client().attach_standby(now, id).is_err());
+    assert!(world.client().is_attached(), "the live carrier does not notice");
 }
 
 #[test]
 fn a_standby_carrier_that_is_not_ready_or_belongs_to_another_tunnel_is_not_attached() {
     let mut world = StandbyWorld::asking();
-    let now = world.now;
-    assert!(world.pair.client.tunnel.attach_standby(now, world.standby).is_err());
-    let mut world = StandbyWorld::ready();
-    let other = &mut TestPair::attached().client.tunnel;
-    other.restart();
-    assert!(other.attach_standby(now, world.standby).is_err(), "it has no server");
-    assert!(!other.is_attached());
+    let (id, now) = (world.id, world.now);
+    assert!(world.client().attach_standby(now, id).is_err());
     world.pair.check_usable();
+    let mut world = StandbyWorld::ready();
+    world.client().restart();
+    assert_eq!(world.event(), Some(Event::StandbyLost(id, StandbyLoss::TunnelOver)));
+    assert!(world.client().attach_standby(now, id).is_err(), "it stood by for another tunnel");
+    assert!(!world.client().is_attached());
 }
 
 #[test]
 fn a_server_that_does_not_answer_is_given_up() {
     let mut world = StandbyWorld::asking();
-    let patience = StandbyConfig::default().patience;
-    assert_eq!(world.standby.poll_timeout(), Some(world.now + patience));
-    world.standby.handle_timeout(world.now + patience);
-    assert_eq!(world.standby.poll_event(), Some(StandbyEvent::Dead));
-    assert_eq!(world.standby.poll_timeout(), None);
+    world.client().detach();
+    let until = world.now + StandbyConfig::default().patience;
+    assert_eq!(world.poll_timeout(), Some(until));
+    world.wait_until(until);
+    let lost = Event::StandbyLost(world.id, StandbyLoss::Dead);
+    assert_eq!((world.event(), world.poll_timeout()), (Some(lost), None));
 }
 
 // -- Packets that are not allowed.
@@ -294,23 +347,25 @@ fn anything_but_the_answer_and_echoes_ends_it_at_the_client() {
     ];
     for (bytes, expected) in cases.clone().into_iter().chain(early) {
         let mut world = StandbyWorld::asking();
-        assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
-        assert_eq!((world.standby.poll_timeout(), world.standby.poll_event()), (None, None));
+        assert_eq!(world.hear(bytes), Err(expected));
+        let id = world.id;
+        assert_eq!((world.client().has_carrier(id), world.event()), (false, None));
+        assert!(world.client().is_attached(), "the live carrier does not notice");
     }
     let late = [Kind::Refused, Kind::Standby].map(|kind| (junk(kind), Violation::OutOfPlace(kind)));
     for (bytes, expected) in cases.into_iter().chain(late) {
         let mut world = StandbyWorld::ready();
-        assert_eq!(world.standby.handle_input(world.now, bytes), Err(expected));
-        assert!(!world.standby.is_ready());
+        assert_eq!(world.hear(bytes), Err(expected));
+        assert!(!world.is_ready() && world.client().is_attached());
     }
 }
 
 #[test]
 fn junk_behind_the_answer_makes_nothing_ready() {
     let mut world = StandbyWorld::asking();
-    let both = [wire::stands_by(1, 45_000), wire::stands_by(1, 45_000)].concat().into();
-    assert!(world.standby.handle_input(world.now, both).is_err());
-    assert_eq!(world.standby.poll_event(), None);
+    let both = [wire::stands_by(1, 45_000), wire::stands_by(1, 45_000)].concat();
+    assert!(world.hear(both).is_err());
+    assert_eq!(world.event(), None);
 }
 
 /// [STANDBY-3] [LIVE-3]
@@ -339,9 +394,9 @@ fn a_standby_may_come_in_any_pieces() {
         assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
         let (answer, mut world) = (wire::stands_by(1, 45_000), StandbyWorld::asking());
         let cut = cut.min(answer.len() - 1);
-        world.standby.handle_input(world.now, answer.slice(..cut)).unwrap();
-        assert!(!world.standby.is_ready());
-        world.standby.handle_input(world.now, answer.slice(cut..)).unwrap();
-        assert!(world.standby.is_ready());
+        world.hear(answer.slice(..cut)).unwrap();
+        assert!(!world.is_ready());
+        world.hear(answer.slice(cut..)).unwrap();
+        assert!(world.is_ready());
     }
 }

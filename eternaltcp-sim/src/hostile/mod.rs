@@ -233,19 +233,21 @@ impl Attack {
     }
 
     fn stand_by_client(&mut self, input: &mut FuzzInput<'_>) {
-        let Some(mut standby) = self.tunnel.stand_by(self.now, StandbyConfig::default()) else {
-            return;
-        };
-        while standby.poll_transmit(self.now).is_some() {}
+        let Some(id) = self.tunnel.stand_by(self.now, StandbyConfig::default()) else { return };
+        while self.tunnel.poll_transmit(self.now, id).is_some() {}
         let mut payload = 1_u32.to_le_bytes().to_vec();
         payload.extend(input.near_long(45_000).to_le_bytes());
         input.damage(&mut payload);
         let answer = packet(input.near(STANDBY), 0, 0, 0, &payload);
-        if standby.handle_input(self.now, answer).is_err() {
-            return assert_eq!(standby.poll_timeout(), None, "it is over");
+        let was_attached = self.tunnel.is_attached();
+        if self.tunnel.handle_input(self.now, id, answer).is_err() {
+            assert!(!self.tunnel.has_carrier(id), "it is over");
+            return assert_eq!(self.tunnel.is_attached(), was_attached, "nothing else is");
         }
         if !input.byte().is_multiple_of(4) {
-            let Ok(id) = self.tunnel.join(self.now, standby) else { return };
+            if self.tunnel.join(self.now, id).is_err() {
+                return self.tunnel.handle_lost(id);
+            }
             while self.tunnel.poll_transmit(self.now, id).is_some() {}
             let epoch = input.near_long(self.tunnel.epoch().0);
             let answer = packet(JOIN, 0, 0, 0, &epoch.to_le_bytes());
@@ -254,10 +256,12 @@ impl Attack {
             if result.is_err() {
                 self.joined.clear();
             }
-        } else if self.tunnel.attach_standby(self.now, standby).is_ok() {
+        } else if self.tunnel.attach_standby(self.now, id).is_ok() {
             self.joined.clear();
             self.read();
             self.answer_attach(input);
+        } else {
+            self.tunnel.handle_lost(id);
         }
     }
 

@@ -8,7 +8,8 @@ use super::DialError;
 use super::dial::Dialed;
 use super::listening::RemoteListener;
 use super::path::NetworkPath;
-use crate::driver::{self, StandbyId};
+use super::pool_dial::PoolDialId;
+use crate::driver;
 use crate::net::stream::Stream;
 
 /// A handle of a client's driver.
@@ -24,7 +25,7 @@ pub(crate) enum ClientEvent {
     /// The network changed.
     Network(NetworkEvent),
     /// A dial for the pool has ended.
-    Pooled(StandbyId, Result<Box<Dialed>, DialError>),
+    Pooled(PoolDialId, Result<Box<Dialed>, DialError>),
     /// Open a session by which the server listens. The stream is its local socket.
     Listen { stream: Stream, listening: Box<RemoteListener> },
     /// The server refuses something that the client needs.

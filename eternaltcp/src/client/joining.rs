@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{StandbyConfig, Tunnel};
+use eternaltcp_proto::{CarrierId, StandbyConfig, Time, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialer};
-use crate::driver::{Action, StandbyId};
+use super::pool_dial::{PoolDial, PoolDialId, PoolDialer};
+use crate::driver::Action;
 
 /// Pause after a carrier that could not be made, or ended the others. It doubles each time.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ enum Coming {
     /// It is dialled.
     Dialing(PoolDial),
     /// The server was asked to let it stand by.
-    Asking(StandbyId, NetworkPath),
+    Asking(CarrierId, NetworkPath),
 }
 
 impl Joining {
@@ -64,13 +64,14 @@ impl Joining {
         }
     }
 
+    /// Returns whether this dial makes the carrier in preparation.
+    pub(super) fn is_dialing(&self, id: PoolDialId) -> bool {
+        matches!(&self.coming, Some(Coming::Dialing(dial)) if dial.id() == id)
+    }
+
     /// Returns whether the carrier in preparation has this id.
-    pub(super) fn is(&self, id: StandbyId) -> bool {
-        match &self.coming {
-            None => false,
-            Some(Coming::Dialing(dial)) => dial.id() == id,
-            Some(Coming::Asking(its, _)) => *its == id,
-        }
+    pub(super) fn is(&self, id: CarrierId) -> bool {
+        matches!(&self.coming, Some(Coming::Asking(its, _)) if *its == id)
     }
 
     /// Makes one more on the current path, if there are too few.
@@ -103,22 +104,24 @@ impl Joining {
     /// Handles the end of the dial.
     pub(super) fn handle_dialed(
         &mut self,
-        id: StandbyId,
+        now: Time,
         result: Result<Box<Dialed>, DialError>,
-        tunnel: &Tunnel,
+        tunnel: &mut Tunnel,
     ) -> Option<Action> {
-        match result {
-            Ok(dialed) => {
-                let Dialed { carrier, path, .. } = *dialed;
+        // Data that arrive late behind bulk are not lost.
+        let config = StandbyConfig::default();
+        let patience = config.patience.max(tunnel.config().dead_after);
+        let made = result.map_err(|error| error.to_string()).and_then(|dialed| {
+            let id = tunnel.stand_by(now, StandbyConfig { patience, ..config });
+            Ok((id.ok_or("the tunnel is not attached")?, *dialed))
+        });
+        match made {
+            Ok((id, Dialed { carrier, path, .. })) => {
                 self.coming = Some(Coming::Asking(id, path));
-                // Data that arrive late behind bulk are not lost.
-                let config = StandbyConfig::default();
-                let patience = config.patience.max(tunnel.config().dead_after);
-                let config = StandbyConfig { patience, ..config };
-                Some(Action::StandBy { id, carrier: Box::new(carrier), config })
+                Some(Action::StandBy { id, carrier: Box::new(carrier) })
             }
-            Err(error) => {
-                self.handle_standby_lost(&error.to_string());
+            Err(why) => {
+                self.handle_standby_lost(&why);
                 None
             }
         }
@@ -128,7 +131,7 @@ impl Joining {
     pub(super) fn handle_ready(
         &mut self,
         dialer: &mut PoolDialer,
-        id: StandbyId,
+        id: CarrierId,
         tunnel: &Tunnel,
         current: Option<&NetworkPath>,
     ) -> Action {

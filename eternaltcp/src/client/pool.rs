@@ -1,16 +1,16 @@
 //! The carriers that a client keeps in addition to the attached one: a spare, and those that join
 //! it.
 
-use eternaltcp_proto::Tunnel;
+use eternaltcp_proto::{CarrierId, Time, Tunnel};
 
 use super::dial::{Dialed, Dialer};
 use super::event::ClientHandle;
 use super::joining::Joining;
 use super::path::NetworkPath;
-use super::pool_dial::PoolDialer;
+use super::pool_dial::{PoolDialId, PoolDialer};
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
-use crate::driver::{Action, CarrierEnd, StandbyId};
+use crate::driver::{Action, CarrierEnd};
 
 /// The carriers that a client keeps in addition to the attached one.
 #[derive(Debug)]
@@ -55,20 +55,21 @@ impl Pool {
     /// Handles the end of a dial.
     pub(super) fn handle_dialed(
         &mut self,
-        id: StandbyId,
+        now: Time,
+        id: PoolDialId,
         result: Result<Box<Dialed>, DialError>,
-        tunnel: &Tunnel,
+        tunnel: &mut Tunnel,
     ) -> Option<Action> {
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
-            return spare.handle_dialed(id, result);
+        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is_dialing(id)) {
+            return spare.handle_dialed(now, result, tunnel);
         }
-        self.joining.as_mut().filter(|it| it.is(id))?.handle_dialed(id, result, tunnel)
+        self.joining.as_mut().filter(|it| it.is_dialing(id))?.handle_dialed(now, result, tunnel)
     }
 
     /// Handles a carrier that now stands by.
     pub(super) fn handle_ready(
         &mut self,
-        id: StandbyId,
+        id: CarrierId,
         tunnel: &Tunnel,
         current: Option<&NetworkPath>,
     ) -> Option<Action> {
@@ -81,14 +82,14 @@ impl Pool {
     }
 
     /// Handles a doubt about a carrier that stands by, or its end.
-    pub(super) fn handle_standby_doubted(&mut self, id: StandbyId, is_doubted: bool) {
+    pub(super) fn handle_standby_doubted(&mut self, id: CarrierId, is_doubted: bool) {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.set_doubted(is_doubted);
         }
     }
 
     /// Handles the loss of a carrier that was to stand by.
-    pub(super) fn handle_standby_lost(&mut self, id: StandbyId, why: &str) {
+    pub(super) fn handle_standby_lost(&mut self, id: CarrierId, why: &str) {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_lost(why);
         } else if let Some(joining) = self.joining.as_mut().filter(|it| it.is(id)) {
@@ -123,12 +124,12 @@ impl Pool {
     }
 
     /// Returns the spare that stands by, and its path.
-    pub(super) fn spare(&self) -> Option<(StandbyId, &NetworkPath)> {
+    pub(super) fn spare(&self) -> Option<(CarrierId, &NetworkPath)> {
         self.spare.as_ref()?.ready()
     }
 
     /// Takes the spare out of the pool: the carrier, its path and its server.
-    pub(super) fn claim_spare(&mut self) -> Option<(StandbyId, NetworkPath, usize)> {
+    pub(super) fn claim_spare(&mut self) -> Option<(CarrierId, NetworkPath, usize)> {
         self.spare.as_mut()?.claim()
     }
 }

@@ -6,9 +6,12 @@ use tracing::Instrument;
 use super::dial::{DialRequest, Dialer};
 use super::event::{ClientEvent, ClientHandle};
 use super::path::NetworkPath;
-use crate::driver::StandbyId;
 
-/// Makes carriers for the pool, each with an id of its own.
+/// The id of a dial for the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PoolDialId(u64);
+
+/// Makes carriers for the pool.
 #[derive(Debug)]
 pub(super) struct PoolDialer {
     dialer: Dialer,
@@ -28,7 +31,7 @@ impl PoolDialer {
 
     /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
     pub(super) fn start(&mut self, path: Option<NetworkPath>) -> PoolDial {
-        let id = StandbyId(self.next);
+        let id = PoolDialId(self.next);
         self.next += 1;
         let request = DialRequest { path, ..DialRequest::default() };
         let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
@@ -44,13 +47,12 @@ impl PoolDialer {
 /// A dial for the pool. It is cancelled when this is dropped.
 #[derive(Debug)]
 pub(super) struct PoolDial {
-    id: StandbyId,
+    id: PoolDialId,
     abort: AbortHandle,
 }
 
 impl PoolDial {
-    /// Returns the id of the carrier that it makes.
-    pub(super) fn id(&self) -> StandbyId {
+    pub(super) fn id(&self) -> PoolDialId {
         self.id
     }
 }

@@ -204,7 +204,7 @@ impl Role for ClientRole {
             ClientEvent::Dialed(id, result) => self.handle_dialed(now, id, result, tunnel),
             ClientEvent::Network(event) => self.handle_network(now, event, tunnel),
             ClientEvent::Pooled(id, result) => {
-                self.actions.extend(self.pool.handle_dialed(id, result, tunnel));
+                self.actions.extend(self.pool.handle_dialed(now, id, result, tunnel));
             }
             ClientEvent::Listen { stream, listening } => {
                 return self.listen(stream, *listening, tunnel);
@@ -316,7 +316,7 @@ impl Role for ClientRole {
         self.describe_end(tunnel, status);
         status.standby = self.pool.spare().and_then(|(id, path)| {
             let interface = Some(path.interface.clone());
-            Some(CarrierStatus { interface, ..carriers.standby_status(now, id)? })
+            Some(CarrierStatus { interface, ..carriers.standby_status(now, tunnel, id)? })
         });
     }
 }

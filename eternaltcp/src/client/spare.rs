@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{StandbyConfig, Tunnel};
+use eternaltcp_proto::{CarrierId, StandbyConfig, Time, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialer};
-use crate::driver::{Action, StandbyId};
+use super::pool_dial::{PoolDial, PoolDialId, PoolDialer};
+use crate::driver::Action;
 
 /// Pause before another spare is tried.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ enum State {
 /// The carrier of a spare.
 #[derive(Debug)]
 struct SpareCarrier {
-    id: StandbyId,
+    id: CarrierId,
     path: NetworkPath,
     server: usize,
     /// It owes an answer.
@@ -49,15 +49,19 @@ impl Spare {
         Self { state: State::None { again: Instant::now() } }
     }
 
+    /// Returns whether this dial makes it.
+    pub(super) fn is_dialing(&self, id: PoolDialId) -> bool {
+        matches!(&self.state, State::Dialing(_, dial) if dial.id() == id)
+    }
+
     /// Returns whether it is the carrier with this id.
-    pub(super) fn is(&self, id: StandbyId) -> bool {
+    pub(super) fn is(&self, id: CarrierId) -> bool {
         self.id() == Some(id)
     }
 
-    fn id(&self) -> Option<StandbyId> {
+    fn id(&self) -> Option<CarrierId> {
         match &self.state {
-            State::None { .. } => None,
-            State::Dialing(_, dial) => Some(dial.id()),
+            State::None { .. } | State::Dialing(..) => None,
             State::Asking(carrier) | State::Ready(carrier) => Some(carrier.id),
         }
     }
@@ -98,18 +102,21 @@ impl Spare {
     /// Handles the end of the dial.
     pub(super) fn handle_dialed(
         &mut self,
-        id: StandbyId,
+        now: Time,
         result: Result<Box<Dialed>, DialError>,
+        tunnel: &mut Tunnel,
     ) -> Option<Action> {
-        match result {
-            Ok(dialed) => {
-                let Dialed { carrier, path, server, .. } = *dialed;
+        let made = result.map_err(|error| error.to_string()).and_then(|dialed| {
+            let id = tunnel.stand_by(now, StandbyConfig::default());
+            Ok((id.ok_or("the tunnel is not attached")?, *dialed))
+        });
+        match made {
+            Ok((id, Dialed { carrier, path, server, .. })) => {
                 self.state = State::Asking(SpareCarrier { id, path, server, is_doubted: false });
-                let config = StandbyConfig::default();
-                Some(Action::StandBy { id, carrier: Box::new(carrier), config })
+                Some(Action::StandBy { id, carrier: Box::new(carrier) })
             }
-            Err(error) => {
-                self.handle_lost(&error.to_string());
+            Err(why) => {
+                self.handle_lost(&why);
                 None
             }
         }
@@ -163,7 +170,7 @@ impl Spare {
     }
 
     /// Returns the carrier that stands by, and its path.
-    pub(super) fn ready(&self) -> Option<(StandbyId, &NetworkPath)> {
+    pub(super) fn ready(&self) -> Option<(CarrierId, &NetworkPath)> {
         match &self.state {
             State::Ready(carrier) => Some((carrier.id, &carrier.path)),
             _ => None,
@@ -171,7 +178,7 @@ impl Spare {
     }
 
     /// Takes the carrier that stands by, its path and its server.
-    pub(super) fn claim(&mut self) -> Option<(StandbyId, NetworkPath, usize)> {
+    pub(super) fn claim(&mut self) -> Option<(CarrierId, NetworkPath, usize)> {
         match std::mem::replace(&mut self.state, rested(Duration::ZERO)) {
             State::Ready(SpareCarrier { id, path, server, .. }) => Some((id, path, server)),
             other => {

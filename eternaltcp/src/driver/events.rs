@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    AttachRequest, Cause, Event, Intent, JoinRequest, Lost, NotStandingBy, SessionId, TunnelId,
+    AttachRequest, CarrierId, Cause, Event, Intent, JoinRequest, Lost, NotStandingBy, SessionId,
+    TunnelId,
 };
 use tracing::debug;
 
-use super::carriers::{CarriersEvent, Failure, joined_end};
-use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, StandbyId, drained};
+use super::carriers::{Failure, joined_end};
+use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, drained};
 
 /// Which events there were.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -26,18 +27,6 @@ impl<R: Role> Driver<R> {
             let is_socket = matches!(event, Event::Dirty(_));
             handled = handled.max(if is_socket { Handled::Sockets } else { Handled::Others });
             self.handle_event(event);
-        }
-        while let Some(change) = self.carriers.poll_event() {
-            handled = Handled::Others;
-            let change = match change {
-                CarriersEvent::StandsBy(id) => Change::StandsBy(id),
-                CarriersEvent::StandbyDoubted(id, is_doubted) => {
-                    Change::StandbyDoubted(id, is_doubted)
-                }
-                CarriersEvent::StandbyLost(id, why) => Change::StandbyLost(id, why),
-            };
-            self.role.handle_change(self.clocks.round(), change, &self.tunnel);
-            self.apply_actions();
         }
         handled
     }
@@ -62,6 +51,11 @@ impl<R: Role> Driver<R> {
             }
             Event::Suspected(why) => Change::Suspected(why),
             Event::Relieved => Change::Relieved,
+            Event::StandsBy(id) => Change::StandsBy(id),
+            Event::StandbyDoubted(id, doubt) => Change::StandbyDoubted(id, doubt.is_some()),
+            Event::StandbyLost(id, why) => {
+                return self.handle_standby_lost(id, why.to_string());
+            }
             Event::Refused(refusal) => {
                 self.close_carriers();
                 Change::Refused(refusal)
@@ -72,6 +66,13 @@ impl<R: Role> Driver<R> {
             }
         };
         self.role.handle_change(now, change, &self.tunnel);
+        self.apply_actions();
+    }
+
+    /// Handles the loss of a carrier that stood by, or was to.
+    pub(super) fn handle_standby_lost(&mut self, id: CarrierId, why: String) {
+        self.carriers.reconcile(&self.tunnel, false);
+        self.role.handle_change(self.clocks.round(), Change::StandbyLost(id, why), &self.tunnel);
         self.apply_actions();
     }
 
@@ -110,15 +111,12 @@ impl<R: Role> Driver<R> {
     pub(super) fn apply(&mut self, action: Action) {
         match action {
             Action::Attach { carrier, new } => self.attach(*carrier, *new),
-            Action::StandBy { id, carrier, config } => {
-                let standby = self.tunnel.stand_by(self.clocks.round(), config);
-                self.carriers.stand_by(id, *carrier, standby);
-            }
+            Action::StandBy { id, carrier } => self.carriers.add(id, *carrier),
             Action::AttachStandby(id) => self.attach_standby(id),
             Action::TakeOver => self.take_over(),
             Action::Join(id) => self.join(id),
-            Action::ProbeStandby(id) => self.carriers.probe(self.clocks.round(), id),
-            Action::CloseStandby(id) => drop(self.carriers.take_standby(id)),
+            Action::ProbeStandby(id) => self.tunnel.probe_standby(self.clocks.round(), id),
+            Action::CloseStandby(id) => self.close_standby(id),
             Action::AcceptAttach { id, request, carrier } => {
                 self.accept_attach(id, *request, *carrier);
             }
@@ -144,14 +142,13 @@ impl<R: Role> Driver<R> {
     }
 
     fn handle_restarted(&mut self, lost: &[Lost], cause: Cause) {
-        self.carriers.close_standbys();
         lost.iter().for_each(|lost| self.role.lost(lost));
         self.sockets.abort_unknown(cause, &mut self.tunnel, &mut self.role);
     }
 
     /// Closes all carriers: there is nothing more to send on any of them.
     fn close_carriers(&mut self) {
-        self.carriers.close();
+        self.carriers.close(&self.tunnel);
         self.shared.set_attached(false);
     }
 
@@ -163,27 +160,18 @@ impl<R: Role> Driver<R> {
         }
         let now = self.clocks.round();
         let id = self.tunnel.attach(now, || new);
-        self.carriers.replace(id, carrier);
+        self.carriers.retire(&self.tunnel);
+        self.carriers.add(id, carrier);
         self.shared.set_attached(false);
         self.report_path(now);
     }
 
     /// Asks for a carrier that stands by to be bound.
-    fn attach_standby(&mut self, id: StandbyId) {
-        if self.lifecycle.is_closing() {
-            return;
+    fn attach_standby(&mut self, id: CarrierId) {
+        if !self.lifecycle.is_closing() {
+            let asked = self.tunnel.attach_standby(self.clocks.round(), id);
+            self.handle_asked(asked);
         }
-        let now = self.clocks.round();
-        let attached = self.carriers.take_standby(id).and_then(|(carrier, standby)| {
-            Some((carrier, self.tunnel.attach_standby(now, standby).ok()?))
-        });
-        let Some((carrier, id)) = attached else {
-            // The role waits for an answer, which does not come.
-            return self.give_up(NotStandingBy);
-        };
-        self.carriers.replace(id, carrier);
-        self.shared.set_attached(false);
-        self.report_path(now);
     }
 
     /// Asks for a carrier that the tunnel has to be bound in place of the lead.
@@ -193,12 +181,18 @@ impl<R: Role> Driver<R> {
         }
         let now = self.clocks.round();
         let successor = self.tunnel.successor().ok_or(NotStandingBy);
-        match successor.and_then(|id| self.tunnel.take_over(now, id)) {
+        let asked = successor.and_then(|id| self.tunnel.take_over(now, id));
+        self.handle_asked(asked);
+    }
+
+    /// Handles the request to bind a carrier that the tunnel has. If it could not be made, the
+    /// answer that the role waits for does not come.
+    fn handle_asked(&mut self, asked: Result<(), NotStandingBy>) {
+        match asked {
             Ok(()) => {
-                self.carriers.close_retired();
-                self.carriers.reconcile(&self.tunnel, true);
+                self.carriers.retire(&self.tunnel);
                 self.shared.set_attached(false);
-                self.report_path(now);
+                self.report_path(self.clocks.round());
             }
             Err(error) => self.give_up(error),
         }
@@ -206,24 +200,34 @@ impl<R: Role> Driver<R> {
 
     /// Gives up an attach that the role expects an answer to, although it was not sent.
     fn give_up(&mut self, why: NotStandingBy) {
-        self.carriers.close();
         self.tunnel.detach();
+        self.carriers.close(&self.tunnel);
         self.handle_lost(&CarrierEnd::Detached(why.to_string()));
     }
 
     /// Asks for a standby carrier to join the attached one.
-    fn join(&mut self, id: StandbyId) {
-        let Some((carrier, standby)) = self.carriers.take_standby(id) else { return };
-        match self.tunnel.join(self.clocks.round(), standby) {
-            Ok(id) => self.carriers.join(id, carrier),
-            Err(error) => debug!("a carrier cannot join: {error}"),
+    fn join(&mut self, id: CarrierId) {
+        if let Err(error) = self.tunnel.join(self.clocks.round(), id) {
+            debug!("a carrier cannot join: {error}");
+            self.close_standby(id);
+        }
+    }
+
+    /// Closes a carrier that stands by.
+    fn close_standby(&mut self, id: CarrierId) {
+        if self.tunnel.is_standby(id) {
+            self.tunnel.handle_lost(id);
+            self.carriers.reconcile(&self.tunnel, false);
         }
     }
 
     /// Handles the server's part of an attach. The old carrier ends only if the new one is bound.
     fn accept_attach(&mut self, id: TunnelId, request: AttachRequest, carrier: CarrierIo) {
         match self.tunnel.handle_attach(self.clocks.round(), id, request) {
-            Ok(id) => self.carriers.bind(id, carrier),
+            Ok(id) => {
+                self.carriers.close(&self.tunnel);
+                self.carriers.add(id, carrier);
+            }
             Err(error) => self.carriers.refuse(carrier, error),
         }
     }
@@ -232,7 +236,7 @@ impl<R: Role> Driver<R> {
     fn accept_join(&mut self, request: JoinRequest, carrier: CarrierIo) {
         match self.tunnel.handle_join(request) {
             Ok(id) => {
-                self.carriers.join(id, carrier);
+                self.carriers.add(id, carrier);
                 // The client may have sent more behind its request.
                 let now = self.clocks.round();
                 if let Err(violation) = self.tunnel.handle_input(now, id, Bytes::new()) {

@@ -53,8 +53,8 @@ pub(crate) use sockets::Sockets;
 
 use crate::log_limit::limited;
 use crate::memory::Trim;
+pub(crate) use carriers::Carriers;
 use carriers::Failure;
-pub(crate) use carriers::{Carriers, StandbyId};
 use clocks::Clocks;
 use entrance::Entrance;
 use events::Handled;
@@ -190,6 +190,14 @@ impl<R: Role> Driver<R> {
 
     /// Handles the failures of carriers of the tunnel.
     fn handle_failures(&mut self, failures: Vec<(CarrierId, Failure)>) {
+        let (of_standbys, failures): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|(id, it)| {
+                matches!(it, Failure::OfStandby(_)) || self.tunnel.is_standby(*id)
+            });
+        for (id, failure) in of_standbys {
+            self.tunnel.handle_lost(id);
+            self.handle_standby_lost(id, failure.to_string());
+        }
         if failures.is_empty() {
             return;
         }
@@ -214,7 +222,7 @@ impl<R: Role> Driver<R> {
                         why = Some(end);
                     }
                 }
-                Failure::Ended(_) => {}
+                Failure::Ended(_) | Failure::OfStandby(_) => {}
             }
         }
         match why.filter(|_| had_lead.is_some() && self.tunnel.lead().is_none()) {
@@ -235,8 +243,8 @@ impl<R: Role> Driver<R> {
 
     /// Gives up all carriers of the tunnel.
     fn lose(&mut self, end: &CarrierEnd) {
-        let was_attached = self.carriers.close();
         self.tunnel.detach();
+        let was_attached = self.carriers.close(&self.tunnel);
         if was_attached {
             self.handle_lost(end);
         }

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use eternaltcp_proto::{
-    AttachRequest, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
-    StandbyConfig, Suspicion, Time, Tunnel, TunnelId,
+    AttachRequest, CarrierId, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
+    Suspicion, Time, Tunnel, TunnelId,
 };
 
 use bytes::Bytes;
 
-use super::{CarrierEnd, CarrierIo, Carriers, Offer, Sockets, StandbyId};
+use super::{CarrierEnd, CarrierIo, Carriers, Offer, Sockets};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
@@ -19,18 +19,18 @@ pub(crate) enum Action {
     /// Ask for this carrier to be bound: the client's commitment. `new` is the request for a tunnel
     /// that has no id yet.
     Attach { carrier: Box<CarrierIo>, new: Box<Intent> },
-    /// Have this carrier stand by for the tunnel.
-    StandBy { id: StandbyId, carrier: Box<CarrierIo>, config: StandbyConfig },
+    /// Serve this carrier, which the role has had stand by for the tunnel.
+    StandBy { id: CarrierId, carrier: Box<CarrierIo> },
     /// Ask for a carrier that stands by to be bound.
-    AttachStandby(StandbyId),
+    AttachStandby(CarrierId),
     /// Ask for a carrier that the tunnel has to be bound in place of the lead.
     TakeOver,
     /// Ask for a carrier that stands by to join the attached one.
-    Join(StandbyId),
+    Join(CarrierId),
     /// Find out whether a carrier that stands by is alive.
-    ProbeStandby(StandbyId),
+    ProbeStandby(CarrierId),
     /// Close a carrier that stands by.
-    CloseStandby(StandbyId),
+    CloseStandby(CarrierId),
     /// Bind a carrier, as the client asks: the server's part of an attach.
     AcceptAttach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// Let a carrier join the attached one, as the client asks.
@@ -66,11 +66,11 @@ pub(crate) enum Change<'a> {
     /// The peer closed the tunnel.
     Closed(Closing),
     /// A carrier stands by.
-    StandsBy(StandbyId),
+    StandsBy(CarrierId),
     /// A carrier that stands by owes an answer, or has given it.
-    StandbyDoubted(StandbyId, bool),
+    StandbyDoubted(CarrierId, bool),
     /// A carrier that was to stand by is gone, for this reason.
-    StandbyLost(StandbyId, String),
+    StandbyLost(CarrierId, String),
 }
 
 /// The decisions of one end. A server answers. A client also makes sure that there is a carrier.

@@ -32,7 +32,6 @@ impl<R: Role> Driver<R> {
             self.report_path(now);
         }
         self.tunnel.handle_timeout(now);
-        self.carriers.handle_timeout(now);
         self.poll_events();
     }
 
@@ -45,7 +44,7 @@ impl<R: Role> Driver<R> {
         let role = self.role.poll(self.clocks.round(), &mut self.tunnel);
         self.apply_actions();
         let tunnel = self.tunnel.poll_timeout().map(|(time, _)| time);
-        let times = tunnel.into_iter().chain(role).chain(self.carriers.poll_timeout());
+        let times = tunnel.into_iter().chain(role);
         let times = times.map(|time| self.clocks.instant(time));
         let others = self.lifecycle.closing_until().into_iter().chain(self.sockets.poll_timeout());
         times.chain(others).fold(self.clocks.next_tick(), Instant::min)
@@ -62,7 +61,8 @@ impl<R: Role> Driver<R> {
         self.tunnel.compact();
         self.entrance.tick(&self.tunnel);
         self.check_drain();
-        self.carriers.handle_tick(now, patience);
+        let failures = self.carriers.handle_tick(now, &self.tunnel, patience);
+        self.handle_failures(failures);
         let stats = self.tunnel.stats();
         let sessions = self.tunnel.session_count();
         self.trim.handle_look(held, sessions, stats.sent_bytes + stats.delivered_bytes);
