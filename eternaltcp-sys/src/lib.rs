@@ -32,7 +32,7 @@
 //! | [`Words`], [`Blocks`] | memory that outlives the process: for tables, and for payload |
 //! | [`NotedCall`] | reads and writes whose result the kernel notes there |
 //! | [`cookie`] | tells a socket from every other one |
-//! | [`read_progress`] | returns how much of a connection was received and read |
+//! | [`read_progress`], [`moved_bytes`] | return how much of a connection was received, read and written |
 //! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.
@@ -69,7 +69,7 @@ use linux as system;
 #[cfg(target_os = "linux")]
 pub use linux::{
     Block, Blocks, Ended, Holding, Inherited, NotedCall, PANICKED, Part, Words, Worker, cookie,
-    read_progress, spawn_worker, unshare,
+    moved_bytes, read_progress, spawn_worker, unshare,
 };
 pub use ready::readable;
 pub use system::{
@@ -79,5 +79,5 @@ pub use system::{
     release_memory, send_quietly, set_congestion, set_pacing, set_transparent,
     survive_file_size_limit, unsent, wait_for_children, was_ignored,
 };
-pub use tcp_info::{ReadProgress, TcpInfo};
+pub use tcp_info::{MovedBytes, ReadProgress, TcpInfo};
 pub use terminal::write_from_background;

@@ -1,5 +1,6 @@
 //! The kernel's figures of a TCP connection, as far as any system gives them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The kernel's figures for a TCP connection.
@@ -29,6 +30,16 @@ pub struct TcpInfo {
     pub last_ack: Duration,
     /// Time since data were last sent.
     pub last_data_sent: Duration,
+}
+
+/// How many bytes a program has moved over a TCP connection, by the kernel's count. They are ranges,
+/// because the other end may read and write meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MovedBytes {
+    /// Those that it has read; one more if the end of the stream was received.
+    pub read: RangeInclusive<u64>,
+    /// Those that it has written; up to two more, for the beginning and the end of the connection.
+    pub written: RangeInclusive<u64>,
 }
 
 /// How far a TCP connection was received and read.

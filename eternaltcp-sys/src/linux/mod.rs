@@ -33,6 +33,6 @@ pub use socket::{
     set_congestion, set_pacing, set_transparent, unsent,
 };
 pub use start::{give_back, hide_memory, survive_file_size_limit, wait_for_children, was_ignored};
-pub use tcp_info::{carrier_info, read_progress};
+pub use tcp_info::{carrier_info, moved_bytes, read_progress};
 pub use words::Words;
 pub use writer::has_writer;

@@ -5,7 +5,10 @@ use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::{ReadProgress, TcpInfo};
+use rustix::io::ioctl_fionread;
+
+use super::unsent;
+use crate::{MovedBytes, ReadProgress, TcpInfo};
 
 /// `SOL_MPTCP` and `MPTCP_INFO`, with its flag for a connection that became plain TCP
 /// (linux/mptcp.h).
@@ -44,9 +47,33 @@ pub fn read_progress(socket: BorrowedFd<'_>) -> io::Result<Option<ReadProgress>>
         return Ok(None);
     }
     // `SIOCINQ` of tcp(7) is the same request.
-    let waiting = rustix::io::ioctl_fionread(socket)?;
+    let waiting = ioctl_fionread(socket)?;
     let count = raw.bytes_received.saturating_sub(waiting);
     Ok(Some(ReadProgress { count, is_closed: raw.state[0] == CLOSED }))
+}
+
+/// Returns how many bytes this program has moved over a connection that nobody reads or writes at
+/// this end now. Returns `None` where the kernel does not count that, as [`read_progress`] does.
+///
+/// # Errors
+/// It is not a TCP socket.
+pub fn moved_bytes(socket: BorrowedFd<'_>) -> io::Result<Option<MovedBytes>> {
+    if is_mptcp(socket) {
+        return Ok(None);
+    }
+    // What waits to be read only grows meanwhile, and what waits to be acknowledged only shrinks.
+    let waiting = || Ok::<_, io::Error>((ioctl_fionread(socket)?, unsent(socket)? as u64));
+    let (unread_before, unsent_before) = waiting()?;
+    let (raw, length) = get_option::<Raw>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
+    let (unread_after, unsent_after) = waiting()?;
+    if length < offset_of!(Raw, segments) {
+        return Ok(None);
+    }
+    let read = |unread: u64| raw.bytes_received.saturating_sub(unread);
+    Ok(Some(MovedBytes {
+        read: read(unread_after)..=read(unread_before),
+        written: raw.bytes_acked + unsent_after..=raw.bytes_acked + unsent_before,
+    }))
 }
 
 /// Returns whether a connection is MPTCP and did not fall back to TCP. After a fallback the option
@@ -215,6 +242,20 @@ mod tests {
         assert!(info.min_round_trip.unwrap() <= info.round_trip, "{info:?}");
         // The SYN counts too.
         assert_eq!(info.arrived, Some(5));
+    }
+
+    #[test]
+    fn moved_bytes_are_those_that_this_end_has_read_and_written() {
+        let (mut here, mut there) = connection(Protocol::TCP, Protocol::TCP).unwrap();
+        here.write_all(&[1; 100]).unwrap();
+        there.write_all(&[2; 70]).unwrap();
+        here.read_exact(&mut [0; 30]).unwrap();
+        for (socket, read, written) in [(&here, 30, 100), (&there, 0, 70)] {
+            let moved = moved_bytes(socket.as_fd()).unwrap().unwrap();
+            assert!(*moved.read.start() <= read && *moved.read.end() >= read, "{moved:?}");
+            let most = moved.written.start().saturating_sub(2);
+            assert!(most <= written && *moved.written.end() >= written, "{moved:?}");
+        }
     }
 
     #[test]

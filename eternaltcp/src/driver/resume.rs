@@ -8,6 +8,7 @@ use eternaltcp_proto::{
     Cause, Config, OpeningState, ReceivePhase, Reset, RestoreError, SendPhase, SessionState, Time,
     Tunnel,
 };
+use eternaltcp_sys::{MovedBytes, moved_bytes};
 use tracing::warn;
 
 use super::Sockets;
@@ -80,6 +81,9 @@ impl Sockets {
         let stream = socket.and_then(|socket| Stream::recovered(socket).ok());
         let (stream, metadata) = match (stream, metadata) {
             (Some(stream), Some(metadata)) => {
+                if cfg!(debug_assertions) && asked.is_none() && !session.is_damaged {
+                    check_counts(&stream, state, written);
+                }
                 let asked = remaining(&stream, asked);
                 let stream = match slots.take_again() {
                     Some(slot) => stream.with_slot(slot),
@@ -102,6 +106,27 @@ impl Sockets {
         }
         // It is reset as it is closed: no record names it any more.
         drop(stream);
+    }
+}
+
+/// Bytes written to a socket that are not of its stream, at most: the kernel counts the beginning and
+/// the end of a connection, and a target may have got a header of the PROXY protocol.
+const BESIDE: u64 = 2 + 52;
+
+/// Compares what was noted of a socket with what the kernel says: a check for tests.
+fn check_counts(stream: &Stream, state: &SessionState, written: u64) {
+    let moved = stream.descriptor().ok().and_then(|socket| moved_bytes(socket).ok().flatten());
+    let Some(MovedBytes { read, written: known }) = moved else { return };
+    if state.send.phase == SendPhase::Open {
+        // The end of the stream may have come already.
+        let consumed = state.send.end;
+        let is_right = *read.start() <= consumed + 1 && consumed <= *read.end();
+        assert!(is_right, "{consumed} bytes were read, and the kernel says {read:?}");
+    }
+    if state.receive.phase == ReceivePhase::Open {
+        let least = known.start().saturating_sub(BESIDE);
+        let is_right = least <= written && written <= *known.end();
+        assert!(is_right, "{written} bytes were written, and the kernel says {known:?}");
     }
 }
 

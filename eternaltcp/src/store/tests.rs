@@ -22,6 +22,53 @@ fn memory() -> StoreMemory {
     StoreMemory::create(&size).unwrap()
 }
 
+#[test]
+fn a_tunnel_that_was_at_work_in_three_crashes_within_a_minute_is_told_from_others() {
+    let memory = memory();
+    let (mut bad, mut good) = (kept(&memory), kept(&memory));
+    let mut tunnels = [Side::Client, Side::Server].map(|side| Tunnel::new(side, Config::default()));
+    let _ = (bad.commit(&mut tunnels[0]), good.commit(&mut tunnels[1]));
+    assert!(!memory.has_suspect());
+    // Times of the crashes, and whether the tunnel is given up at each.
+    let crashes = [(100, false), (130, false), (161, false), (170, true), (300, false)];
+    for (at, expected) in crashes {
+        bad.store().set_busy(true);
+        assert!(memory.has_suspect());
+        assert_eq!(bad.store().handle_crash(Duration::from_secs(at)), expected, "{at}");
+        assert!(!memory.has_suspect(), "it is counted once");
+        assert!(!good.store().handle_crash(Duration::from_secs(at)), "it was not at work");
+    }
+    assert!(!bad.store().handle_crash(Duration::from_secs(301)));
+}
+
+#[test]
+fn notes_and_the_time_of_detachment_are_found_again() {
+    let memory = memory();
+    let mut kept = kept(&memory);
+    let mut tunnel = Tunnel::new(Side::Client, Config::default());
+    let mut ids = Vec::new();
+    let notes = [vec![], vec![1; 100], vec![2; 105], vec![3; 5000]];
+    for note in &notes {
+        let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
+        kept.store_mut().set_session_note(id, note);
+        let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 5, cookie: 6 });
+        ids.push(id);
+    }
+    let bare = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
+    let _ = kept.adopt(&mut tunnel, bare, SocketId { descriptor: 5, cookie: 6 });
+    kept.store_mut().set_note(b"an older one");
+    kept.store_mut().set_note(b"of the tunnel");
+    kept.store().set_detached_since(Some(Duration::from_millis(1500)));
+    let (kept, _) = recover(&reopen(&memory));
+    let store = kept.store();
+    assert_eq!(store.found_note().as_deref(), Some(&b"of the tunnel"[..]));
+    assert_eq!(store.detached_since(), Some(Duration::from_millis(1500)));
+    for (id, note) in ids.iter().zip(&notes) {
+        assert_eq!(store.found_session_note(*id).as_deref(), Some(&note[..]));
+    }
+    assert_eq!(store.found_session_note(bare), None);
+}
+
 /// Opens a store as the next program does.
 fn reopen(memory: &StoreMemory) -> StoreMemory {
     let [tables, payload] = memory.files().map(|it| it.try_clone_to_owned().unwrap());

@@ -75,7 +75,12 @@ pub(crate) fn hold(role: &str, folder: &str, keeps: &str) -> Outcome<ExitCode> {
 }
 
 fn work(role: &str, files: &Files, recovery: Recovery) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // As the programs: a server has several threads, a client has one.
+    let mut builder = match role {
+        "server" => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match role {
             "server" => serve(files, recovery).await,
