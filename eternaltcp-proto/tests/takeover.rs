@@ -191,6 +191,40 @@ fn a_join_that_overtakes_its_attach_is_answered_after_it() {
     pair.check_usable();
 }
 
+/// [JOIN-8] [JOIN-9] A full carrier holds the server's answer to a join back. Meanwhile another attach
+/// follows on the lead, with the next join on the full carrier, or on the full carrier itself.
+#[test]
+fn a_join_whose_answer_is_still_due_may_be_followed_by_another_request() {
+    for is_attached_there in [false, true] {
+        let (mut pair, id, [first, second]) = two_joined();
+        let third = join(&mut pair);
+        pair.lose_lead();
+        let now = pair.now;
+        pair.client.tunnel.take_over(now, first.client).unwrap();
+        let asked = pair.say(Client, second);
+        pair.exchange(first);
+        assert!(pair.client.tunnel.is_attached());
+        pair.give_beside(Server, second, encode(asked)).unwrap();
+        let (lost, lead) = match is_attached_there {
+            true => (first, second),
+            false => (third, first),
+        };
+        pair.client.tunnel.handle_lost(lost.client);
+        pair.forget_flying();
+        pair.client.tunnel.take_over(now, lead.client).unwrap();
+        let asked = pair.say(Client, second);
+        let kind = if is_attached_there { Kind::Attach } else { Kind::Join };
+        assert_eq!(asked[0].header.kind, kind);
+        pair.give_beside(Server, second, encode(asked)).unwrap();
+        pair.exchange(lead);
+        pair.exchange(second);
+        assert_eq!(pair.server.tunnel.lead(), Some(lead.server));
+        assert_eq!(pair.client.tunnel.joined_count(), 1);
+        pair.check_echo(id);
+        pair.check_usable();
+    }
+}
+
 /// [JOIN-8] [JOIN-9] The first that takes over dies, too. Late packets of its attach change nothing.
 #[test]
 fn a_request_that_a_later_one_has_overtaken_ends_its_carrier_and_nothing_else() {

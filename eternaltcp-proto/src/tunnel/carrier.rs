@@ -78,8 +78,11 @@ pub(super) struct Attaching {
 pub(super) enum Agreement {
     /// The client has asked, or is about to.
     Asking(Question),
-    /// The server has to answer.
+    /// The server has to answer the first request.
     AnswerDue,
+    /// The server has to answer the request to join another attach. The client may ask on: for the
+    /// next attach, or with an attach on this carrier.
+    AnswerDueAgain,
     /// It has joined.
     Done,
     /// The attach that it had joined is over, and what comes is of that time. At the server: the
@@ -135,7 +138,12 @@ impl Carrier {
 
     /// Returns whether it has joined and both sides know that, so that data may pass.
     pub(super) fn is_open_beside(&self) -> bool {
-        matches!(self.stage, CarrierStage::Joined(Agreement::AnswerDue | Agreement::Done))
+        matches!(
+            self.stage,
+            CarrierStage::Joined(
+                Agreement::AnswerDue | Agreement::AnswerDueAgain | Agreement::Done
+            )
+        )
     }
 
     /// Returns whether what comes on it, except signs of life, is of an attach that is over.
@@ -197,10 +205,12 @@ impl Carrier {
             return Err(Violation::OutOfPlace(Kind::Join));
         };
         match agreement {
-            Agreement::Done | Agreement::Paused(_) if epoch > current => {
+            Agreement::Done | Agreement::AnswerDueAgain | Agreement::Paused(_)
+                if epoch > current =>
+            {
                 *agreement = Agreement::Paused(Some(epoch));
             }
-            Agreement::Paused(_) if epoch == current => *agreement = Agreement::AnswerDue,
+            Agreement::Paused(_) if epoch == current => *agreement = Agreement::AnswerDueAgain,
             // A later attach has overtaken this request.
             Agreement::Paused(_) => {}
             _ => return Err(Violation::OutOfPlace(Kind::Join)),
@@ -213,7 +223,7 @@ impl Carrier {
         if let CarrierStage::Joined(Agreement::Paused(asked)) = &mut self.stage
             && asked.take() == Some(epoch)
         {
-            self.stage = CarrierStage::Joined(Agreement::AnswerDue);
+            self.stage = CarrierStage::Joined(Agreement::AnswerDueAgain);
         }
     }
 
@@ -266,7 +276,9 @@ impl Carrier {
             CarrierStage::Joined(
                 Agreement::Asking(question) | Agreement::AskingAgain(question),
             ) => question.send(now),
-            CarrierStage::Joined(agreement @ Agreement::AnswerDue) => {
+            CarrierStage::Joined(
+                agreement @ (Agreement::AnswerDue | Agreement::AnswerDueAgain),
+            ) => {
                 *agreement = Agreement::Done;
                 true
             }
