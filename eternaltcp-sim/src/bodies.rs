@@ -20,7 +20,7 @@ const MAX_NUMBERS: usize = 8;
 /// How long a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// Bytes that each session of a [`TunnelPair`] sends.
+/// Bytes that each session of a [`AttachedPair`] sends.
 const PAYLOAD: usize = 700;
 
 /// Processes what a peer sends before its attach was granted. Returns whether it was granted.
@@ -63,7 +63,7 @@ fn grant(acceptor: Acceptor) -> bool {
 /// attach at the end, the server with an echo.
 #[must_use]
 pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
-    let TunnelPair { mut client, .. } = TunnelPair::attached();
+    let AttachedPair { mut client, .. } = AttachedPair::attached();
     let config = StandbyConfig::default();
     let standby = client.stand_by(Time::ZERO, config).expect("both have the feature");
     let mut acceptor = Acceptor::new(MAX_NUMBERS);
@@ -88,7 +88,7 @@ pub fn on_standby() -> (Vec<u8>, Vec<u8>) {
 /// Processes what a server sends on a standby carrier, and on the attach that follows if the
 /// carrier is ready. Returns whether all of it was allowed.
 pub fn standby(data: &[u8]) -> bool {
-    let TunnelPair { mut client, .. } = TunnelPair::attached();
+    let AttachedPair { mut client, .. } = AttachedPair::attached();
     let Some(standby) = client.stand_by(Time::ZERO, StandbyConfig::default()) else {
         return false;
     };
@@ -111,7 +111,7 @@ pub fn standby(data: &[u8]) -> bool {
 
 /// Processes what the peer of an attached tunnel sends. Returns whether all of it was allowed.
 pub fn tunnel(side: Side, data: &[u8]) -> bool {
-    let TunnelPair { client, server, .. } = TunnelPair::attached();
+    let AttachedPair { client, server, .. } = AttachedPair::attached();
     let mut tunnel = if side == Side::Client { client } else { server };
     for chunk in chunks(data) {
         let is_allowed = hear(&mut tunnel, chunk);
@@ -126,7 +126,7 @@ pub fn tunnel(side: Side, data: &[u8]) -> bool {
 /// Restores a tunnel from a store whose contents are damaged as `data` says. Returns whether
 /// everything was restored nevertheless.
 pub fn restore(data: &[u8]) -> bool {
-    let mut pair = TunnelPair::attached();
+    let mut pair = AttachedPair::attached();
     pair.exchange();
     let (side, data) = data.split_first().unwrap_or((&0, data));
     let (mut tunnel, side) = match side % 2 {
@@ -167,7 +167,7 @@ fn note_sockets(contents: &mut Contents, tunnel: &Tunnel) {
 
 /// An attached client and server, and the later data of each that the other one has not read.
 #[derive(Debug)]
-pub struct TunnelPair {
+pub struct AttachedPair {
     /// The client's tunnel.
     pub client: Tunnel,
     /// The server's.
@@ -180,7 +180,7 @@ pub struct TunnelPair {
     pub from_server: Vec<u8>,
 }
 
-impl TunnelPair {
+impl AttachedPair {
     /// Creates both ends attached, each with open, ended and reset sessions.
     #[must_use]
     pub fn attached() -> Self {

@@ -16,7 +16,7 @@ use crate::env::{Env, LinkId, note};
 use crate::faults;
 use crate::history::Happening;
 use crate::joined::SimJoining;
-use crate::link::Incoming;
+use crate::pipe::Incoming;
 use crate::spare::SimSpare;
 
 /// The percentage of attaches during which the limit is raised, before the answer.

@@ -3,7 +3,8 @@
 use eternaltcp_proto::{Cause, Reset, Side};
 
 use crate::env::{Env, LinkId, note};
-use crate::link::{LinkNotice, SimLink};
+use crate::link::SimLink;
+use crate::pipe::LinkNotice;
 use crate::rng::Rng;
 use crate::scenario::Deed;
 use crate::sides::{BOTH, other};

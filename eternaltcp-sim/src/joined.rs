@@ -7,7 +7,7 @@ use eternaltcp_proto::{CarrierId, Side, Time};
 
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
-use crate::link::Incoming;
+use crate::pipe::Incoming;
 use crate::spare::{dial_beside, say, stand_by};
 
 /// Interval at which the client checks whether it has enough of them.

@@ -9,35 +9,9 @@ use bytes::Bytes;
 use eternaltcp_proto::{PathReport, Side, Time};
 
 use crate::path::SimPath;
-use crate::pipe::Pipe;
+use crate::pipe::{Incoming, LinkNotice, Pipe};
 use crate::rng::Rng;
 use crate::sides::{BOTH, Sides, other};
-
-/// Which ends learn at once that a link is dead. The others wait for data that never arrive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LinkNotice {
-    /// Both ends.
-    Both,
-    /// Only this end: the other one keeps a half-open carrier.
-    Only(Side),
-    /// Neither.
-    Nobody,
-}
-
-impl LinkNotice {
-    pub(crate) fn reaches(self, side: Side) -> bool {
-        self == Self::Both || self == Self::Only(side)
-    }
-}
-
-/// The input that an end reads from a link.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Incoming {
-    /// Some bytes.
-    Bytes(Bytes),
-    /// The carrier is gone.
-    Closed,
-}
 
 /// Both directions of a carrier.
 #[derive(Debug)]

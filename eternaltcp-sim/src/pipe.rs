@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::{Side, Time};
 
-use crate::link::{Incoming, LinkNotice};
 use crate::path::{Sending, SimPath};
 use crate::rng::Rng;
 
@@ -16,6 +15,32 @@ const OVERTAKEN: u32 = 3;
 
 /// The minimum time by which a retransmission timeout exceeds the round trip.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Which ends learn at once that a link is dead. The others wait for data that never arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkNotice {
+    /// Both ends.
+    Both,
+    /// Only this end: the other one keeps a half-open carrier.
+    Only(Side),
+    /// Neither.
+    Nobody,
+}
+
+impl LinkNotice {
+    pub(crate) fn reaches(self, side: Side) -> bool {
+        self == Self::Both || self == Self::Only(side)
+    }
+}
+
+/// The input that an end reads from a link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Incoming {
+    /// Some bytes.
+    Bytes(Bytes),
+    /// The carrier is gone.
+    Closed,
+}
 
 /// Written data, until they were read and their writer knows that they arrived.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use eternaltcp_proto::{Config, FEATURE_TAKEOVER, RESERVE, Seq, Side, Time};
 
 use crate::ambush::Ambush;
 use crate::app::{AppPlan, Finish};
-use crate::link::LinkNotice;
 use crate::model::PairPlan;
 use crate::path::SimPath;
+use crate::pipe::LinkNotice;
 use crate::rng::Rng;
 use crate::sides::{BOTH, Sides};
 

@@ -11,7 +11,7 @@ use eternaltcp_proto::{
 
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
-use crate::link::Incoming;
+use crate::pipe::Incoming;
 use crate::store::StoreHandle;
 
 /// The maximum number of numbers of a request.

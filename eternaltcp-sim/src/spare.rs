@@ -10,7 +10,8 @@ use crate::dial::any_path;
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
 use crate::faults;
-use crate::link::{Incoming, SimLink};
+use crate::link::SimLink;
+use crate::pipe::Incoming;
 
 /// Pause before another spare is tried.
 const PAUSE: Duration = Duration::from_millis(700);

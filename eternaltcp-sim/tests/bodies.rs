@@ -2,7 +2,7 @@
 //! few bytes changed, cut out or repeated.
 
 use eternaltcp_proto::Side;
-use eternaltcp_sim::bodies::{self, TunnelPair};
+use eternaltcp_sim::bodies::{self, AttachedPair};
 use eternaltcp_sim::hostile::{self, Reached};
 use eternaltcp_sim::{BOTH, Rng};
 
@@ -48,7 +48,7 @@ fn check_both_happen(mut body: impl FnMut() -> bool) {
 #[test]
 fn a_stranger_cannot_make_the_acceptor_panic() {
     let mut rng = Rng::new(1);
-    let valid = TunnelPair::attached().request;
+    let valid = AttachedPair::attached().request;
     check_both_happen(|| {
         let stream = if rng.chance(30) { noise(&mut rng) } else { mutated(&mut rng, &valid) };
         bodies::acceptor(&torn(&mut rng, stream))
@@ -85,7 +85,7 @@ fn a_server_cannot_make_a_standby_carrier_panic() {
 fn a_peer_cannot_make_a_tunnel_panic_or_hold_more_than_its_limits() {
     let mut rng = Rng::new(2);
     for side in BOTH {
-        let pair = TunnelPair::attached();
+        let pair = AttachedPair::attached();
         let valid = if side == Side::Client { pair.from_server } else { pair.from_client };
         check_both_happen(|| {
             let stream = if rng.chance(30) { noise(&mut rng) } else { mutated(&mut rng, &valid) };

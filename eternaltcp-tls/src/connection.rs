@@ -10,13 +10,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::config::{ALPN, ClientTls, ServerTls};
 use super::delivery::PlaintextSink;
+use super::error::HANDSHAKE_LIMIT;
 use super::side::{HandshakeStep, Unbuffered};
 use super::traffic::Traffic;
 use super::{Foreign, PublicKey, TlsError};
-
-/// The maximum number of bytes of a peer's handshake, or of a later handshake message. An honest
-/// handshake has less than 1 KiB.
-pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
 
 /// A TLS connection that owns no socket and no buffers.
 ///

@@ -5,6 +5,10 @@ use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 use super::agent_signing::SigningError;
 use super::{ALPN, Alert, Foreign};
 
+/// The maximum number of bytes of a peer's handshake, or of a later handshake message. An honest
+/// handshake has less than 1 KiB.
+pub(super) const HANDSHAKE_LIMIT: usize = 64 * 1024;
+
 /// The reason why a connection cannot continue. Each is final for its connection: the caller sends
 /// the outgoing bytes (at best an alert) and closes the socket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +47,7 @@ pub enum TlsError {
     )]
     Tampered,
     /// The handshake has more bytes than any honest one.
-    #[error("the peer's TLS handshake is longer than {} bytes", super::connection::HANDSHAKE_LIMIT)]
+    #[error("the peer's TLS handshake is longer than {} bytes", HANDSHAKE_LIMIT)]
     HandshakeTooLong,
     /// The peer broke the rules of TLS.
     #[error("the peer broke the TLS protocol: {0}")]

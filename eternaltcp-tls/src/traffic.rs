@@ -8,8 +8,8 @@ use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
 
 use super::allowance::Allowance;
-use super::connection::HANDSHAKE_LIMIT;
 use super::delivery::PlaintextSink;
+use super::error::HANDSHAKE_LIMIT;
 use super::fault::TlsFault;
 use super::record::{Content, HEADER, RecordBuilder, TrafficKey, record_length};
 use super::{Alert, TlsError};

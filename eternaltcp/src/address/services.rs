@@ -3,15 +3,13 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::syntax::Problem;
-
 const FILE: &str = "/etc/services";
 
 /// The maximum number of bytes that are read of the file.
 const MAX_FILE: u64 = 4 << 20;
 
 /// Returns the TCP port of a service.
-pub(super) fn port_of(name: &str) -> Result<u16, Problem> {
+pub(super) fn port_of(name: &str) -> Result<u16, &'static str> {
     let Ok(file) = File::open(FILE) else {
         return Err("there is no /etc/services with the names of ports: write its number");
     };
