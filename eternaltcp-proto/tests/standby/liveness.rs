@@ -101,3 +101,17 @@ fn a_probe_asks_at_once_and_once() {
     world.probe();
     assert_eq!(world.sent(), heartbeat(1));
 }
+
+/// [STANDBY-3] [LIVE-3]
+#[test]
+fn a_hostile_client_cannot_make_it_grow() {
+    let mut world = StandbyWorld::ready();
+    let flood: Vec<u8> = (0..10_000).flat_map(heartbeat).collect();
+    for chunk in flood.chunks(1001) {
+        world.say(chunk);
+    }
+    world.say(&heartbeat(10_000));
+    let due = answers(&mut world.acceptor);
+    let [one] = &due[..] else { panic!("{} wait", due.len()) };
+    assert_eq!((one.header.kind, one.header.ack), (Kind::Echo, Seq::new(10_000)));
+}
