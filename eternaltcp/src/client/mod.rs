@@ -23,6 +23,7 @@ mod remote;
 mod role;
 mod servers;
 mod spare;
+mod start;
 mod statistics;
 mod transparent;
 mod trust;
@@ -32,11 +33,10 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Instance, SessionId, Side, Stats, Tunnel};
+use eternaltcp_proto::{Closing, Instance, Stats};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
-use tracing::{Instrument, Span, warn};
+use tracing::{Instrument, Span};
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
@@ -44,8 +44,8 @@ pub(crate) use dial::DialError;
 pub use dynamic::serve_dynamic;
 pub use end::{ClientEnd, Rejection, RejectionReason};
 pub use keys::{LoadKey, MAX_KEYS, UserKey, UserKeys};
+use listening::AttendedListener;
 pub use listening::RemoteForward;
-use listening::{AttendedListener, RemoteListener};
 pub use monitor::ClientMonitor;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
@@ -57,27 +57,16 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::driver::{Driver, DriverCommand, Shared, Sockets, channel};
+use crate::driver::{DriverCommand, Shared};
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
 use crate::recovery::Recovery;
 use crate::session::Session;
-use crate::spans;
 use crate::status::{Events, TunnelStatus};
-#[cfg(target_os = "linux")]
-use crate::store::ListenerPurpose;
-use dial::Dialer;
 use eternaltcp_tls::{IdentityError, TlsError};
 use event::{ClientEvent, ClientHandle};
-use own_key::ClientNote;
-use role::ClientRole;
-
-/// Time for programs to pass on the last data.
-const PASSING_ON: Duration = Duration::from_secs(3);
-
-/// Time for a program to ask again for listeners at the server.
-const ASKED_FOR: Duration = Duration::from_secs(10);
+use start::RestoredClient;
 
 /// The configuration of a client.
 #[derive(Debug)]
@@ -210,7 +199,7 @@ impl Client {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
-        Self::begin(config, None, Vec::new())
+        Self::begin(config, None)
     }
 
     /// Does the same, and goes on with the tunnel of a client that a process before this one has
@@ -225,75 +214,8 @@ impl Client {
         recovery: &mut Recovery,
         config: ClientConfig,
     ) -> Result<Self, StartError> {
-        #[cfg(target_os = "linux")]
-        if let Some(found) = recovery.take_client() {
-            let note = ClientNote::decode(&found.note);
-            let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
-            let restored = match (note, slots) {
-                (Ok(note), Ok(slots)) => {
-                    found.restore(config.tunnel.clone(), &slots).ok().map(|found| (found, note))
-                }
-                _ => {
-                    found.end();
-                    None
-                }
-            };
-            if restored.is_none() {
-                warn!("the tunnel of the program before this one cannot be gone on with");
-            }
-            let forwards = recovery.take_owned(ListenerPurpose::Forward);
-            let forwards = forwards.into_iter().filter_map(RemoteListener::recovered).collect();
-            return Self::begin(config, restored, forwards);
-        }
-        let _ = recovery;
-        Self::begin(config, None, Vec::new())
-    }
-
-    fn begin(
-        config: ClientConfig,
-        restored: Option<((Tunnel, Sockets), ClientNote)>,
-        forwards: Vec<(SessionId, RemoteListener, AttendedListener)>,
-    ) -> Result<Self, StartError> {
-        let (handle, commands) = channel(config.max_waiting);
-        let shared = Arc::new(Shared::default());
-        let (found, note) = restored.unzip();
-        let is_known = found.as_ref().is_some_and(|(tunnel, _)| tunnel.id().is_some());
-        let note = note.map_or_else(ClientNote::generate, Ok)?;
-        let dialer = Dialer::new(&config, note)?;
-        let wires = dialer.wires();
-        let span = spans::client_tunnel(&config.servers.to_string());
-        let mut role = span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known));
-        let mut attended = Vec::new();
-        if let Some((tunnel, _)) = &found {
-            for (session, listening, own) in forwards {
-                if tunnel.has_session(session) {
-                    role.resume_listener(session, listening);
-                    attended.push(own);
-                }
-            }
-        }
-        let (statistics, events) = (role.statistics(), role.events());
-        let driver = match found {
-            Some((tunnel, sockets)) => {
-                Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&shared))
-            }
-            None => {
-                let tunnel = Tunnel::new(Side::Client, role.tunnel_config().clone());
-                Driver::new(tunnel, role, commands, Arc::clone(&shared))
-            }
-        };
-        let (alive, is_over) = tokio::sync::watch::channel(());
-        let run = async move {
-            let _alive = alive;
-            let end = driver.run().await.into_end();
-            // The kernel delivers what a carrier has sent; programs need time for it.
-            let _ = timeout(PASSING_ON, wires.write()).await;
-            end
-        };
-        let task = tokio::spawn(run.instrument(span.clone()));
-        let attended = Arc::new(Mutex::new(attended));
-        tokio::spawn(forget_later(Arc::clone(&attended)));
-        Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
+        let restored = RestoredClient::take(recovery, &config);
+        Self::begin(config, restored)
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -437,12 +359,6 @@ impl Client {
             .unwrap_or_else(|error| ClientEnd::Failed(format!("the client failed: {error}")));
         self.end.insert(end).clone()
     }
-}
-
-/// Ends the listeners at the server that nobody asks for any more.
-async fn forget_later(attended: Arc<Mutex<Vec<AttendedListener>>>) {
-    sleep(ASKED_FOR).await;
-    attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 impl Drop for Client {

@@ -86,11 +86,6 @@ impl ClientRole {
         self.event_log.events()
     }
 
-    /// Returns the protocol's settings.
-    pub(super) fn tunnel_config(&self) -> &eternaltcp_proto::Config {
-        &self.config.tunnel
-    }
-
     /// Returns the request of the first attach.
     fn intent(&self) -> Intent {
         let enrol = Bytes::from(self.dialing.dialer().tunnel_key().to_string());

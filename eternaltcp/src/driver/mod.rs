@@ -122,6 +122,12 @@ impl<R: Role> Driver<R> {
         }
     }
 
+    /// Returns the role.
+    #[cfg(feature = "client")]
+    pub(crate) fn role(&self) -> &R {
+        &self.role
+    }
+
     /// Drives the tunnel to its end, and returns the role.
     pub(crate) async fn run(mut self) -> R {
         poll_fn(|cx| self.poll(cx)).await;

@@ -1,10 +1,11 @@
 //! What the store has of one tunnel.
 
+mod driver;
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::kept::{Call, Contents, PacketEntry, Piece, SessionRecord, Slot, Store};
@@ -14,26 +15,17 @@ use eternaltcp_sys::NotedCall;
 use super::copies::{Copies, RecordContents};
 use super::layout::TableKind;
 use super::memory::Memory;
-use super::note;
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
 use super::session::{Stocks, StoredSession};
 use super::slot;
 use super::tables::Entries;
+pub(super) use driver::BUSY;
+use driver::{CRASHES, DETACHED_SINCE};
 
 /// The words of a tunnel's record. The first one says that it is valid.
 pub(super) const GENERATION: usize = 8;
 pub(super) const NOTE: usize = 16;
-/// Not zero while its driver is at work.
-pub(super) const BUSY: usize = 24;
-/// Since when it is detached, in nanoseconds of the boot-time clock; zero while it is attached.
-const DETACHED_SINCE: usize = 32;
-/// When it was at work as a program crashed, by the same clock, the newest first.
-const CRASHES: [usize; 3] = [40, 48, 56];
-
-/// A tunnel that was at work in as many crashes as are remembered, within this time, is not gone on
-/// with.
-const CRASH_PERIOD: Duration = Duration::from_secs(60);
 const COPIES: usize = 256;
 
 /// Bytes of each copy of what a commit writes.
@@ -157,79 +149,6 @@ impl TunnelStore {
     /// Those of sendmmsg(2).
     pub fn send(&mut self, socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         self.call.send(socket, parts)
-    }
-
-    /// Keeps what the driver wants to know again of the tunnel. The note before it counts until this
-    /// one is whole. Without memory for it, nothing is changed.
-    pub fn set_note(&mut self, note: &[u8]) {
-        let Some(cell) = self.payload.keep(&note::frame(note)) else { return };
-        self.memory.set(self.at() + NOTE, cell.place());
-        if let Some(PayloadPlace::Cell(old)) = self.note.replace(PayloadPlace::Cell(cell)) {
-            self.payload.wipe(old);
-        }
-    }
-
-    /// Returns the note that a program before this one has left.
-    #[must_use]
-    pub fn found_note(&self) -> Option<Bytes> {
-        match &self.note {
-            Some(PayloadPlace::Found(note)) => Some(note.clone()),
-            _ => None,
-        }
-    }
-
-    /// Keeps what the driver wants to know again of a session that was not committed yet.
-    pub fn set_session_note(&mut self, id: SessionId, note: &[u8]) {
-        if self.session(id).is_none() {
-            return;
-        }
-        let Self { memory, sessions, payload, .. } = self;
-        if let Some(session) = sessions.get_mut(&id) {
-            session.set_note(memory, payload, note);
-        }
-    }
-
-    /// Returns the note of a session that a program before this one has left.
-    #[must_use]
-    pub fn found_session_note(&self, id: SessionId) -> Option<Bytes> {
-        self.sessions.get(&id)?.found_note(&self.memory)
-    }
-
-    /// Says whether the tunnel's driver is at work: if the program dies meanwhile, the tunnel may be
-    /// the reason.
-    pub fn set_busy(&self, is_busy: bool) {
-        self.memory.set(self.at() + BUSY, is_busy.into());
-    }
-
-    /// Handles the crash of the program before this one, at `now` of the boot-time clock. Returns
-    /// whether the tunnel was at work in too many of them.
-    pub fn handle_crash(&self, now: Duration) -> bool {
-        let at = self.at();
-        if self.memory.get(at + BUSY) == 0 {
-            return false;
-        }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let [first, second, third] = CRASHES.map(|word| at + word);
-        self.memory.set(third, self.memory.get(second));
-        self.memory.set(second, self.memory.get(first));
-        self.memory.set(first, nanos(now));
-        // Once it is counted.
-        self.set_busy(false);
-        let oldest = self.memory.get(third);
-        oldest > 0 && nanos(now).saturating_sub(oldest) < nanos(CRASH_PERIOD)
-    }
-
-    /// Keeps since when the tunnel is detached, as the time of the boot-time clock.
-    pub fn set_detached_since(&self, since: Option<Duration>) {
-        let nanos = |since: Duration| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        self.memory.set(self.at() + DETACHED_SINCE, since.map_or(0, nanos));
-    }
-
-    /// Returns since when the tunnel is detached, if it was not attached at last.
-    #[must_use]
-    pub fn detached_since(&self) -> Option<Duration> {
-        let nanos = self.memory.get(self.at() + DETACHED_SINCE);
-        (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
     /// Returns where its record begins.

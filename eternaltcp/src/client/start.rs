@@ -1,0 +1,134 @@
+//! The start of a client: with a new tunnel, or with that of a process before this one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use eternaltcp_proto::{SessionId, Side, Tunnel};
+use tokio::time::{sleep, timeout};
+#[cfg(target_os = "linux")]
+use tracing::warn;
+use tracing::{Instrument, Span};
+
+use super::dial::Dialer;
+use super::event::ClientEvent;
+use super::listening::{AttendedListener, RemoteListener};
+use super::own_key::ClientNote;
+use super::role::ClientRole;
+use super::{Client, ClientConfig, StartError};
+use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
+#[cfg(target_os = "linux")]
+use crate::net::slots::Slots;
+use crate::recovery::Recovery;
+use crate::spans;
+#[cfg(target_os = "linux")]
+use crate::store::ListenerPurpose;
+
+/// Time for programs to pass on the last data.
+const PASSING_ON: Duration = Duration::from_secs(3);
+
+/// Time for a program to ask again for listeners at the server.
+const ASKED_FOR: Duration = Duration::from_secs(10);
+
+/// The client of a process before this one.
+pub(super) struct RestoredClient {
+    tunnel: Tunnel,
+    sockets: Sockets,
+    note: ClientNote,
+    /// Its listeners at the server, by their sessions, and the forwards' ends of them.
+    listeners: Vec<(SessionId, RemoteListener, AttendedListener)>,
+}
+
+impl RestoredClient {
+    /// Takes what a process before this one has left, if it can be gone on with.
+    #[cfg(target_os = "linux")]
+    pub(super) fn take(recovery: &mut Recovery, config: &ClientConfig) -> Option<Self> {
+        let found = recovery.take_client()?;
+        let note = ClientNote::decode(&found.note);
+        let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
+        let (Ok(note), Ok(slots)) = (note, slots) else {
+            warn!("what was kept of the tunnel is damaged: it is ended");
+            found.end();
+            return None;
+        };
+        let restored = found.restore(config.tunnel.clone(), &slots);
+        let restored = restored.inspect_err(|error| warn!("the tunnel is ended: {error}"));
+        let (tunnel, sockets) = restored.ok()?;
+        let listeners = recovery.take_owned(ListenerPurpose::Forward);
+        let listeners = listeners.into_iter().filter_map(RemoteListener::recovered);
+        let listeners = listeners.filter(|(session, ..)| tunnel.has_session(*session)).collect();
+        Some(Self { tunnel, sockets, note, listeners })
+    }
+
+    /// Returns nothing: this system has no store.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn take(_: &mut Recovery, _: &ClientConfig) -> Option<Self> {
+        None
+    }
+}
+
+impl Client {
+    pub(super) fn begin(
+        config: ClientConfig,
+        restored: Option<RestoredClient>,
+    ) -> Result<Self, StartError> {
+        let (handle, commands) = channel(config.max_waiting);
+        let shared = Arc::new(Shared::default());
+        let span = spans::client_tunnel(&config.servers.to_string());
+        let tunnel_config = config.tunnel.clone();
+        let (driver, wires, attended) = match restored {
+            None => {
+                let dialer = Dialer::new(&config, ClientNote::generate()?)?;
+                let wires = dialer.wires();
+                let role = make_role(&span, config, dialer, &handle, false);
+                let tunnel = Tunnel::new(Side::Client, tunnel_config);
+                let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
+                (driver, wires, Vec::new())
+            }
+            Some(RestoredClient { tunnel, sockets, note, listeners }) => {
+                let dialer = Dialer::new(&config, note)?;
+                let wires = dialer.wires();
+                let mut role = make_role(&span, config, dialer, &handle, tunnel.id().is_some());
+                let mut attended = Vec::new();
+                for (session, listener, own) in listeners {
+                    role.resume_listener(session, listener);
+                    attended.push(own);
+                }
+                let shared = Arc::clone(&shared);
+                let driver = Driver::with_sockets(tunnel, sockets, role, commands, shared);
+                (driver, wires, attended)
+            }
+        };
+        let (statistics, events) = (driver.role().statistics(), driver.role().events());
+        let (alive, is_over) = tokio::sync::watch::channel(());
+        let run = async move {
+            let _alive = alive;
+            let end = driver.run().await.into_end();
+            // The kernel delivers what a carrier has sent; programs need time for it.
+            let _ = timeout(PASSING_ON, wires.write()).await;
+            end
+        };
+        let task = tokio::spawn(run.instrument(span.clone()));
+        let is_awaited = !attended.is_empty();
+        let attended = Arc::new(Mutex::new(attended));
+        if is_awaited {
+            tokio::spawn(forget_later(Arc::clone(&attended)));
+        }
+        Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
+    }
+}
+
+fn make_role(
+    span: &Span,
+    config: ClientConfig,
+    dialer: Dialer,
+    handle: &DriverHandle<ClientEvent>,
+    is_known: bool,
+) -> ClientRole {
+    span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known))
+}
+
+/// Ends the listeners at the server that nobody asks for any more.
+async fn forget_later(attended: Arc<Mutex<Vec<AttendedListener>>>) {
+    sleep(ASKED_FOR).await;
+    attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
