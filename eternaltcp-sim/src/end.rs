@@ -160,7 +160,10 @@ impl SimEnd {
                 note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
                 env.model.pairs[pair].is_rejected = true;
                 env.counters.refused_sessions += 1;
-                env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
+                // An application may have reset a connection that was found again.
+                if !env.model.app(pair, self.side).is_reset() {
+                    env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
+                }
             }
         }
     }
