@@ -16,6 +16,7 @@ use crate::env::{Env, LinkId, note};
 use crate::faults;
 use crate::history::Happening;
 use crate::joined::SimJoining;
+use crate::link::SimLink;
 use crate::pipe::Incoming;
 use crate::spare::SimSpare;
 
@@ -123,6 +124,8 @@ impl SimClient {
     /// Changes the network; the old path may still work.
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
+        // Another address: what was found out about the path of the last one does not count.
+        env.knows_hole = false;
         self.failover.handle_moved(env.now);
         self.spare.probe(env, &mut self.end);
         self.abandon(env);
@@ -142,7 +145,10 @@ impl SimClient {
     /// Lets a carrier that the tunnel has take over, if that is of use now.
     fn take_over(&mut self, env: &mut Env) {
         let Some(id) = self.end.tunnel.successor() else { return };
-        if !self.failover.take_over(env.now) {
+        let link = self.end.carriers.iter().find(|(_, its)| *its == id);
+        let is_small =
+            link.and_then(|(link, _)| env.links.get(link)).is_some_and(SimLink::is_small);
+        if !self.failover.take_over(env.now, is_small) {
             return;
         }
         self.abandon(env);
@@ -172,7 +178,9 @@ impl SimClient {
             self.abandon(env);
             let carrier = self.end.lead().and_then(|id| env.links.get(&id));
             let wait = carrier.map_or(Duration::ZERO, |link| link.waits(env.now));
-            let dial = SimDial::new(env, wait);
+            let is_small = env.knows_hole || self.failover.wants_small_segments(occasion);
+            let mut dial = SimDial::new(env, wait);
+            dial.is_small = is_small;
             note!(env, "{id:?} is dialled: {occasion:?}, {:?}", dial.ends);
             env.counters.dials += 1;
             self.dials.insert(id, dial);
@@ -225,6 +233,7 @@ impl SimClient {
         let is_doubted = self.end.tunnel.suspicion().is_some();
         let is_wanted = self.failover.handle_ready(env.now, id);
         let dial = self.dials.remove(&id);
+        env.knows_hole |= dial.as_ref().is_some_and(|dial| dial.is_small);
         self.abandon(env);
         match dial.filter(|_| is_wanted) {
             Some(dial) => {
@@ -241,9 +250,10 @@ impl SimClient {
         self.next_link += 1;
         env.counters.carriers += 1;
         env.history.note(env.now, Happening::Committed);
+        let is_small = dial.is_small;
         let mut link = dial.into_link(env.now, env.rng.fork(id as u64));
         faults::ordain(env, id, &mut link);
-        env.links.insert(id, link);
+        env.add_link(id, link, is_small);
         note!(env, "the client attaches on link {id}");
         self.end.mark_replay();
         let carrier = self.end.tunnel.attach(env.now, || Intent::New {
@@ -263,7 +273,8 @@ impl SimClient {
     /// needed.
     fn handle_taken(&mut self, env: &mut Env, (id, carrier): (LinkId, CarrierId)) {
         self.spare.rest(env.now);
-        if !self.failover.take_standby(env.now) {
+        let is_small = env.links.get(&id).is_some_and(SimLink::is_small);
+        if !self.failover.take_standby(env.now, is_small) {
             env.counters.spares_not_needed += 1;
             self.end.tunnel.handle_lost(carrier);
             return env.close(id, Side::Client, false);
@@ -315,9 +326,10 @@ impl SimClient {
                 }
                 Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
                 Event::Suspected(why) => {
-                    env.counters.doubts += 1;
-                    env.history.note(now, Happening::Suspected(why));
-                    self.failover.handle_suspected(now, why);
+                    if self.failover.handle_suspected(now, why) {
+                        env.counters.doubts += 1;
+                        env.history.note(now, Happening::Suspected(why));
+                    }
                     self.spare.take(env, &self.end);
                 }
                 Event::Relieved => {

@@ -57,6 +57,10 @@ counters! {
     spares_not_needed >= 5;
     /// Of these, refused or unanswered.
     spares_lost >= 20;
+    /// Worlds in which large packets vanish.
+    holes >= 40;
+    /// Carriers with small segments.
+    small_carriers >= 100;
     /// Tunnels' limits that were raised.
     raised_limits >= 450;
     /// Of these, raised while an attach was in flight.

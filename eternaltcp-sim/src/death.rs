@@ -222,6 +222,7 @@ impl World {
         match side {
             Side::Client => {
                 let end = end.unwrap_or_else(|| SimEnd::new(side, config, store));
+                self.env.knows_hole = false;
                 self.client.restart(&self.env, end);
             }
             Side::Server => self.server.restart(end),

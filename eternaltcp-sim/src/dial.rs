@@ -33,6 +33,8 @@ pub(crate) struct SimDial {
     round_trip: Duration,
     /// When the server's machine answers.
     pub connects_at: Option<Time>,
+    /// Its segments are small.
+    pub is_small: bool,
     pub ends: (Time, Fate),
 }
 
@@ -57,7 +59,7 @@ impl SimDial {
             80..90 => (Some(now + took), (now + GIVES_UP, Fate::Failed)),
             _ => (None, (now + GIVES_UP, Fate::Failed)),
         };
-        Self { round_trip: path.round_trip(), path, connects_at, ends }
+        Self { round_trip: path.round_trip(), path, connects_at, is_small: false, ends }
     }
 
     /// Creates a dial. The connection and the handshake take a round trip each, and more if a segment is
@@ -86,7 +88,7 @@ impl SimDial {
             Some(at) if at < fails_at => (at, Fate::Ready),
             _ => (fails_at, Fate::Failed),
         };
-        Self { path, round_trip, connects_at, ends }
+        Self { path, round_trip, connects_at, is_small: false, ends }
     }
 
     /// Returns when it next makes progress.

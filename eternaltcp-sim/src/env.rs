@@ -55,6 +55,10 @@ pub(crate) struct Env {
     pub doomed: u64,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
+    /// Whose large packets vanish.
+    pub hole: Sides<bool>,
+    /// The client uses small segments: it needed them from its current address.
+    pub knows_hole: bool,
     /// The slowest path so far.
     pub slowest: Slowest,
     /// The highest limit to which each end may raise its tunnel's limit.
@@ -106,6 +110,26 @@ impl Env {
         }
         note!(self, "{side:?} reads {} from link {id}", size(&incoming));
         Some(incoming)
+    }
+
+    /// Adds the link of a new carrier. Large packets vanish on it as on others, unless its segments
+    /// are small.
+    pub(crate) fn add_link(&mut self, id: LinkId, mut link: SimLink, is_small: bool) {
+        if is_small {
+            self.counters.small_carriers += 1;
+        } else {
+            link.set_hole(self.hole);
+        }
+        link.set_small(is_small);
+        self.links.insert(id, link);
+    }
+
+    /// Makes large packets vanish from now on.
+    pub(crate) fn open_hole(&mut self, writers: Sides<bool>) {
+        note!(self, "large packets vanish: {writers:?}");
+        self.counters.holes += 1;
+        self.hole = writers;
+        self.links.values_mut().for_each(|link| link.set_hole(writers));
     }
 
     /// Closes a link from one end.

@@ -64,6 +64,7 @@ impl World {
                     let joined = self.client.end.joined();
                     silence(&mut self.env, joined);
                 }
+                Deed::Hole(writers) => self.env.open_hole(writers),
             }
         }
     }

@@ -23,7 +23,14 @@ pub(crate) struct SimLink {
     is_open: Sides<bool>,
     /// The end still reads it, and ignores its data.
     is_retired: Sides<bool>,
+    /// Whose large packets vanish.
+    hole: Sides<bool>,
+    /// Its segments are small.
+    is_small: bool,
 }
+
+/// Packets with more bytes than this vanish in a hole.
+const HOLE: usize = 1200;
 
 impl SimLink {
     /// Creates a link whose handshake had these round trips.
@@ -32,7 +39,24 @@ impl SimLink {
         let pipe = || Pipe::new(now, round_trip);
         let pipes = Sides { client: pipe(), server: pipe() };
         let is_open = Sides { client: true, server: true };
-        Self { path, rng, pipes, is_open, is_retired: Sides::default() }
+        let (is_retired, hole) = (Sides::default(), Sides::default());
+        Self { path, rng, pipes, is_open, is_retired, hole, is_small: false }
+    }
+
+    /// Makes its segments small.
+    pub(crate) fn set_small(&mut self, is_small: bool) {
+        self.is_small = is_small;
+    }
+
+    pub(crate) fn is_small(&self) -> bool {
+        self.is_small
+    }
+
+    /// Makes large packets of these writers vanish from now on, unless its segments are small.
+    pub(crate) fn set_hole(&mut self, writers: Sides<bool>) {
+        if !self.is_small {
+            self.hole = writers;
+        }
     }
 
     /// Returns its rate in bytes per millisecond.
@@ -87,6 +111,10 @@ impl SimLink {
         while !bytes.is_empty() {
             let size = self.path.segment.unwrap_or(usize::MAX).min(bytes.len());
             let segment = bytes.split_to(size);
+            if self.hole[side] && size > HOLE {
+                pipe.swallow(now, size);
+                continue;
+            }
             pipe.push(&self.path, &mut self.rng, side, (now, wait_back), segment);
         }
         if vanishes > 0 {
@@ -128,6 +156,7 @@ impl SimLink {
         PathReport {
             round_trip: Some(pipe.round_trip),
             unanswered_for: oldest.map(|oldest| now.since(oldest.written.max(heard))),
+            timeouts: oldest.map_or(0, |oldest| oldest.timeouts(now)),
         }
     }
 

@@ -10,6 +10,9 @@ use eternaltcp_proto::{Side, Time};
 use crate::path::{Sending, SimPath};
 use crate::rng::Rng;
 
+/// Timeouts that are counted.
+const TRIES: u32 = 16;
+
 /// TCP considers a segment lost when this many later ones have arrived.
 const OVERTAKEN: u32 = 3;
 
@@ -55,6 +58,22 @@ pub(crate) struct Segment {
     pub answered: Option<Time>,
     pub tries: u32,
     overtaken: u32,
+    /// When its retransmission timer first expires, and after how long.
+    expires: (Time, Duration),
+}
+
+impl Segment {
+    /// Returns how many times its retransmission timer has expired, if it is the oldest.
+    pub(crate) fn timeouts(&self, now: Time) -> u32 {
+        let (mut at, mut timeout) = self.expires;
+        let mut count = 0;
+        while at <= now && count < TRIES {
+            count += 1;
+            timeout *= 2;
+            at = at + timeout;
+        }
+        count
+    }
 }
 
 /// An unanswered segment that keeps everything else from leaving.
@@ -152,7 +171,23 @@ impl Pipe {
             answered: passage.answered,
             tries: if is_held { passage.tries.max(2) } else { passage.tries },
             overtaken: 0,
+            expires: (leaves + sending.probe + sending.timeout, sending.timeout),
         });
+    }
+
+    /// Adds written data that are too large for the path, however often they are sent. After their
+    /// first timeout nothing else leaves.
+    pub(crate) fn swallow(&mut self, now: Time, length: usize) {
+        let leaves = self.busy_until.max(now);
+        let sending = self.sending(leaves, Duration::ZERO);
+        let expires = leaves + sending.probe + sending.timeout;
+        if self.held.until <= leaves {
+            self.held = Held { from: expires, until: Time::new(Duration::MAX) };
+        }
+        self.vanish(now, length);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.expires = (expires, sending.timeout);
+        }
     }
 
     /// Returns when the end of the stream arrives.
@@ -212,6 +247,7 @@ impl Pipe {
             answered: None,
             tries: 0,
             overtaken: 0,
+            expires: (now + self.round_trip.0 * 2 + MIN_TIMEOUT, MIN_TIMEOUT),
         });
     }
 

@@ -8,7 +8,7 @@ use crate::ambush::Ambush;
 use crate::app::{AppPlan, Finish};
 use crate::path::SimPath;
 use crate::rng::Rng;
-use crate::scenario::{PathChange, Scenario, pair};
+use crate::scenario::{Deed, PathChange, Scenario, pair};
 use crate::sides::{Sides, other};
 
 /// One in this many worlds is a crowd, which takes as long as about a hundred others.
@@ -41,6 +41,22 @@ impl Scenario {
             1 => lose_reset(&mut self, rng),
             2 => queue_of_resets(&mut self, rng),
             _ => {}
+        }
+        self
+    }
+}
+
+/// One in this many worlds has a hole for large packets.
+const HOLES: u64 = 12;
+
+impl Scenario {
+    /// Makes large packets vanish from some moment on, one way or both.
+    pub(crate) fn with_hole(mut self, rng: &mut Rng) -> Self {
+        if rng.below(HOLES) == 0 {
+            let trouble = self.trouble.as_millis() as u64;
+            let at = Time::ZERO + rng.millis(0, trouble + 1000);
+            let [client, server] = rng.pick(&[[true, false], [false, true], [true, true]]);
+            self.deeds.push((at, Deed::Hole(Sides { client, server })));
         }
         self
     }

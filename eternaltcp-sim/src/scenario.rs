@@ -85,6 +85,8 @@ pub enum Deed {
     SilenceAttached,
     /// Nothing passes any more on the client's joined carriers. The attached one lives.
     SilenceJoined,
+    /// From now on large packets of these writers vanish, on every path, for ever.
+    Hole(Sides<bool>),
 }
 
 /// A program that dies at a certain call of its store.
@@ -139,6 +141,7 @@ impl Scenario {
             .with_rare_traits(&mut Rng::new(seed).fork(3))
             .with_bad_moments(&mut Rng::new(seed).fork(4))
             .with_old_peers(&mut Rng::new(seed).fork(7))
+            .with_hole(&mut Rng::new(seed).fork(9))
     }
 
     /// Makes one side too old for carriers that take over, in some worlds.

@@ -17,7 +17,7 @@ pub const fn other(side: Side) -> Side {
 pub const BOTH: [Side; 2] = [Side::Client, Side::Server];
 
 /// A value for the client and one for the server.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sides<T> {
     /// The client's.
     pub client: T,

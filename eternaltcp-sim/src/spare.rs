@@ -162,7 +162,7 @@ pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
     env.slowest.note(&path);
     let mut link = SimLink::new(path, env.rng.fork(id as u64), env.now, round_trip);
     faults::ordain(env, id, &mut link);
-    env.links.insert(id, link);
+    env.add_link(id, link, env.knows_hole);
     id
 }
 

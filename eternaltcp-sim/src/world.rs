@@ -77,6 +77,8 @@ impl World {
             deeds: scenario.deeds.iter().copied().collect(),
             doomed: scenario.doomed,
             cuts: scenario.cuts.clone(),
+            hole: Sides::default(),
+            knows_hole: false,
             slowest: Slowest::default(),
             growth: scenario.growth,
             compacts: scenario.compacts,

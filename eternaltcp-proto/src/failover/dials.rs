@@ -54,6 +54,11 @@ impl Dials {
         self.under_way.is_empty()
     }
 
+    /// Returns whether there is such a dial.
+    pub(super) fn has(&self, which: impl Fn(&Dial) -> bool) -> bool {
+        self.under_way.iter().any(which)
+    }
+
     /// Begins a dial.
     pub(super) fn start(&mut self, now: Time, occasion: Occasion) -> DialId {
         let id = DialId(self.next_id);

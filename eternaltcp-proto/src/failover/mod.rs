@@ -7,6 +7,7 @@
 mod alarms;
 mod dials;
 mod pace;
+mod usefulness;
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use crate::suspicion::Suspicion;
 use crate::time::Time;
 use alarms::Alarms;
 pub use dials::DialId;
-use dials::{Dials, YIELDS};
+use dials::{Dial, Dials, YIELDS};
 use pace::DialPace;
+use usefulness::Usefulness;
 
 /// The maximum number of dials at once: each may wait for a slow answer while the next ones are
 /// made.
@@ -47,6 +49,11 @@ pub enum Occasion {
 }
 
 impl Occasion {
+    /// Returns whether it is the suspicion that the path drops large packets.
+    fn is_of_size(self) -> bool {
+        matches!(self, Self::Suspicion(why) if why.is_of_size())
+    }
+
     /// Returns whether the new carrier is wanted although the old one is alive.
     fn is_unconditional(self) -> bool {
         matches!(self, Self::Move | Self::Request | Self::Preference)
@@ -77,6 +84,7 @@ pub struct Failover {
     is_event: bool,
     /// Whether the current doubt has led to a dial.
     alarm_dialed: bool,
+    usefulness: Usefulness,
 }
 
 impl Failover {
@@ -92,6 +100,7 @@ impl Failover {
             events_until: Time::ZERO,
             is_event: false,
             alarm_dialed: false,
+            usefulness: Usefulness::default(),
         }
     }
 
@@ -107,10 +116,18 @@ impl Failover {
         self.standing != Standing::None
     }
 
+    /// Returns whether a dial for this reason should use small segments, because large packets may
+    /// vanish on the path.
+    #[must_use]
+    pub fn wants_small_segments(&self, occasion: Occasion) -> bool {
+        occasion.is_of_size() || self.usefulness.suggests_small_segments()
+    }
+
     /// Handles a number that was delivered on either side: the pace after the next loss starts from
     /// the beginning.
     pub fn handle_progress(&mut self) {
         if self.is_bound() {
+            self.usefulness.handle_progress();
             self.pace.reset();
             self.alarms.handle_progress();
         }
@@ -123,6 +140,7 @@ impl Failover {
         {
             self.pace.reset();
         }
+        self.handle_end(now);
         self.standing = Standing::None;
         let at = if self.pace.is_fresh() { now } else { self.pace.after_answer(now, random) };
         self.dial_at(at, Occasion::Loss);
@@ -142,26 +160,51 @@ impl Failover {
         self.next = None;
         if is_settled {
             self.pace.reset();
+            self.usefulness.reset();
         }
         self.handle_lost(now, random);
     }
 
-    /// Handles a doubt about the carrier.
-    pub fn handle_suspected(&mut self, now: Time, why: Suspicion) {
-        let Standing::Carried { suspicion, .. } = &mut self.standing else { return };
-        if suspicion.replace(why).is_none() {
+    /// Handles the end of the current carrier, if there is one.
+    fn handle_end(&mut self, now: Time) {
+        let Standing::Carried { since, suspicion, .. } = self.standing else { return };
+        self.usefulness.handle_end(now.since(since), suspicion.is_some());
+    }
+
+    /// Handles a doubt about the carrier, or another reason for it. Returns whether the doubt is
+    /// new.
+    pub fn handle_suspected(&mut self, now: Time, why: Suspicion) -> bool {
+        let Standing::Carried { suspicion, since, .. } = &mut self.standing else { return false };
+        let is_new = suspicion.replace(why).is_none();
+        if is_new {
+            self.usefulness.handle_doubt(now.since(*since));
             self.alarm_dialed = false;
             let grace = self.alarms.handle_alarm(now);
             self.dial_at(now + grace, Occasion::Suspicion(why));
+        } else {
+            self.handle_other_reason(now, why);
+        }
+        is_new
+    }
+
+    /// Handles another reason for a doubt. A carrier with large segments is of no use if those
+    /// vanish, so one that is being dialled is replaced.
+    fn handle_other_reason(&mut self, now: Time, why: Suspicion) {
+        if let Some((_, Occasion::Suspicion(reason))) = &mut self.next {
+            *reason = why;
+        }
+        let is_vain = |dial: &Dial| dial.occasion == Occasion::Suspicion(Suspicion::Path);
+        if why == Suspicion::Answer && self.dials.has(is_vain) {
+            self.dials.abandon(is_vain);
+            self.dial_at(now, Occasion::Suspicion(why));
         }
     }
 
     /// Handles a doubted carrier that proved to be alive: the dials made because of the doubt are
-    /// given up.
+    /// given up. Those made because there is no carrier are not.
     pub fn handle_relieved(&mut self, now: Time) {
-        if let Standing::Carried { suspicion, .. } = &mut self.standing {
-            *suspicion = None;
-        }
+        let Standing::Carried { suspicion, .. } = &mut self.standing else { return };
+        *suspicion = None;
         self.next.take_if(|(_, occasion)| !occasion.is_unconditional());
         self.dials.abandon(|dial| !dial.occasion.is_unconditional());
         if std::mem::take(&mut self.alarm_dialed) {
@@ -176,6 +219,7 @@ impl Failover {
         let is_lost = self.standing == Standing::None;
         self.dials.abandon(|dial| !(is_lost && dial.is_connected));
         self.pace.reset();
+        self.usefulness.reset();
         let used_up = self.events_until.since(now + EVENT_GAP * (EVENTS - 1));
         let soonest = now + used_up;
         self.is_event = true;
@@ -207,7 +251,11 @@ impl Failover {
 
     /// Handles a failed dial. `is_answered` says whether something at the other end answered.
     pub fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool, random: u32) {
-        let failed = self.dials.take(id).map(|dial| dial.occasion);
+        let failed = self.dials.take(id);
+        if !is_answered && failed.is_some_and(|dial| dial.is_connected) {
+            self.usefulness.handle_silent_handshake();
+        }
+        let failed = failed.map(|dial| dial.occasion);
         // A request stays until a carrier is attached for it, also while the old one lives.
         let requested = failed.filter(|occasion| *occasion == Occasion::Request);
         let Some(occasion) = self.wanted().or(requested) else { return };
@@ -247,8 +295,13 @@ impl Failover {
     }
 
     /// Attaches a carrier that was kept ready in place of a doubted one. Returns whether there is a
-    /// reason to.
-    pub fn take_standby(&mut self, now: Time) -> bool {
+    /// reason to. If large packets seem to vanish, only one whose segments are small is of use: on
+    /// others, small heartbeats pass.
+    pub fn take_standby(&mut self, now: Time, is_small: bool) -> bool {
+        let is_of_size = self.wanted().is_some_and(Occasion::is_of_size);
+        if self.usefulness.rules_large_out(is_of_size) && !is_small {
+            return false;
+        }
         let is_doubted = match self.standing {
             Standing::None => false,
             Standing::Carried { suspicion: Some(_), .. } => true,
@@ -260,9 +313,9 @@ impl Failover {
 
     /// Attaches a carrier that the tunnel has in place of one that is lost or doubted. Returns
     /// whether there is a reason to: a doubt is one once another carrier was dialled for it.
-    pub fn take_over(&mut self, now: Time) -> bool {
+    pub fn take_over(&mut self, now: Time, is_small: bool) -> bool {
         let is_early = self.is_carried() && !self.alarm_dialed;
-        !is_early && self.take_standby(now)
+        !is_early && self.take_standby(now, is_small)
     }
 
     fn attach(&mut self, now: Time, is_doubted: bool) {
@@ -272,12 +325,17 @@ impl Failover {
         self.pace.handle_dialed(now);
         if is_doubted {
             self.alarms.handle_attached();
+            self.handle_end(now);
         }
+        self.usefulness.begin();
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
 
-    /// Handles the answer to the attach.
+    /// Handles the answer to the attach, unless its carrier is gone.
     pub fn handle_attached(&mut self, now: Time) {
+        if self.standing == Standing::None {
+            return;
+        }
         self.standing = Standing::Carried { since: now, is_bound: true, suspicion: None };
     }
 

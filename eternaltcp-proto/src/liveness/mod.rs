@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use crate::packet::Kind;
 use crate::seq::Seq;
-use crate::suspicion::{Doubt, PathReport, Suspicion};
+use crate::suspicion::{Doubt, PathReport, STOPPED, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
 use beats::Beats;
-
-/// A timer that fires later than this was delayed because this process was stopped.
-const STOPPED: Duration = Duration::from_secs(1);
 
 /// A timer that fires later than this postpones doubts about the path.
 const HELD_UP: Duration = Duration::from_millis(250);
@@ -54,6 +51,8 @@ pub(crate) struct Liveness {
     last_sent: Time,
     beats: Beats,
     doubt: Doubt,
+    /// When this process last had a turn.
+    turn: Time,
     /// Whether this side acts on a doubt: only the side that dials does.
     doubts: bool,
 }
@@ -92,6 +91,7 @@ impl Liveness {
             last_sent: now,
             beats: Beats::default(),
             doubt: Doubt::new(dead_after),
+            turn: now,
             doubts,
         }
     }
@@ -140,15 +140,17 @@ impl Liveness {
 
     /// Handles a read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
+        self.handle_lateness(now);
         (self.last_heard, self.silent_since) = (now, now);
         self.doubt.handle_heard();
-        let is_awaited = match self.rhythm {
-            Rhythm::Mutual => self.beats.is_due(),
-            Rhythm::Asking { asked, .. } => asked.is_some(),
-            Rhythm::Listening => false,
-        };
-        if is_awaited {
-            self.handle_due(now);
+        match self.rhythm {
+            // There was no room for it, nor for a packet in its place: it asks, once there is.
+            Rhythm::Mutual if self.beats.is_due() => {
+                self.handle_due(now);
+                self.probe(now);
+            }
+            Rhythm::Asking { asked: Some(_), .. } => self.handle_due(now),
+            _ => {}
         }
     }
 
@@ -172,6 +174,10 @@ impl Liveness {
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
         self.handle_lateness(now);
         self.doubt.handle_report(now, report);
+        if self.rhythm == Rhythm::Mutual && self.beats.is_due() && report.unanswered_for.is_none() {
+            // All is acknowledged, and there is no room: the peer's window is shut.
+            self.doubt.handle_asked(now);
+        }
         self.ask_if_doubted(now);
     }
 
@@ -279,13 +285,16 @@ impl Liveness {
         now < self.dead_at()
     }
 
-    /// Handles a late timer. The machine may have been stopped together with the path. TCP then
+    /// Handles a late turn. The machine may have been stopped together with the path. TCP then
     /// tries again within the time that it has already lost (RFC 6298, section 5.5), and there is
-    /// no doubt before that.
+    /// no doubt before that. What was due before the last turn was left alone on purpose, and is
+    /// not late.
     fn handle_lateness(&mut self, now: Time) {
-        let late = now.since(self.poll_timeout());
+        let due = self.poll_timeout().max(self.turn);
+        self.turn = self.turn.max(now);
+        let late = now.since(due);
         if late >= HELD_UP {
-            self.doubt.restart(now + late.min(GRACE));
+            self.doubt.excuse(now, late);
         }
         if late >= STOPPED {
             self.handle_stop(now);
@@ -326,6 +335,10 @@ impl Liveness {
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
         if self.rhythm == Rhythm::Mutual {
+            // It was asked for an answer, which nothing sent in its place gets.
+            if self.beats.is_due() {
+                self.beats.probe();
+            }
             self.beats.handle_sent();
         }
         self.doubt.handle_sent(now);

@@ -26,7 +26,9 @@ fn three_silent_seconds_end_the_carrier_and_any_byte_is_life() {
         assert!(liveness.handle_timeout(at(tick * 1000)));
     }
     liveness.handle_heard(at(2900));
-    assert!(liveness.handle_timeout(at(3000)));
+    for tick in (3000..5900).step_by(100) {
+        assert!(liveness.handle_timeout(at(tick)));
+    }
     assert!(liveness.handle_timeout(at(5899)));
     assert!(!liveness.handle_timeout(at(5900)));
 }
@@ -57,6 +59,7 @@ fn a_delayed_packet_is_doubted_later_by_the_delay() {
     let tcp = |since: u64| PathReport {
         round_trip: Some((Duration::from_millis(1), Duration::ZERO)),
         unanswered_for: Some(Duration::from_millis(since)),
+        timeouts: 0,
     };
     for (woken, doubted) in [(700, 1400), (1250, 2500), (2000, 3250)] {
         let second = Duration::from_secs(1);
@@ -106,6 +109,7 @@ fn on_a_full_carrier_the_doubt_comes_before_its_end() {
     let report = |silent: u64| PathReport {
         round_trip: Some((Duration::from_millis(200), Duration::from_millis(50))),
         unanswered_for: Some(Duration::from_millis(silent)),
+        timeouts: 0,
     };
     let asking = || {
         let mut liveness = Liveness::asking(at(0), second, second * 3);
@@ -133,4 +137,76 @@ fn on_a_full_carrier_the_doubt_comes_before_its_end() {
         }
         assert!(now <= 2600, "doubted after {} ms", now - 1010);
     }
+}
+
+/// Drives a carrier whose socket is full and whose peer is heard each second and never answers.
+/// `turns` are the times at which this process runs. Returns when it doubts that the peer hears it.
+fn deaf_peer(phase: u64, turns: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut liveness = liveness();
+    liveness.handle_sent(at(0));
+    let (mut heard, mut next) = (0, phase);
+    for now in turns {
+        while next <= now {
+            liveness.handle_heard(at(now));
+            (heard, next) = (next, next + 1000);
+        }
+        if liveness.wants_report(at(now)) {
+            let silent = Duration::from_millis(now - heard);
+            liveness.handle_report(
+                at(now),
+                PathReport {
+                    round_trip: Some((Duration::from_millis(20), Duration::from_millis(5))),
+                    unanswered_for: Some(silent),
+                    timeouts: 2,
+                },
+            );
+        }
+        if liveness.poll_timeout() <= at(now) {
+            assert!(liveness.handle_timeout(at(now)), "it is heard");
+        }
+        if liveness.suspicion() == Some(Suspicion::Answer) {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[test]
+fn a_peer_that_is_heard_and_never_answers_is_doubted_at_any_phase_of_its_heartbeats() {
+    for phase in (0..1000).step_by(50) {
+        let doubted = deaf_peer(phase, (0..60_000).step_by(10));
+        assert!(doubted.is_some_and(|at| at <= 9_000), "{phase}: {doubted:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_is_late_now_and_then_doubts_a_peer_that_never_answers() {
+    for pause in [300, 400, 600, 900] {
+        for phase in (0..1000).step_by(50) {
+            let turns = (0..120_000).step_by(10).filter(|now| now % 1000 >= pause);
+            let doubted = deaf_peer(phase, turns);
+            assert!(doubted.is_some_and(|at| at <= 30_000), "{pause}, {phase}: {doubted:?}");
+        }
+    }
+}
+
+/// The peer's machine answers, and its window is shut, so that nothing can be sent at all.
+#[test]
+fn a_carrier_on_which_nothing_could_ever_be_sent_is_doubted() {
+    let mut liveness = liveness();
+    let silent = PathReport {
+        round_trip: Some((Duration::from_millis(20), Duration::from_millis(5))),
+        ..PathReport::default()
+    };
+    liveness.handle_report(at(0), silent);
+    let mut now = 0;
+    while liveness.suspicion().is_none() {
+        now += 10;
+        if liveness.wants_report(at(now)) {
+            liveness.handle_report(at(now), silent);
+        }
+        assert!(liveness.handle_timeout(at(now)), "its machine answers");
+        assert!(now < 5000, "it is not doubted");
+    }
+    assert_eq!((liveness.suspicion(), now), (Some(Suspicion::Peer), 2750));
 }

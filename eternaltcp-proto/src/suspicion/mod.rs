@@ -14,6 +14,13 @@ const FLOOR: Duration = Duration::from_millis(250);
 /// However long round trips are, no answer is waited for longer than this.
 const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
+/// If TCP has sent the oldest bytes again this often, and nothing else is wrong with the path, then
+/// they are too large for it.
+const RESENT: u32 = 2;
+
+/// A delay of this process by more than this is a stop, after which the peer gets as much time.
+pub(crate) const STOPPED: Duration = Duration::from_secs(1);
+
 /// The report of the operating system's TCP about a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PathReport {
@@ -22,6 +29,9 @@ pub struct PathReport {
     /// For how long bytes have waited while the peer's TCP acknowledged nothing, or `None` when
     /// nothing waits.
     pub unanswered_for: Option<Duration>,
+    /// How many times in a row the retransmission timer has expired for the oldest of these bytes:
+    /// the peer's TCP lacks them, also while it acknowledges or sends others.
+    pub timeouts: u32,
 }
 
 /// Why a carrier is doubted.
@@ -29,10 +39,26 @@ pub struct PathReport {
 pub enum Suspicion {
     /// Nothing comes back: the path may be dead.
     Path,
+    /// Nothing comes back, and the oldest bytes were lost several times: the path may drop large
+    /// packets.
+    Size,
     /// The peer's machine acknowledges, but the peer sends nothing: it may have stopped.
     Peer,
     /// The peer sends data but does not answer: something on the path may drop what is sent to it.
     Answer,
+}
+
+impl Suspicion {
+    /// Returns whether small packets may pass where large ones do not.
+    #[must_use]
+    pub fn is_of_size(self) -> bool {
+        self != Self::Path
+    }
+
+    /// Returns whether an acknowledgement refutes it.
+    fn is_of_path(self) -> bool {
+        matches!(self, Self::Path | Self::Size)
+    }
 }
 
 /// The doubt about one carrier.
@@ -165,6 +191,15 @@ impl Doubt {
         (smoothed * 6 + variance * 4).max(self.most * 2).min(MAX_PATIENCE)
     }
 
+    /// Returns when a missing answer is a reason to doubt. While what is sent arrives by and by,
+    /// losses may have delayed the answer.
+    fn answer_at(&self) -> Option<Time> {
+        let soon = self.unanswered? + self.answer_patience();
+        let is_moving = self.report.is_some_and(|report| report.timeouts < RESENT);
+        let is_asked = self.inquired.is_some_and(|at| at >= soon);
+        Some(if is_moving && is_asked { soon + self.answer_patience() } else { soon })
+    }
+
     /// Handles the operating system's report. Acknowledged bytes prove that the path works, but not
     /// that the peer does.
     pub(crate) fn handle_report(&mut self, now: Time, report: PathReport) {
@@ -173,7 +208,9 @@ impl Doubt {
         let unanswered = report.unanswered_for.unwrap_or_default();
         if unanswered >= self.threshold() {
             if self.awaiting.is_some_and(|since| now.since(since) >= self.threshold()) {
-                self.suspicion.get_or_insert(Suspicion::Path);
+                let is_resent = report.timeouts >= RESENT;
+                let why = if is_resent { Suspicion::Size } else { Suspicion::Path };
+                self.suspicion.get_or_insert(why);
             }
             return;
         }
@@ -183,7 +220,7 @@ impl Doubt {
             Some(_) => self.awaiting.map(|since| since.max(acknowledged)),
             None => None,
         };
-        if self.suspicion == Some(Suspicion::Path) {
+        if self.suspicion.is_some_and(Suspicion::is_of_path) {
             // Only our data was acknowledged. TCP may wait long before it sends the peer's data
             // again, but a new carrier sends it at once.
             let is_overdue = self.asked.is_some_and(|at| now.since(at) >= self.threshold());
@@ -209,8 +246,12 @@ impl Doubt {
 
     /// Returns when [`Self::handle_timeout`] has something to decide.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        if self.suspicion.is_some() {
-            return None;
+        let answer = self.answer_at();
+        match self.suspicion {
+            None => {}
+            // Each sign of life refutes it, and none of them is an answer.
+            Some(why) if why.is_of_path() => return answer,
+            Some(_) => return None,
         }
         let path = match self.report {
             Some(_) => self.awaiting.map(|since| {
@@ -221,7 +262,6 @@ impl Doubt {
             None => self.asked.map(|since| since + self.threshold()),
         };
         let peer = self.asked.map(|since| since + self.peer_patience());
-        let answer = self.unanswered.map(|since| since + self.answer_patience());
         [path, peer, answer].into_iter().flatten().min()
     }
 
@@ -231,12 +271,16 @@ impl Doubt {
         let is_late = |since: Option<Time>, patience| {
             since.is_some_and(|since: Time| now.since(since) >= patience)
         };
+        let is_unanswered = self.answer_at().is_some_and(|at| at <= now);
         if self.suspicion.is_some() {
+            if is_unanswered && self.suspicion.is_some_and(Suspicion::is_of_path) {
+                self.suspicion = Some(Suspicion::Answer);
+            }
         } else if self.report.is_none() && is_late(self.asked, self.threshold()) {
             self.suspicion = Some(Suspicion::Path);
         } else if is_late(self.asked, self.peer_patience()) {
             self.suspicion = Some(Suspicion::Peer);
-        } else if is_late(self.unanswered, self.answer_patience()) {
+        } else if is_unanswered {
             // Answers are sent before data: this is more than congestion.
             self.suspicion = Some(Suspicion::Answer);
         } else if is_late(self.awaiting, self.threshold()) {
@@ -245,12 +289,17 @@ impl Doubt {
         }
     }
 
-    /// Starts every wait again at `start`, because this process was stopped.
-    pub(crate) fn restart(&mut self, start: Time) {
-        for since in [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered]
-        {
+    /// Excuses what is late because this process was held up for this long. TCP's turn begins anew,
+    /// and so does the peer's after a stop. A short delay only does not count: on a busy machine one
+    /// follows the other, and no wait would ever end.
+    pub(crate) fn excuse(&mut self, now: Time, late: Duration) {
+        let start = now + late.min(STOPPED);
+        for since in [&mut self.unheard, &mut self.awaiting] {
             *since = since.map(|since| since.max(start));
         }
+        let is_short = late < STOPPED && self.report.is_some();
+        self.asked = self.asked.map(|since| if is_short { since + late } else { since.max(start) });
+        self.unanswered = self.unanswered.map(|since| since + late);
     }
 }
 

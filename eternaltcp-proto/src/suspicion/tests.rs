@@ -10,6 +10,7 @@ fn report(round_trip: u64, unanswered: Option<u64>) -> PathReport {
     PathReport {
         round_trip: Some((Duration::from_millis(round_trip), Duration::ZERO)),
         unanswered_for: unanswered.map(Duration::from_millis),
+        timeouts: 0,
     }
 }
 
@@ -68,14 +69,14 @@ fn an_acknowledgement_does_not_excuse_a_peer_that_owes_an_answer_for_long() {
 fn an_old_report_does_not_lengthen_the_wait() {
     let mut doubt = Doubt::new(MAX_WAIT);
     let first = (Duration::from_millis(300), Duration::from_millis(150));
-    doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+    doubt.handle_report(at(0), PathReport { round_trip: Some(first), ..PathReport::default() });
     doubt.handle_sent(at(10_000));
     assert_eq!(doubt.poll_timeout(), Some(at(10_600)), "the old variance is used again");
     doubt.handle_report(at(10_600), report(300, Some(600)));
     assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
 
     let mut doubt = sent_at_zero();
-    doubt.handle_report(at(0), PathReport { round_trip: Some(first), unanswered_for: None });
+    doubt.handle_report(at(0), PathReport { round_trip: Some(first), ..PathReport::default() });
     doubt.handle_sent(at(0));
     doubt.handle_timeout(at(600));
     assert_eq!(doubt.poll_timeout(), Some(at(1200)), "nobody reported, and none is asked twice");
@@ -133,7 +134,7 @@ fn a_peer_that_sends_data_and_never_answers_is_doubted_at_last() {
 #[test]
 fn an_answer_may_wait_behind_seconds_of_bulk() {
     let mut doubt = Doubt::new(MAX_WAIT);
-    doubt.handle_report(at(0), report(6000, None));
+    doubt.handle_report(at(0), PathReport { timeouts: RESENT, ..report(6000, None) });
     doubt.handle_asked(at(0));
     for tick in 1..36 {
         doubt.handle_heard();
@@ -165,4 +166,49 @@ fn on_a_full_path_the_doubt_comes_before_the_carrier_is_given_up() {
     assert_eq!(doubt.poll_timeout(), Some(at(2000)));
     doubt.handle_report(at(2000), report(2500, Some(2000)));
     assert_eq!(doubt.suspicion(), Some(Suspicion::Path));
+}
+
+#[test]
+fn bytes_that_are_sent_again_in_vain_are_a_doubt_about_their_size() {
+    for (timeouts, expected) in [(1, Suspicion::Path), (2, Suspicion::Size)] {
+        let mut doubt = sent_at_zero();
+        doubt.handle_report(at(250), PathReport { timeouts, ..report(1, Some(250)) });
+        assert_eq!(doubt.suspicion(), Some(expected));
+        doubt.handle_heard();
+        assert_eq!(doubt.suspicion(), None, "the path lives after all");
+    }
+}
+
+/// A peer that cannot hear this side sends a heartbeat now and then, which refutes every doubt about
+/// the path.
+#[test]
+fn a_doubt_about_the_path_does_not_hide_that_an_answer_is_missing() {
+    let mut doubt = sent_at_zero();
+    doubt.handle_asked(at(0));
+    for second in 0..6 {
+        doubt.handle_heard();
+        doubt.handle_due(at(second * 1000));
+        let resent = PathReport { timeouts: RESENT, ..report(1, Some(250)) };
+        doubt.handle_report(at(second * 1000 + 250), resent);
+        assert_eq!(doubt.suspicion(), Some(Suspicion::Size), "in second {second}");
+        assert_eq!(doubt.poll_timeout(), Some(at(6000)), "and it is judged meanwhile");
+    }
+    doubt.handle_timeout(at(6000));
+    assert_eq!(doubt.suspicion(), Some(Suspicion::Answer));
+    doubt.handle_heard();
+    assert_eq!(doubt.suspicion(), Some(Suspicion::Answer));
+}
+
+#[test]
+fn an_answer_is_waited_for_longer_while_what_is_sent_arrives() {
+    let mut doubt = Doubt::new(MAX_WAIT);
+    doubt.handle_asked(at(0));
+    doubt.handle_heard();
+    assert_eq!(doubt.poll_timeout(), Some(at(6000)));
+    doubt.handle_report(at(6000), report(1, None));
+    doubt.handle_timeout(at(6000));
+    assert_eq!((doubt.suspicion(), doubt.poll_timeout()), (None, Some(at(12_000))));
+    doubt.handle_report(at(12_000), report(1, None));
+    doubt.handle_timeout(at(12_000));
+    assert_eq!(doubt.suspicion(), Some(Suspicion::Answer), "something else drops it");
 }

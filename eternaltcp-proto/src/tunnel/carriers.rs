@@ -18,15 +18,32 @@ pub(super) struct Carriers {
     next: CarrierId,
     /// Packets that arrived on a joined carrier out of order.
     reorder: ReorderBuffer,
-    /// When the driver was told of a doubt about one of them, if there is one.
-    suspected_at: Option<Time>,
+    /// The doubt about one of them that the driver was told of, if there is one.
+    told: Option<ToldDoubt>,
+}
+
+/// A doubt that the driver was told of.
+#[derive(Clone, Copy, Debug)]
+struct ToldDoubt {
+    /// When it began.
+    since: Time,
+    why: Suspicion,
+}
+
+/// What the driver has to be told of a doubt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DoubtNews {
+    Begun(Suspicion),
+    /// It has another reason now.
+    Changed(Suspicion),
+    Over,
 }
 
 impl Carriers {
     /// Creates the carriers of a tunnel that has none.
     pub(super) fn new() -> Self {
         let (all, reorder) = (Vec::new(), ReorderBuffer::default());
-        Self { all, next: CarrierId::FIRST, reorder, suspected_at: None }
+        Self { all, next: CarrierId::FIRST, reorder, told: None }
     }
 
     /// Adds a carrier: the one that is bound or asks to be, or one beside it.
@@ -52,7 +69,7 @@ impl Carriers {
 
     /// Drops what belongs to an attach and to no single carrier.
     fn end_attach(&mut self) {
-        (self.reorder, self.suspected_at) = (ReorderBuffer::default(), None);
+        (self.reorder, self.told) = (ReorderBuffer::default(), None);
     }
 
     /// Drops one carrier.
@@ -96,7 +113,7 @@ impl Carriers {
 
     /// Returns when the current doubt began.
     pub(super) fn suspected_at(&self) -> Option<Time> {
-        self.suspected_at
+        self.told.map(|told| told.since)
     }
 
     pub(super) fn get(&self, id: CarrierId) -> Option<&Carrier> {
@@ -187,13 +204,16 @@ impl Carriers {
         of_attach.map(|carrier| &carrier.liveness).find_map(Liveness::suspicion)
     }
 
-    /// Records whether any of them is doubted. Returns whether that is new.
-    pub(super) fn note_suspicion(&mut self, now: Time, is_suspected: bool) -> bool {
-        let was_suspected = self.suspected_at.is_some();
-        if is_suspected != was_suspected {
-            self.suspected_at = is_suspected.then_some(now);
+    /// Compares the doubt with the one that the driver was told of. Returns what is new.
+    pub(super) fn note_suspicion(&mut self, now: Time) -> Option<DoubtNews> {
+        let (told, suspicion) = (self.told, self.suspicion());
+        self.told = suspicion.map(|why| ToldDoubt { since: told.map_or(now, |it| it.since), why });
+        match (told, suspicion) {
+            (None, Some(why)) => Some(DoubtNews::Begun(why)),
+            (Some(told), Some(why)) => (told.why != why).then_some(DoubtNews::Changed(why)),
+            (Some(_), None) => Some(DoubtNews::Over),
+            (None, None) => None,
         }
-        is_suspected != was_suspected
     }
 
     /// Returns when one of them has to be looked at.

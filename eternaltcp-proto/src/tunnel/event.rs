@@ -18,7 +18,7 @@ pub enum Event {
     Refused(Refusal),
     /// A carrier has been silent for too long: close it and those that ended with it.
     CarrierDead(CarrierId),
-    /// The carrier is doubted: prepare the next one.
+    /// The carrier is doubted, or is still doubted for another reason: prepare the next one.
     Suspected(Suspicion),
     /// The carrier that was doubted is alive.
     Relieved,

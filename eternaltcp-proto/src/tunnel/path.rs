@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::carrier::CarrierId;
+use super::carriers::DoubtNews;
 use super::{Event, Tunnel};
 use crate::id::Side;
 use crate::liveness::Liveness;
@@ -73,18 +74,18 @@ impl Tunnel {
         Liveness::new(now, self.config.heartbeat, self.config.dead_after, doubts)
     }
 
-    /// Tells the driver of a doubt that has begun or ended. When it begins, those that could take
-    /// over are asked whether they are alive.
+    /// Tells the driver of a doubt that has begun or ended, or has another reason. When it begins,
+    /// those that could take over are asked whether they are alive.
     pub(super) fn note_suspicion(&mut self, now: Time) {
         self.note_standby_doubts();
-        let suspicion = self.suspicion();
-        if !self.carriers.note_suspicion(now, suspicion.is_some()) {
-            return;
-        }
-        if suspicion.is_some() && self.may_take_over() {
+        let Some(news) = self.carriers.note_suspicion(now) else { return };
+        if matches!(news, DoubtNews::Begun(_)) && self.may_take_over() {
             let fit = self.carriers.iter_mut().filter(|carrier| carrier.may_take_over());
             fit.for_each(|carrier| carrier.liveness.probe(now));
         }
-        self.events.push_back(suspicion.map_or(Event::Relieved, Event::Suspected));
+        self.events.push_back(match news {
+            DoubtNews::Begun(why) | DoubtNews::Changed(why) => Event::Suspected(why),
+            DoubtNews::Over => Event::Relieved,
+        });
     }
 }

@@ -17,6 +17,7 @@ use crate::id::Side;
 use crate::packet::{Header, Kind};
 use crate::request::AttachRequest;
 use crate::standby::Question;
+use crate::suspicion::Suspicion;
 use crate::time::Time;
 
 /// How long the answer may take when a carrier asks to join another attach. It comes behind
@@ -55,10 +56,14 @@ impl Tunnel {
     }
 
     /// Returns the carrier that [`Self::take_over`] may attach, if an attach is of use now: the
-    /// lead or a joined carrier was lost, or is doubted while this one was heard since.
+    /// lead or a joined carrier was lost, or is doubted while this one was heard since. If the path
+    /// may drop large packets, one with smaller segments is needed.
     #[must_use]
     pub fn successor(&self) -> Option<CarrierId> {
         if !self.may_take_over() || self.identity.side == Side::Server || self.closing.is_some() {
+            return None;
+        }
+        if self.suspicion().is_some_and(Suspicion::is_of_size) {
             return None;
         }
         let heard = |carrier: &&Carrier| carrier.liveness.last_heard();

@@ -147,7 +147,10 @@ impl Dialing {
     }
 
     fn request(&mut self, occasion: Occasion) -> DialRequest {
-        let is_silent = matches!(occasion, Occasion::Loss | Occasion::Suspicion(Suspicion::Path));
+        let is_silent = matches!(
+            occasion,
+            Occasion::Loss | Occasion::Suspicion(Suspicion::Path | Suspicion::Size)
+        );
         let others = || self.dialer.other_paths(self.current_path());
         let server = self.server();
         DialRequest {
@@ -156,8 +159,7 @@ impl Dialing {
             // Later dials use the path that the system chooses then.
             path: self.next_path.take(),
             servers: (occasion == Occasion::Preference && server > 0).then_some(server),
-            // Only small packets are known to pass.
-            is_small: matches!(occasion, Occasion::Suspicion(Suspicion::Peer | Suspicion::Answer)),
+            is_small: self.failover.wants_small_segments(occasion),
         }
     }
 
@@ -206,13 +208,13 @@ impl Dialing {
     }
 
     /// Handles a carrier that stands by. Returns whether to bind it.
-    pub(super) fn take_standby(&mut self, now: Time) -> bool {
-        self.failover.take_standby(now)
+    pub(super) fn take_standby(&mut self, now: Time, is_small: bool) -> bool {
+        self.failover.take_standby(now, is_small)
     }
 
     /// Handles a carrier of the tunnel that could take over. Returns whether to bind it.
-    pub(super) fn take_over(&mut self, now: Time) -> bool {
-        self.failover.take_over(now)
+    pub(super) fn take_over(&mut self, now: Time, path: &NetworkPath) -> bool {
+        self.failover.take_over(now, self.dialer.uses_small_segments(path))
     }
 
     /// Records the path and the server of the carrier that asks to be bound.
@@ -273,11 +275,15 @@ impl Dialing {
         self.failover.handle_refused(now, random());
     }
 
-    /// Handles the suspicion that the carrier is dead, or (`None`) its end.
-    pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>) {
+    /// Handles the suspicion that the carrier is dead, or (`None`) its end. Returns whether the
+    /// suspicion is new.
+    pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>) -> bool {
         match why {
             Some(why) => self.failover.handle_suspected(now, why),
-            None => self.failover.handle_relieved(now),
+            None => {
+                self.failover.handle_relieved(now);
+                false
+            }
         }
     }
 

@@ -24,7 +24,8 @@ pub(super) struct EventLog {
     paused: Option<(Time, EndKind)>,
     /// Since when the doubted carrier is silent, once that was logged.
     doubted: Option<Time>,
-    /// The logged reason of that doubt.
+    /// The logged reason of that doubt, and its text.
+    why: Option<Suspicion>,
     doubt: String,
     /// The server's addresses, for events.
     server: String,
@@ -69,12 +70,13 @@ impl EventLog {
             debug!("dialling: {occasion:?}");
             return;
         };
-        if self.doubted.is_some() {
+        let is_known = self.doubted.is_some();
+        if self.why.replace(*why) == Some(*why) && is_known {
             return;
         }
         let joined = tunnel.joined_silent_since();
         let since = joined.or(last_heard(tunnel)).unwrap_or(now);
-        self.doubted = Some(since);
+        self.doubted.get_or_insert(since);
         let silent = millis(now.since(since));
         let path =
             self.path.as_ref().map_or_else(String::new, |path| format!(" via {}", path.interface));
@@ -89,6 +91,9 @@ impl EventLog {
                 let names: Vec<_> = others.iter().map(|path| path.interface.as_str()).collect();
                 format!("path{path} silent for {silent}, trying {} too", names.join(", "))
             }
+            Suspicion::Size => {
+                format!("path{path} silent for {silent} and drops large packets, trying small ones")
+            }
             Suspicion::Peer => format!(
                 "the server is silent for {silent}, though its machine answers; trying a new carrier"
             ),
@@ -97,6 +102,9 @@ impl EventLog {
             }
         };
         info!("{}", self.doubt);
+        if is_known {
+            return;
+        }
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &self.doubt);
         self.publisher.doubted(|| event);
     }

@@ -118,9 +118,9 @@ impl Pool {
         }
     }
 
-    /// Returns whether a spare stands by that is not doubted.
-    pub(super) fn has_spare(&self) -> bool {
-        self.spare.as_ref().is_some_and(Spare::is_fit)
+    /// Returns whether the segments of the spare are small, if one stands by that is not doubted.
+    pub(super) fn fit_spare(&self) -> Option<bool> {
+        self.spare.as_ref()?.fit()
     }
 
     /// Returns the spare that stands by, and its path.

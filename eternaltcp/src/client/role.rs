@@ -138,8 +138,10 @@ impl ClientRole {
 
     fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         self.dialing.note_progress(tunnel);
-        self.event_log.handle_suspected(now, why, tunnel);
-        self.dialing.handle_suspected(now, why);
+        let is_new = self.dialing.handle_suspected(now, why);
+        if is_new || why.is_none() {
+            self.event_log.handle_suspected(now, why, tunnel);
+        }
         self.pool.handle_suspected(tunnel);
         self.dial(now, tunnel);
         if why.is_some() {

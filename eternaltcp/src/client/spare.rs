@@ -40,6 +40,8 @@ struct SpareCarrier {
     id: CarrierId,
     path: NetworkPath,
     server: usize,
+    /// Its segments are small.
+    is_small: bool,
     /// It owes an answer.
     is_doubted: bool,
 }
@@ -111,8 +113,9 @@ impl Spare {
             Ok((id.ok_or("the tunnel is not attached")?, *dialed))
         });
         match made {
-            Ok((id, Dialed { carrier, path, server, .. })) => {
-                self.state = State::Asking(SpareCarrier { id, path, server, is_doubted: false });
+            Ok((id, Dialed { carrier, path, server, is_small, .. })) => {
+                let is_doubted = false;
+                self.state = State::Asking(SpareCarrier { id, path, server, is_small, is_doubted });
                 Some(Action::StandBy { id, carrier: Box::new(carrier) })
             }
             Err(why) => {
@@ -164,9 +167,12 @@ impl Spare {
         }
     }
 
-    /// Returns whether a carrier stands by that is not doubted.
-    pub(super) fn is_fit(&self) -> bool {
-        matches!(&self.state, State::Ready(carrier) if !carrier.is_doubted)
+    /// Returns whether the segments are small of a carrier that stands by and is not doubted.
+    pub(super) fn fit(&self) -> Option<bool> {
+        match &self.state {
+            State::Ready(carrier) if !carrier.is_doubted => Some(carrier.is_small),
+            _ => None,
+        }
     }
 
     /// Returns the carrier that stands by, and its path.

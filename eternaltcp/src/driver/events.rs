@@ -41,6 +41,8 @@ impl<R: Role> Driver<R> {
             Event::CarrierDead(id) if self.carriers.is_lead(id) => {
                 return self.handle_lost(&CarrierEnd::Silent(self.tunnel.config().dead_after));
             }
+            // Another one was attached because of an event before this one.
+            Event::CarrierDead(_) if self.tunnel.lead().is_some() => return,
             Event::CarrierDead(_) => return self.handle_lost(&joined_end(CarrierEnd::Unanswered)),
             Event::Attached { is_resumed } => {
                 self.shared.set_attached(true);

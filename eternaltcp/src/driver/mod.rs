@@ -208,11 +208,9 @@ impl<R: Role> Driver<R> {
             return;
         }
         // Everything that came before an end is handled first: an answer, a refusal, a close, and
-        // bytes, whose delivery is progress.
-        let is_violated = failures.iter().any(|(_, it)| matches!(it, Failure::Violation(_)));
-        if !is_violated {
-            self.poll_events();
-        }
+        // bytes, whose delivery is progress. After it, it would be taken for news of a later
+        // carrier.
+        self.poll_events();
         let had_lead = self.tunnel.lead();
         let mut why = None;
         for (id, failure) in failures {

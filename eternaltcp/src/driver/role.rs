@@ -57,7 +57,7 @@ pub(crate) enum Change<'a> {
     Attached { is_resumed: bool, carrier: Option<&'a CarrierIo> },
     /// The carrier is gone.
     Lost(&'a CarrierEnd),
-    /// The carrier, or one that has joined it, is suspected to be dead.
+    /// The carrier, or one that has joined it, is suspected to be dead, or is so for another reason.
     Suspected(Suspicion),
     /// No carrier is suspected any longer.
     Relieved,

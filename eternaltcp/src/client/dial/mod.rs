@@ -117,7 +117,7 @@ pub(crate) struct Dialed {
     /// The path that it takes.
     pub(super) path: NetworkPath,
     /// Its segments are small.
-    is_small: bool,
+    pub(super) is_small: bool,
     /// Time that TCP took to connect: a round trip, or more if packets were lost.
     pub(super) round_trip: Duration,
     address: SocketAddr,
@@ -230,6 +230,11 @@ impl Dialer {
         let is_other = |path: &NetworkPath| path.interface != current.interface;
         let others = other_paths(server, current, &self.0.pins);
         chosen.into_iter().chain(others).find(is_other)
+    }
+
+    /// Returns whether carriers over this path use small segments.
+    pub(super) fn uses_small_segments(&self, path: &NetworkPath) -> bool {
+        self.0.segments.are_small(false, Some(path.source))
     }
 
     fn newest(&self) -> Option<SocketAddr> {

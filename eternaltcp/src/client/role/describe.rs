@@ -46,6 +46,7 @@ impl ClientRole {
 fn words(doubt: Suspicion) -> String {
     match doubt {
         Suspicion::Path => "the path is silent",
+        Suspicion::Size => "the path is silent, and seems to drop large packets",
         Suspicion::Peer => "the server is silent, though its machine answers",
         Suspicion::Answer => "the server sends data but does not answer",
     }

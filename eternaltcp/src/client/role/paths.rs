@@ -72,7 +72,7 @@ impl ClientRole {
             return;
         }
         let path = self.dialing.current_path().filter(|path| is_here(path.source)).cloned();
-        let Some(path) = path.filter(|_| self.dialing.take_over(now)) else { return };
+        let Some(path) = path.filter(|path| self.dialing.take_over(now, path)) else { return };
         info!("a carrier that had joined over {path} takes over");
         self.event_log.handle_commit(now, path, tunnel);
         self.actions.push(Action::TakeOver);
@@ -80,7 +80,8 @@ impl ClientRole {
 
     /// Attaches the spare, if one stands by and there is a reason to.
     pub(super) fn use_spare(&mut self, now: Time, tunnel: &Tunnel) {
-        if !self.pool.has_spare() || !self.dialing.take_standby(now) {
+        let Some(is_small) = self.pool.fit_spare() else { return };
+        if !self.dialing.take_standby(now, is_small) {
             return;
         }
         let Some((id, path, server)) = self.pool.claim_spare() else { return };

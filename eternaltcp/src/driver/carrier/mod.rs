@@ -231,7 +231,7 @@ impl CarrierIo {
         let unsent = eternaltcp_sys::unsent(self.stream.as_fd()).ok()?;
         let waiting = self.output.waiting(now, unsent);
         let Some(info) = eternaltcp_sys::carrier_info(self.stream.as_fd()).ok()? else {
-            return Some(PathReport { round_trip: None, unanswered_for: waiting });
+            return Some(PathReport { unanswered_for: waiting, ..PathReport::default() });
         };
         // The peer's window is full, and its machine answers when it is asked.
         let is_shut = info.window.is_some_and(|window| window < SHUT);
@@ -240,6 +240,7 @@ impl CarrierIo {
         Some(PathReport {
             round_trip: Some((info.round_trip, info.variance)),
             unanswered_for: waiting.map(|waiting| waiting.min(info.last_ack)),
+            timeouts: info.backoff.into(),
         })
     }
 
