@@ -324,8 +324,17 @@ impl Drop for Process {
     }
 }
 
+/// The folder that gets the logs of programs whose test has failed, if this variable is set.
+const KEPT_LOGS: &str = "ETCP_TEST_LOGS";
+
+/// Prints the end of a log, and keeps all of it if that is asked for.
 fn print_tail(name: &str, log: &Path) {
     const LINES: usize = 40;
+    if let Some(folder) = std::env::var_os(KEPT_LOGS) {
+        let test = log.parent().and_then(Path::file_name).unwrap_or_default();
+        let kept = format!("{}-{name}.log", test.to_string_lossy());
+        let _ = std::fs::copy(log, Path::new(&folder).join(kept));
+    }
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().collect();
     let tail = lines[lines.len().saturating_sub(LINES)..].join("\n");
