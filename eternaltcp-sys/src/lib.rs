@@ -34,6 +34,8 @@
 //! | [`cookie`] | tells a socket from every other one |
 //! | [`read_progress`], [`moved_bytes`] | return how much of a connection was received, read and written |
 //! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
+//! | [`BlockedSignals`], [`restore_blocked`] | waits for signals in a process that has no runtime, and undoes that in its workers |
+//! | [`set_title`] | changes what `ps` shows for this process |
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.
 //!
@@ -68,8 +70,9 @@ use linux as system;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Block, Blocks, Ended, Holding, Inherited, NotedCall, PANICKED, Part, Words, Worker, cookie,
-    moved_bytes, read_progress, spawn_worker, unshare,
+    Block, BlockedSignals, Blocks, Ended, Holding, Inherited, NotedCall, PANICKED, Part,
+    ReceivedSignal, Words, Worker, cookie, moved_bytes, read_progress, restore_blocked, set_title,
+    spawn_worker, unshare,
 };
 pub use ready::readable;
 pub use system::{

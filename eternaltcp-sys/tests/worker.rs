@@ -7,6 +7,8 @@ fn main() {
     linux::values_of_the_parent_are_not_inherited();
     linux::a_worker_that_panics_has_the_code_of_a_panic();
     linux::the_count_of_a_call_outlives_the_worker_that_made_it();
+    linux::a_worker_has_a_title_of_its_own();
+    linux::a_signal_that_was_blocked_before_reaches_a_worker_that_restores_its_mask();
     linux::a_worker_ends_with_its_parent();
 }
 
@@ -21,7 +23,8 @@ mod linux {
     use std::os::unix::net::UnixStream;
 
     use eternaltcp_sys::{
-        Blocks, Ended, Holding, Inherited, PANICKED, Words, Worker, spawn_worker,
+        BlockedSignals, Blocks, Ended, Holding, Inherited, PANICKED, Words, Worker,
+        restore_blocked, set_title, spawn_worker,
     };
     use rustix::process::{Signal, WaitOptions};
 
@@ -108,6 +111,36 @@ mod linux {
         assert_eq!(words.take_call(0).unwrap().count(), Some(8));
         let block = blocks.claim(0).unwrap().into_part();
         assert_eq!(&block.as_ref()[..8], b"survives");
+    }
+
+    pub(crate) fn a_worker_has_a_title_of_its_own() {
+        let before = std::fs::read("/proc/self/cmdline").unwrap();
+        let holding = Holding::begin().unwrap();
+        let read = || std::fs::read("/proc/self/cmdline").unwrap();
+        let worker = spawn(&holding, |_| {
+            set_title("a: worker").unwrap();
+            let shown = read();
+            let is_long = std::panic::catch_unwind(|| set_title(&"x".repeat(1 << 20)).unwrap());
+            let is_cut = read().len() == before.len() && is_long.is_ok();
+            i32::from(!shown.starts_with(b"a: worker\0") || shown.len() != before.len() || !is_cut)
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+        assert_eq!(read(), before);
+    }
+
+    pub(crate) fn a_signal_that_was_blocked_before_reaches_a_worker_that_restores_its_mask() {
+        let signals = BlockedSignals::block(&[Signal::USR1, Signal::CHILD]).unwrap();
+        let holding = Holding::begin().unwrap();
+        let worker = spawn(&holding, |_| {
+            restore_blocked();
+            sleep()
+        });
+        worker.signal(Signal::USR1).unwrap();
+        let received = signals.wait(None).unwrap().unwrap();
+        assert_eq!(received.signal, Signal::CHILD);
+        assert_eq!(worker.reap().unwrap(), Some(Ended::Signalled(Signal::USR1.as_raw())));
+        assert!(worker.reap().is_err(), "there is no child any more");
+        restore_blocked();
     }
 
     pub(crate) fn a_worker_ends_with_its_parent() {

@@ -84,6 +84,20 @@ pub fn hide_memory() -> io::Result<()> {
     Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })?)
 }
 
+/// Sets the signals that the calling thread blocks to those that were blocked when this process was
+/// started.
+pub fn restore_blocked() {
+    // SAFETY: the set is valid memory, and the call only changes the mask of this thread.
+    unsafe {
+        let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
+        libc::sigemptyset(mask.as_mut_ptr());
+        for signal in (1..=SIGNALS).filter(|signal| has(&BLOCKED, *signal)) {
+            libc::sigaddset(mask.as_mut_ptr(), signal);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// Makes `command` start with the state with which this process was started.
 pub fn give_back(command: &mut Command) {
     // SAFETY: between fork(2) and execve(2) only async-signal-safe calls are made
@@ -92,11 +106,9 @@ pub fn give_back(command: &mut Command) {
 }
 
 fn restore() -> io::Result<()> {
-    // SAFETY: the set is valid memory; ignoring a signal runs no code. The kernel rejects signals
-    // that cannot be ignored, and those were not ignored before.
+    // SAFETY: ignoring a signal runs no code. The kernel rejects signals that cannot be ignored, and
+    // those were not ignored before.
     unsafe {
-        let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
-        libc::sigemptyset(mask.as_mut_ptr());
         for signal in 1..=SIGNALS {
             if has(&IGNORED, signal) {
                 libc::signal(signal, libc::SIG_IGN);
@@ -104,12 +116,9 @@ fn restore() -> io::Result<()> {
                 // Only this process may ignore it (see above); std does the same for SIGPIPE.
                 libc::signal(signal, libc::SIG_DFL);
             }
-            if has(&BLOCKED, signal) {
-                libc::sigaddset(mask.as_mut_ptr(), signal);
-            }
         }
-        libc::sigprocmask(libc::SIG_SETMASK, mask.as_ptr(), std::ptr::null_mut());
     }
+    restore_blocked();
     for (resource, before) in [(Resource::Nofile, &DESCRIPTORS), (Resource::Core, &CORE)] {
         let (before, maximum) = (before.load(Ordering::Relaxed), getrlimit(resource).maximum);
         let soft = before.min(maximum.unwrap_or(u64::MAX));

@@ -1,0 +1,104 @@
+//! Signals that are waited for, in a process with one thread and no runtime.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr::{null, null_mut};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+/// Signals that are blocked, so that they wait until they are asked for.
+pub struct BlockedSignals {
+    set: libc::sigset_t,
+}
+
+/// A signal that came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReceivedSignal {
+    /// The signal.
+    pub signal: Signal,
+    /// Whether the kernel sent it, and not a process: a key on a terminal sends it to the whole
+    /// process group (signal(7)).
+    pub is_of_kernel: bool,
+}
+
+impl BlockedSignals {
+    /// Blocks these signals for the calling thread, and so for the threads and processes that it
+    /// starts from now on.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn block(signals: &[Signal]) -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: the set is valid memory; all zeros are a value of the type. The calls only write to
+        // it and change the mask of this thread.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in signals {
+                check(libc::sigaddset(set.as_mut_ptr(), signal.as_raw()))?;
+            }
+            check(libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), null_mut()))?;
+            Ok(Self { set: set.assume_init() })
+        }
+    }
+
+    /// Waits for one of the signals, at most for `limit`. Without a limit it waits for ever.
+    /// Returns `None` if none came.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn wait(&self, limit: Option<Duration>) -> io::Result<Option<ReceivedSignal>> {
+        let limit = limit.map(|limit| libc::timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let limit = limit.as_ref().map_or(null(), std::ptr::from_ref);
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        // SAFETY: the set and the limit are valid for the call, which writes to `info` alone. All
+        // zeros are a value of its type.
+        let (number, info) = unsafe {
+            let number = libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), limit);
+            (number, info.assume_init())
+        };
+        if let Some(signal) = Signal::from_named_raw(number) {
+            let is_of_kernel = info.si_code == libc::SI_KERNEL;
+            return Ok(Some(ReceivedSignal { signal, is_of_kernel }));
+        }
+        match io::Error::last_os_error() {
+            // EINTR: another signal came, whose handler ran.
+            error if [libc::EAGAIN, libc::EINTR].map(Some).contains(&error.raw_os_error()) => {
+                Ok(None)
+            }
+            error => Err(error),
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockedSignals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockedSignals").finish_non_exhaustive()
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_signal_waits_until_it_is_asked_for() {
+        // On a thread of its own, whose mask ends with it.
+        let thread = std::thread::spawn(|| {
+            let signals = BlockedSignals::block(&[Signal::WINCH]).unwrap();
+            assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
+            // SAFETY: the thread that the signal is sent to is this one.
+            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH) };
+            let expected = ReceivedSignal { signal: Signal::WINCH, is_of_kernel: false };
+            assert_eq!(signals.wait(None).unwrap(), Some(expected));
+        });
+        thread.join().unwrap();
+    }
+}
