@@ -61,7 +61,8 @@ pub struct Kept<S> {
     store: S,
     /// The tunnel's record that was last stored.
     tunnel: Option<TunnelState>,
-    sessions: BTreeMap<SessionId, Mirror>,
+    /// Boxed, because half of the room in a tree's nodes is empty.
+    sessions: BTreeMap<SessionId, Box<Mirror>>,
     /// Entries to free after the current commit. Until then the previous records refer to them.
     released: Vec<Released>,
 }
@@ -235,11 +236,9 @@ impl<S: Store> Kept<S> {
     }
 
     fn mirror(&mut self, id: SessionId) -> &mut Mirror {
-        self.sessions.entry(id).or_insert_with(|| Mirror {
-            socket: None,
-            counts: Counts::default(),
-            put: None,
-            noted: Noted { numbering: 0, base: Seq::default(), next: Seq::default() },
+        self.sessions.entry(id).or_insert_with(|| {
+            let noted = Noted { numbering: 0, base: Seq::default(), next: Seq::default() };
+            Box::new(Mirror { socket: None, counts: Counts::default(), put: None, noted })
         })
     }
 

@@ -62,7 +62,7 @@ impl<S: Store> Kept<S> {
             let put = contents.sessions.get(&state.id);
             let put = put.map(|record| (record.state.clone(), record.socket));
             let mirror = Mirror { socket: session.socket, counts, put, noted };
-            kept.sessions.insert(state.id, mirror);
+            kept.sessions.insert(state.id, Box::new(mirror));
         }
         kept.clear_stale(&contents);
         Some((kept, recovered))

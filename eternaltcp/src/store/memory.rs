@@ -154,6 +154,13 @@ impl StoreMemory {
         (0..tunnels.stored_mark(words)).any(is_busy)
     }
 
+    /// Returns whether there is a session. Another process with the same memory may ask.
+    #[must_use]
+    pub fn has_sessions(&self) -> bool {
+        let Memory { words, sessions, .. } = &*self.0;
+        (0..sessions.stored_mark(words)).any(|index| self.0.get(sessions.at(index)) != 0)
+    }
+
     /// Gives memory back to the system that was not needed since the last call.
     pub fn trim(&self) {
         self.0.blocks.trim();

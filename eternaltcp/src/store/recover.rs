@@ -98,7 +98,7 @@ fn find_sessions(
         let part = |place, length| found.part(place, length);
         let place = StoredSession::note_place(memory, record);
         let note = note::find(part, place).map(PayloadPlace::Found);
-        store.sessions_mut().insert(id, StoredSession::new(record, copies, note));
+        store.sessions_mut().insert(id, Box::new(StoredSession::new(record, copies, note)));
         owners.insert(record, (tunnel, id));
     }
     memory.sessions.set_free(free);
@@ -112,7 +112,7 @@ fn owner<'a>(
     record: u32,
 ) -> Option<&'a mut StoredSession> {
     let (tunnel, id) = owners.get(&record)?;
-    tunnels.get_mut(tunnel)?.sessions_mut().get_mut(id)
+    tunnels.get_mut(tunnel)?.sessions_mut().get_mut(id).map(Box::as_mut)
 }
 
 fn find_packets(memory: &Memory, tunnels: &mut BTreeMap<u32, TunnelStore>, owners: &Owners) {

@@ -40,7 +40,8 @@ pub struct TunnelStore {
     /// The generation that was committed last.
     generation: u64,
     copies: Copies,
-    sessions: BTreeMap<SessionId, StoredSession>,
+    /// Boxed, because half of the room in a tree's nodes is empty.
+    sessions: BTreeMap<SessionId, Box<StoredSession>>,
     /// Sessions that were put since.
     staged: Vec<SessionId>,
     payload: PayloadBlocks,
@@ -96,7 +97,7 @@ impl TunnelStore {
         memory.tunnels.at(index) + COPIES
     }
 
-    pub(super) fn sessions_mut(&mut self) -> &mut BTreeMap<SessionId, StoredSession> {
+    pub(super) fn sessions_mut(&mut self) -> &mut BTreeMap<SessionId, Box<StoredSession>> {
         &mut self.sessions
     }
 
@@ -193,7 +194,8 @@ impl TunnelStore {
             Entry::Occupied(session) => Some(session.into_mut()),
             Entry::Vacant(place) => {
                 let record = self.stocks.sessions.take(&self.memory)?;
-                Some(place.insert(StoredSession::begin(&self.memory, record, id, self.index)))
+                let session = StoredSession::begin(&self.memory, record, id, self.index);
+                Some(place.insert(Box::new(session)))
             }
         }
     }
