@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from common import stop
+from common import process, stop
 
 # Between the loss of one network and the next one's address.
 NOWHERE = 0.2
@@ -184,15 +184,17 @@ def offline(seconds):
 
 def halt(proxy, seconds):
     def strike(site):
-        pid = getattr(site.subject, proxy).pid
+        pids = process.family(getattr(site.subject, proxy).pid)
         begun = now()
-        os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             stop.sleep(seconds)
         finally:
             works = now()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
         return Strike(begun, now(), works)
     return strike
 

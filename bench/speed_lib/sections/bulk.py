@@ -1,6 +1,8 @@
 """Bulk on a cable: how much passes, and what it costs the proxies."""
 
-from .. import load, process
+from common import process
+
+from .. import load
 from ..world import FastWorld
 
 SECTION = "a"

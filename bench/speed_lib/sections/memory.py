@@ -2,7 +2,9 @@
 
 from common import stop
 
-from .. import crowd, load, process, tools
+from common import process
+
+from .. import crowd, load, tools
 from ..subjects import SUBJECTS
 from ..world import FastWorld
 

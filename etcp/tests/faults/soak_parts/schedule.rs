@@ -180,9 +180,9 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut Random) {
         Act::Lossy => degrade(&["loss=3%"]),
         Act::StopClient | Act::StopServer | Act::StopBoth => {
             let stopped = fleet.some_to_stop(act, random);
-            stopped.iter().for_each(|process| process.signal(Signal::STOP));
+            stopped.iter().for_each(|process| process.pause());
             last();
-            stopped.iter().for_each(|process| process.signal(Signal::CONT));
+            stopped.iter().for_each(|process| process.resume());
         }
         Act::Reconnect => fleet.clients().for_each(|process| process.signal(Signal::USR1)),
         _ => silence(Direction::Both),

@@ -40,6 +40,7 @@ pub mod terminal;
 pub mod transfer;
 pub mod usage;
 pub mod wait;
+pub mod worker;
 pub mod workload;
 pub mod world;
 

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::folder::TestFolder;
 use super::netns::Namespace;
 use super::wait::{until, until_some};
+use super::worker::{processes_of, worker_of};
 
 /// The user who runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,8 +231,19 @@ impl Process {
         });
     }
 
+    /// Its main process, which was started and gets signals.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process that serves.
+    pub fn worker(&self) -> u32 {
+        worker_of(self.id())
+    }
+
+    /// Kills the process that serves, without notice.
+    pub fn kill_worker(&self) {
+        kill_raw(self.worker(), Signal::KILL).expect("it runs");
     }
 
     /// Returns the program's stdin and stdout, which must be pipes.
@@ -274,7 +286,9 @@ impl Process {
 
     /// Stops it (SIGSTOP) until [`Self::resume`].
     pub fn pause(&self) {
-        kill_process(self.pid(), Signal::STOP).expect("it runs");
+        for process in processes_of(self.id()) {
+            kill_raw(process, Signal::STOP).expect("it runs");
+        }
     }
 
     /// Lets it continue.
@@ -300,7 +314,7 @@ impl Process {
             .arg(format!("--regid={group}"))
             .args(["--clear-groups", "--", "prlimit"])
             .arg(format!("--{what}={most}:"))
-            .args(["--pid", &self.id().to_string()])
+            .args(["--pid", &self.worker().to_string()])
             .status();
         assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);
     }
@@ -308,6 +322,11 @@ impl Process {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
+}
+
+/// Sends a signal to a process.
+pub fn kill_raw(process: u32, signal: Signal) -> rustix::io::Result<()> {
+    kill_process(Pid::from_raw(process.cast_signed()).expect("a process id"), signal)
 }
 
 impl Drop for Process {

@@ -13,8 +13,11 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use super::PATIENCE;
 use super::socket::SetAtEnd;
 use crate::pair::etcp as etcp_program;
-use crate::process::DEFAULT_SIGNALS;
+use crate::process::{DEFAULT_SIGNALS, kill_raw};
 use crate::wait::{until, until_some};
+use crate::worker::{
+    descriptors_of, existing_worker_of, is_stopped, is_there, memory_of, processes_of, worker_of,
+};
 
 /// Returns `etcp` with these arguments. It has no terminal, dies with the test, and gets no
 /// environment that would change its behaviour. `HOME` is `home`.
@@ -98,8 +101,19 @@ impl RunningProgram {
         })
     }
 
+    /// Its main process, which was started and gets signals.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process that serves.
+    pub fn worker(&self) -> u32 {
+        worker_of(self.id())
+    }
+
+    /// Kills the process that serves, without notice.
+    pub fn kill_worker(&self) {
+        kill_raw(self.worker(), Signal::KILL).expect("it runs");
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -128,35 +142,32 @@ impl RunningProgram {
     /// Stops it, and waits until each of its threads is stopped.
     #[track_caller]
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        let processes = processes_of(self.id());
+        processes.iter().for_each(|it| kill_raw(*it, Signal::STOP).expect("it runs"));
         until(&format!("{} to stand still", self.name), PATIENCE, || {
-            let threads = std::fs::read_dir(format!("/proc/{}/task", self.id()));
-            threads.expect("it runs").flatten().all(|thread| {
-                let status = std::fs::read_to_string(thread.path().join("status"));
-                status.is_ok_and(|status| status.contains("State:\tT"))
-            })
+            processes.iter().all(|process| is_stopped(*process))
         });
     }
 
-    /// Kills it without notice, as the kernel does when memory is short.
+    /// Kills its main process without notice, and waits until all of it is gone.
     pub fn kill(&mut self) {
+        let worker = existing_worker_of(self.id());
         self.signal(Signal::KILL);
         self.child.wait().expect("it is our child");
+        until(&format!("the end of all of {}", self.name), PATIENCE, || {
+            worker.is_none_or(|worker| !is_there(worker))
+        });
     }
 
     /// Returns the memory that it holds, in bytes.
     #[track_caller]
     pub fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).expect("VmRSS is told") * 1024
+        memory_of(self.id())
     }
 
     /// Returns how many descriptors it has open.
     pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+        std::fs::read_dir(descriptors_of(self.id())).map_or(0, Iterator::count)
     }
 
     /// Returns the most memory that it held while `work` ran.

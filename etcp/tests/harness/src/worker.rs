@@ -1,0 +1,61 @@
+//! The two processes of a proxy: the main one, which the test started and signals, and the one that
+//! serves.
+
+use std::path::PathBuf;
+
+/// Returns the process that serves for the program with this main process: its worker, or the main
+/// process itself if there is none.
+pub fn worker_of(main: u32) -> u32 {
+    existing_worker_of(main).unwrap_or(main)
+}
+
+/// Returns the worker of a main process, if it has one now.
+pub fn existing_worker_of(main: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    children.into_iter().find(|child| name_of(*child).as_deref() == Some("etcp: worker"))
+}
+
+/// Returns both processes, the main one first; one of them if that one serves.
+pub fn processes_of(main: u32) -> Vec<u32> {
+    [main].into_iter().chain(existing_worker_of(main)).collect()
+}
+
+fn name_of(process: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Returns whether a process is there, and not only its exit code.
+pub fn is_there(process: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !"ZX".contains(state))
+}
+
+/// Returns whether all threads of a process are stopped.
+pub fn is_stopped(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status"));
+        status.is_ok_and(|status| status.contains("State:\tT"))
+    })
+}
+
+/// Returns the resident memory of both processes in bytes. Pages that both have count twice.
+pub fn memory_of(main: u32) -> u64 {
+    let memory = |process: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let found: Vec<_> = processes_of(main).into_iter().filter_map(memory).collect();
+    assert!(!found.is_empty(), "process {main} runs");
+    found.into_iter().sum::<u64>() * 1024
+}
+
+/// Returns the folder of what both processes have open: they share it.
+pub fn descriptors_of(main: u32) -> PathBuf {
+    format!("/proc/{main}/fd").into()
+}
