@@ -5,12 +5,14 @@ use eternaltcp::client::{
     Client, ClientConfig, Opener, RemoteForward, Servers, serve_dynamic, serve_transparent,
 };
 use eternaltcp::control::Subject;
+use eternaltcp::recovery::Recovery;
 use eternaltcp::{Congestion, Listener, Missing, this_instance};
 use tracing::{info, warn};
 
 use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
 use crate::credentials::Credentials;
 use crate::exit::{ExitError, of_client};
+use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::operator::Operator;
 use crate::runtime;
 use crate::signals::{Hangup, Signals, run_client};
@@ -19,6 +21,9 @@ use crate::taken::{cannot_listen, explain};
 
 /// The default address on which cproxy listens.
 const DEFAULT_LISTEN: &str = "localhost:5200";
+
+/// The most that a tunnel holds for its server.
+const MAX_QUEUE: u64 = 64 << 20;
 
 /// A rule of what to listen for.
 struct Rule {
@@ -44,7 +49,7 @@ struct Forwards {
     remotes: Vec<RemoteForward>,
 }
 
-pub(crate) fn run(args: CproxyArgs) -> Result<(), ExitError> {
+pub(crate) fn run(args: CproxyArgs, process: MainProcess) -> Result<(), ExitError> {
     let rules = rules(&args)?;
     let remotes = remotes(&args)?;
     let local = rules.iter().map(|rule| rule.listen.to_string());
@@ -53,7 +58,11 @@ pub(crate) fn run(args: CproxyArgs) -> Result<(), ExitError> {
     let mut config = client_config(args.server, name)?;
     (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
     runtime::raise_descriptors()?;
-    runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator))?
+    // A tunnel that the server does not know any more is replaced.
+    let most = KeptAtMost { memory: 2 * MAX_QUEUE, tunnels: 4, sessions: runtime::most_sessions() };
+    process.serve(most, |life| {
+        runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator, life))?
+    })
 }
 
 fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
@@ -99,11 +108,15 @@ async fn serve(
     config: ClientConfig,
     forwards: Forwards,
     operator: OperatorArgs,
+    mut life: Life,
 ) -> Result<(), ExitError> {
     let signals = Signals::listen(Hangup::of_terminal())?;
+    life.handles_signals();
+    stop_with_holder();
+    let mut recovery = life.take_recovery();
     let mut listeners = Vec::new();
     for rule in forwards.rules {
-        let listener = rule.bind()?;
+        let listener = rule.bind(&mut recovery)?;
         for part in listener.parts() {
             info!("listening on {part}");
         }
@@ -114,11 +127,12 @@ async fn serve(
         listeners.push((listener, rule.kind));
     }
     let servers = config.servers.clone();
-    let client = Client::start(config).map_err(ExitError::failed)?;
+    let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
     let parts = listeners.iter().flat_map(|(listener, _)| listener.parts());
     let names = parts.map(|part| part.to_string()).collect();
-    let operator = Operator::start(operator, Subject::Client(monitor.clone()), names)?;
+    let subject = Subject::Client(monitor.clone());
+    let operator = Operator::start(operator, subject, names, &life, &mut recovery)?;
     for (listener, kind) in listeners {
         let accepting = kind.serve(listener, servers.clone(), client.opener());
         let draining = monitor.draining();
@@ -133,17 +147,19 @@ async fn serve(
         // The log says where the server listens.
         let _ = client.forward_remotely(remote);
     }
+    life.ready();
+    recovery.finish();
     let end = run_client(client, signals).await;
     operator.end().await;
     of_client(end)
 }
 
 impl Rule {
-    fn bind(&self) -> Result<Listener, ExitError> {
+    fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
         let listen = &self.listen;
         let listener = match self.kind {
-            ListenerKind::Transparent => Listener::bind_transparent(listen),
-            _ => Listener::bind(listen),
+            ListenerKind::Transparent => Listener::recover_or_bind_transparent(recovery, listen),
+            _ => Listener::recover_or_bind(recovery, listen),
         };
         listener.map_err(|error| cannot_listen(listen, &error))
     }

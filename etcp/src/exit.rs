@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::process::ExitCode;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
@@ -11,7 +10,7 @@ use eternaltcp::clean;
 use eternaltcp::client::ClientEnd;
 
 use crate::cli::{Cli, position_of_command};
-use crate::{logging, print, stdio};
+use crate::{logging, passphrase, print, stdio};
 
 /// The longest line on stderr, in characters; it may quote an argument of any length.
 const MAX_SAID: usize = 4000;
@@ -51,8 +50,8 @@ impl ExitError {
         }
     }
 
-    /// Prints the reason on stderr in one line.
-    pub(crate) fn report(self) -> ExitCode {
+    /// Prints the reason on stderr in one line, and returns the exit code.
+    pub(crate) fn report(self) -> u8 {
         let (text, code) = match self {
             Self::Failed(text) => (text, 1),
             Self::Usage(text) => (text, 2),
@@ -60,11 +59,24 @@ impl ExitError {
             Self::NotStarted(text, code) => (text, code),
             Self::Ended(code) => {
                 logging::finish();
-                return ExitCode::from(code);
+                return code;
             }
         };
         complain(&text);
-        ExitCode::from(code)
+        code
+    }
+}
+
+/// Ends everything that has to do with people: the terminal has its echo again, and they can read
+/// the result. Returns the exit code.
+pub(crate) fn finish(result: Result<(), ExitError>) -> u8 {
+    passphrase::restore();
+    match result {
+        Ok(()) => {
+            logging::finish();
+            0
+        }
+        Err(error) => error.report(),
     }
 }
 
@@ -79,15 +91,15 @@ pub(crate) fn of_client(end: ClientEnd) -> Result<(), ExitError> {
 
 /// Reports the result of the command line parser. Help and version go to stdout, the help for a
 /// missing command goes to stderr, and an error becomes one line.
-pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
+pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let text = styled(error, stdio::has_colours(rustix::stdio::stdout()));
-            print::all(&text).map_or_else(ExitError::report, |_| ExitCode::SUCCESS)
+            print::all(&text).map_or_else(ExitError::report, |_| 0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             logging::say(&styled(error, stdio::has_colours(rustix::stdio::stderr())));
-            ExitCode::from(2)
+            2
         }
         ErrorKind::InvalidUtf8 => {
             let wrong = args.iter().skip(1).find(|arg| arg.to_str().is_none());
@@ -110,7 +122,7 @@ fn styled(error: &clap::Error, has_colours: bool) -> String {
     if has_colours { text.ansi().to_string() } else { text.to_string() }
 }
 
-fn report_usage(text: &str, args: &[OsString]) -> ExitCode {
+fn report_usage(text: &str, args: &[OsString]) -> u8 {
     ExitError::Usage(format!("{text} (see {})", help_of(args))).report()
 }
 

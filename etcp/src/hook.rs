@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
 use eternaltcp::control::{ControlPath, ProxyKind};
-use eternaltcp::process::as_started;
+use eternaltcp::process::{as_started, main_process};
 use eternaltcp::status::TunnelEvent;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
@@ -37,15 +37,17 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
-    /// Runs `command` with sh for every event, on the current runtime.
+    /// Runs `command` with sh for `first` and for every event, on the current runtime.
     pub(crate) fn start(
         role: ProxyKind,
         command: String,
         events: broadcast::Receiver<TunnelEvent>,
         control: Option<ControlPath>,
+        first: Option<TunnelEvent>,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(run(role, command, events, control, stopped)) }
+        let waiting = first.into_iter().collect();
+        Self { stop, task: tokio::spawn(run(role, command, events, waiting, control, stopped)) }
     }
 
     /// Kills the command that runs or is being started, and waits for its end.
@@ -60,10 +62,10 @@ async fn run(
     role: ProxyKind,
     command: String,
     mut events: broadcast::Receiver<TunnelEvent>,
+    mut waiting: VecDeque<TunnelEvent>,
     control: Option<ControlPath>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut waiting = VecDeque::new();
     let mut trouble = Trouble::default();
     loop {
         if waiting.is_empty() {
@@ -232,7 +234,7 @@ fn environment(role: ProxyKind, event: &TunnelEvent) -> Vec<(&'static str, Strin
         ("ETCP_OUTAGE_MS", event.outage.map_or_else(String::new, |it| it.as_millis().to_string())),
         ("ETCP_REPLAYED", event.replayed.to_string()),
         ("ETCP_SESSIONS", event.sessions.to_string()),
-        ("ETCP_PID", std::process::id().to_string()),
+        ("ETCP_PID", main_process().to_string()),
     ]
 }
 

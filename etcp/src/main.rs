@@ -13,6 +13,7 @@ mod credentials;
 mod demo;
 mod drain;
 mod exit;
+mod holder;
 mod hook;
 mod install;
 mod keygen;
@@ -47,8 +48,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use eternaltcp::process;
 
-use cli::{Cli, CliCommand, Internal, InternalCli};
+use cli::{Cli, CliCommand, CproxyArgs, Internal, InternalCli, SproxyArgs};
 use exit::ExitError;
+use holder::MainProcess;
 
 fn main() -> ExitCode {
     process::wait_for_children();
@@ -64,32 +66,9 @@ fn main() -> ExitCode {
     };
     let result = match parsed {
         Ok(result) => result,
-        Err(error) => return exit::usage(&error, &args),
+        Err(error) => return exit::usage(&error, &args).into(),
     };
-    passphrase::restore();
-    match result {
-        Ok(()) => {
-            logging::finish();
-            ExitCode::SUCCESS
-        }
-        Err(failure) => failure.report(),
-    }
-}
-
-/// If this variable is set, tunnels are kept in memory that outlives the program. Nothing reads it
-/// yet: this is for measuring what it costs.
-#[cfg(target_os = "linux")]
-const STORE: &str = "ETCP_STORE";
-
-/// Keeps tunnels in a store if the environment asks for it.
-#[cfg(target_os = "linux")]
-fn keep_in_store() {
-    use eternaltcp::store::{Size, StoreMemory, install};
-    if std::env::var_os(STORE).is_some()
-        && let Ok(memory) = StoreMemory::create(&Size::for_held(1 << 30, 2048, 32_768))
-    {
-        install(memory);
-    }
+    exit::finish(result).into()
 }
 
 /// If this variable is set, debuggers and core dumps can see the process.
@@ -103,18 +82,30 @@ fn hide_keys() {
     }
 }
 
+/// Returns the process that serves the command, or holds what those that serve need.
+fn main_process(command: &CliCommand) -> MainProcess {
+    match command {
+        CliCommand::Sproxy(SproxyArgs { holder, .. })
+        | CliCommand::Cproxy(CproxyArgs { holder, .. })
+            if holder.is_wanted() =>
+        {
+            MainProcess::holder()
+        }
+        _ => MainProcess::alone(),
+    }
+}
+
 fn run(cli: Cli) -> Result<(), ExitError> {
+    let process = main_process(&cli.command);
     hide_keys();
-    #[cfg(target_os = "linux")]
-    keep_in_store();
     match cli.command {
         CliCommand::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
-            sproxy::run(args)
+            sproxy::run(args, process)
         }
         CliCommand::Cproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
-            cproxy::run(args)
+            cproxy::run(args, process)
         }
         CliCommand::Connect(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;

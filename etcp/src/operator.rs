@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 
 use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
-use eternaltcp::status::TunnelEvent;
+use eternaltcp::recovery::Recovery;
+use eternaltcp::status::{EventKind, TunnelEvent};
 use tokio::sync::broadcast;
 use tracing::{info, warn};
 
 use crate::cli::{ControlSocketArg, OperatorArgs};
 use crate::exit::ExitError;
+use crate::holder::{Crash, Life};
 use crate::hook::Hook;
 
 /// Both parts, for as long as the proxy lives.
@@ -21,14 +23,27 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Opens the control socket and starts the hook, as `args` say. `listen` are the proxy's
-    /// addresses.
+    /// addresses. The hook hears of a restart first, and the socket of the process before this one is
+    /// served again.
     pub(crate) fn start(
         args: OperatorArgs,
         subject: Subject,
         listen: Vec<String>,
+        life: &Life,
+        recovery: &mut Recovery,
     ) -> Result<Self, ExitError> {
         let (role, events) = (subject.role(), events(&subject));
+        let given = match &args.control {
+            Some(ControlSocketArg::At(path)) => Some(path.as_path()),
+            _ => None,
+        };
+        let recovered = match args.control {
+            Some(ControlSocketArg::None) => None,
+            // A socket that cannot be used any more is replaced.
+            _ => ControlSocket::recover(recovery, given, &subject, &listen).unwrap_or_default(),
+        };
         let control = match args.control {
+            _ if recovered.is_some() => recovered,
             Some(ControlSocketArg::None) => None,
             Some(ControlSocketArg::At(path)) => {
                 let socket = ControlSocket::serve(&path, subject, listen).map_err(|error| {
@@ -53,7 +68,8 @@ impl Operator {
         if let Some(path) = &path {
             info!("control socket {}", path.get().display());
         }
-        let hook = args.on_event.map(|command| Hook::start(role, command, events, path));
+        let first = life.restart().map(|(crash, _)| restarted(crash));
+        let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
         Ok(Self { _control: control, hook })
     }
 
@@ -62,6 +78,20 @@ impl Operator {
         if let Some(hook) = self.hook {
             hook.end().await;
         }
+    }
+}
+
+/// Returns the event of a process that another one replaced.
+fn restarted(crash: Crash) -> TunnelEvent {
+    TunnelEvent {
+        kind: EventKind::Restarted,
+        tunnel: None,
+        peer: String::new(),
+        path: None,
+        why: format!("the process that served died by {}", crash.cause),
+        outage: crash.at.elapsed().ok(),
+        replayed: 0,
+        sessions: 0,
     }
 }
 

@@ -13,9 +13,11 @@ use std::time::Duration;
 use eternaltcp::Slots;
 use eternaltcp::process::raise_descriptor_limit;
 use rustix::pipe::pipe;
+use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::ExitError;
+use crate::holder;
 
 /// Threads for blocking calls that are kept from the start. While the system has no more threads,
 /// calls wait for one of these.
@@ -23,6 +25,9 @@ const KEPT: usize = 4;
 
 /// The maximum number of such threads of a client. A started thread is kept.
 const MAX_CLIENT_THREADS: usize = 32;
+
+/// The maximum number of sessions, even if there are more descriptors.
+const MAX_SESSIONS: u32 = 1 << 20;
 
 /// Time for the kept threads to start.
 const START: Duration = Duration::from_secs(1);
@@ -41,6 +46,12 @@ const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 pub(crate) fn raise_descriptors() -> Result<(), ExitError> {
     raise_descriptor_limit();
     Slots::of_process().map(drop).map_err(ExitError::failed)
+}
+
+/// Returns how many sessions this process has descriptors for.
+pub(crate) fn most_sessions() -> u32 {
+    let limit = getrlimit(Resource::Nofile).current;
+    u32::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(u32::MAX).min(MAX_SESSIONS)
 }
 
 /// Runs `future` to its end on this thread. Then it abandons blocking calls: it waits neither for a
@@ -74,6 +85,8 @@ fn build(mut builder: Builder, workers: usize) -> Result<Runtime, ExitError> {
     })?;
     check_threads(workers + 1)
         .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))?;
+    // Whatever wakes the process while its holder is stopped has to wait.
+    builder.on_thread_unpark(holder::look);
     let runtime =
         builder.enable_all().thread_keep_alive(NEVER).build().map_err(ExitError::failed)?;
     keep_threads(&runtime);

@@ -12,31 +12,69 @@ use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
-use crate::cli::{SproxyArgs, TunnelArgs, YesNo};
+use crate::cli::{OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::ExitError;
+use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::operator::Operator;
 use crate::signals::{Hangup, SignalRequest, Signals};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
 
-pub(crate) fn run(mut args: SproxyArgs) -> Result<(), ExitError> {
+pub(crate) fn run(mut args: SproxyArgs, process: MainProcess) -> Result<(), ExitError> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take())?;
     let config = configure(args, own_key.identity.clone())?;
     runtime::raise_descriptors()?;
+    let setup = Setup { listen, own_key, config, operator };
+    let most = most_kept(&setup.config);
+    process.serve(most, |life| serve(setup, life))
+}
+
+/// The least memory of a tunnel, in each direction.
+const MIN_TUNNEL: u64 = 128 << 10;
+
+/// The number of tunnels that can be kept: at least, and at most.
+const MIN_TUNNELS: u32 = 64;
+const MAX_TUNNELS: u32 = 16_384;
+
+/// What it takes to serve.
+struct Setup {
+    listen: Listen,
+    own_key: OwnKey,
+    config: ServerConfig,
+    operator: OperatorArgs,
+}
+
+/// Returns how much the tunnels of a server hold at most.
+fn most_kept(config: &ServerConfig) -> KeptAtMost {
+    let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+    KeptAtMost {
+        memory: config.limits.memory,
+        tunnels: bounded(config.limits.memory / MIN_TUNNEL).clamp(MIN_TUNNELS, MAX_TUNNELS),
+        sessions: runtime::most_sessions(),
+    }
+}
+
+fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
+    let Setup { listen, own_key, config, operator } = setup;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.
         let signals = Signals::listen(Hangup::Reloads)?;
-        let server = Server::bind(config).map_err(|error| match error {
-            ServerError::Listen(_, error) => cannot_listen(&listen, &error),
-            other => ExitError::failed(other),
-        })?;
+        life.handles_signals();
+        stop_with_holder();
+        let mut recovery = life.take_recovery();
+        let server =
+            Server::recover_or_bind(&mut recovery, config).map_err(|error| match error {
+                ServerError::Listen(_, error) => cannot_listen(&listen, &error),
+                other => ExitError::failed(other),
+            })?;
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::Server(server.monitor());
         let texts = addresses.iter().map(ToString::to_string).collect();
-        let operator = Operator::start(operator, subject, texts)?;
+        let operator = Operator::start(operator, subject, texts, &life, &mut recovery)?;
+        recovery.finish();
         for address in &addresses {
             info!("listening on {address}");
         }
@@ -49,6 +87,7 @@ pub(crate) fn run(mut args: SproxyArgs) -> Result<(), ExitError> {
             &own_key.identity.public_key(),
             addresses.first().map_or(0, |address| address.port()),
         );
+        life.ready();
         let asked = handle(signals, server.monitor(), &own_key);
         server.run(asked).await;
         operator.end().await;

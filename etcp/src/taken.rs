@@ -7,6 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use eternaltcp::address::Listen;
 use eternaltcp::clean;
 use eternaltcp::control::ProcessStatus;
+use eternaltcp::process::main_process;
 use eternaltcp::status::Peer;
 
 use crate::exit::ExitError;
@@ -84,7 +85,7 @@ fn ours(listen: &Listen) -> Option<String> {
 }
 
 fn has(status: &ProcessStatus, listen: &Listen) -> bool {
-    status.process != std::process::id()
+    status.process != main_process()
         && status.listen.iter().filter_map(|text| text.parse::<Listen>().ok()).any(
             |it| match listen.port() {
                 Some(port) => it.port() == Some(port),
@@ -119,7 +120,7 @@ fn of_port(port: u16) -> Option<String> {
         {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             let number = process.file_name().display().to_string();
-            if number == std::process::id().to_string() {
+            if [std::process::id(), main_process()].iter().any(|own| number == own.to_string()) {
                 return Some(ITSELF.to_owned());
             }
             return Some(format!("{} has it (process {number})", clean(name.trim_end())));

@@ -7,6 +7,8 @@
 
 use std::io;
 use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -62,6 +64,50 @@ pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
 pub fn as_started(command: &mut Command) -> &mut Command {
     eternaltcp_sys::give_back(command);
     command.env_remove(PRIVATE_VARIABLE)
+}
+
+/// A process that was started to serve in place of another one, its *holder*, which is the main process
+/// of the program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SupervisedProcess {
+    /// The process id of the holder.
+    pub holder: u32,
+    /// When the holder started.
+    pub started_at: SystemTime,
+    /// How many processes before this one died.
+    pub restarts: u64,
+    /// The death of the last of them.
+    pub last_restart: Option<Restart>,
+}
+
+/// The death of a process that another one replaced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restart {
+    /// The cause, in words.
+    pub cause: String,
+    /// When it died.
+    pub at: SystemTime,
+}
+
+static SUPERVISED: OnceLock<SupervisedProcess> = OnceLock::new();
+
+/// Makes this process one that has a holder: it names itself by the holder's process id from now on,
+/// in control sockets and in `etcp status`. Returns whether it had none before.
+pub fn set_supervised(process: SupervisedProcess) -> bool {
+    SUPERVISED.set(process).is_ok()
+}
+
+/// Returns what this process knows of its holder, if it has one.
+#[must_use]
+pub fn supervised() -> Option<&'static SupervisedProcess> {
+    SUPERVISED.get()
+}
+
+/// Returns the process id of the program for others: that of the holder, or of this process if it has
+/// none.
+#[must_use]
+pub fn main_process() -> u32 {
+    supervised().map_or_else(std::process::id, |supervised| supervised.holder)
 }
 
 #[cfg(test)]

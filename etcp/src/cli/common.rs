@@ -53,6 +53,21 @@ pub(crate) struct TunnelArgs {
     pub(crate) dead_after: Duration,
 }
 
+/// How the proxy survives its own death.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HolderArgs {
+    /// Serve in the main process. By default, on Linux, that one only keeps connections and memory
+    /// for the process that serves, and starts another one when it dies
+    #[arg(long, help_heading = "Control")]
+    no_holder: bool,
+}
+
+impl HolderArgs {
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.no_holder
+    }
+}
+
 /// How long a command that runs once waits for its server.
 #[derive(Debug, Args)]
 pub(crate) struct FirstContactArgs {

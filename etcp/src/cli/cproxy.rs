@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use eternaltcp::address::{Forward, Listen, ServerAddress};
 
-use super::common::parse_positive;
+use super::common::{HolderArgs, parse_positive};
 use super::control::OperatorArgs;
 use super::server::ServerArgs;
 
@@ -67,6 +67,8 @@ pub(crate) struct CproxyArgs {
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+    #[command(flatten)]
+    pub(crate) holder: HolderArgs,
 }
 
 /// Parses a count that is not zero.

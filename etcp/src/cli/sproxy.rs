@@ -11,7 +11,7 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
 use eternaltcp::server::{MaxStartups, PenaltyRange};
 
-use super::common::{MptcpArg, TunnelArgs, parse_path, parse_positive};
+use super::common::{HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
 use super::limits::LimitArgs;
 
@@ -143,6 +143,8 @@ pub(crate) struct SproxyArgs {
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+    #[command(flatten)]
+    pub(crate) holder: HolderArgs,
 }
 
 /// Yes or no, as in sshd's configuration.

@@ -88,6 +88,17 @@ pub(crate) fn finish() {
     }
 }
 
+/// Writes without a thread from now on, as far as that does not block: a process that starts workers
+/// must not have threads.
+pub(crate) fn hold_thread() {
+    writer().hold_thread(true);
+}
+
+/// Lets a thread write from now on.
+pub(crate) fn start_thread() {
+    writer().hold_thread(false);
+}
+
 fn writer() -> &'static Arc<LogWriter> {
     WRITER.get_or_init(Arc::default)
 }

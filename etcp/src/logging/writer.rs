@@ -48,6 +48,8 @@ struct WriterState {
 enum Thread {
     #[default]
     None,
+    /// There must be none.
+    Held,
     Failed(Instant),
     Runs,
 }
@@ -65,6 +67,16 @@ impl WriterState {
 }
 
 impl LogWriter {
+    /// Sets whether there must be no thread now. One that runs stays.
+    pub(super) fn hold_thread(&self, is_held: bool) {
+        let mut state = self.lock();
+        state.thread = match (&state.thread, is_held) {
+            (Thread::None, true) => Thread::Held,
+            (Thread::Held, false) => Thread::None,
+            _ => return,
+        };
+    }
+
     /// Adds a line of the log. Never waits for the reader of the log.
     pub(super) fn push(self: &Arc<Self>, line: &[u8]) {
         let is_own = OWN.with_borrow_mut(|own| match own {
@@ -100,8 +112,10 @@ impl LogWriter {
     }
 
     fn start_thread(self: &Arc<Self>, state: &mut WriterState) {
-        if matches!(state.thread, Thread::Failed(since) if since.elapsed() < AGAIN) {
-            return;
+        match state.thread {
+            Thread::Held => return,
+            Thread::Failed(since) if since.elapsed() < AGAIN => return,
+            _ => {}
         }
         let writer = Arc::clone(self);
         let thread = thread::Builder::new().name("log".to_owned()).stack_size(STACK);
@@ -265,6 +279,30 @@ mod tests {
         let text = reader.join().unwrap();
         assert_eq!(text.lines().count(), 5001);
         assert_eq!(text.lines().last(), Some("the end"));
+    }
+
+    #[test]
+    fn a_thread_that_is_held_starts_later_and_writes_what_was_left() {
+        let (writer, mut pipe) = writer(Thread::None);
+        writer.hold_thread(true);
+        writer.push(b"first\n");
+        assert!(matches!(writer.lock().thread, Thread::Held));
+        let mut text = [0; 6];
+        pipe.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"first\n");
+        // The pipe is full.
+        while writer.lock().queue.is_empty() {
+            writer.push(b"a line\n");
+        }
+        writer.hold_thread(false);
+        writer.push(b"last\n");
+        assert!(matches!(writer.lock().thread, Thread::Runs));
+        let mut text = String::new();
+        let mut lines = std::io::BufReader::new(pipe);
+        while text != "last\n" {
+            text.clear();
+            std::io::BufRead::read_line(&mut lines, &mut text).unwrap();
+        }
     }
 
     #[test]

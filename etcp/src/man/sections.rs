@@ -42,6 +42,8 @@ Environment:
     If set, debuggers and core dumps can see the process, including its keys.
   STATE_DIRECTORY, XDG_STATE_HOME, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, HOME, TMPDIR
     Where files are: see FILES.
+  NOTIFY_SOCKET
+    Where cproxy and sproxy say that they listen, for systemd's Type=notify.
 ";
 
 const CLIENT_ENVIRONMENT: &str = "\

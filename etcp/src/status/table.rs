@@ -50,12 +50,21 @@ impl Page {
         let since = self.since(process.started_at);
         let head = format!("{} {}", process.role, process.process);
         self.line(0, &format!("{head}: {does} for {since}{draining}"));
+        self.restarts(process);
         if process.tunnels.is_empty() {
             self.line(2, "no tunnels");
         }
         for tunnel in &process.tunnels {
             self.tunnel(tunnel, all);
         }
+    }
+
+    fn restarts(&mut self, process: &ProcessStatus) {
+        let Some(last) = &process.last_restart else { return };
+        let restarts = usize::try_from(process.restarts).unwrap_or(usize::MAX);
+        let count = counted(restarts, "restart", "restarts");
+        let ago = self.since(last.restarted_at);
+        self.line(2, &format!("{count}, the last {ago} ago: {}", last.cause));
     }
 
     fn tunnel(&mut self, tunnel: &TunnelStatus, all: bool) {
@@ -228,7 +237,7 @@ fn short(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use eternaltcp::control::ProxyKind;
+    use eternaltcp::control::{ProxyKind, RestartStatus};
     use eternaltcp::status::{ClientPeer, ServerPeer};
 
     const NOW: Duration = Duration::from_secs(1_764_000_000);
@@ -304,6 +313,10 @@ mod tests {
         ProcessStatus {
             role: ProxyKind::Cproxy,
             process: 4711,
+            holder_pid: Some(4711),
+            worker_pid: Some(4712),
+            restarts: 0,
+            last_restart: None,
             program_version: "0.1.0".to_owned(),
             started_at: ago(10_800),
             listen: vec!["127.0.0.1:5200".to_owned()],
@@ -322,6 +335,15 @@ mod tests {
         let process = ProcessStatus { listen: Vec::new(), ..process(Vec::new()) };
         let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
         assert!(table.starts_with("cproxy 4711: running for 3.0 h\n"), "{table}");
+    }
+
+    #[test]
+    fn a_process_that_was_restarted_says_why_and_when() {
+        let last = RestartStatus { cause: "SIGKILL".to_owned(), restarted_at: ago(720) };
+        let process =
+            ProcessStatus { restarts: 2, last_restart: Some(last), ..process(Vec::new()) };
+        let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+        assert!(table.contains("\n  2 restarts, the last 12 min ago: SIGKILL\n"), "{table}");
     }
 
     #[test]

@@ -75,9 +75,11 @@ fn a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind() {
     // A server program that never reads: everything is queued.
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
-    let mut cproxy = Cproxy::start(&site, sproxy.address, "client").attached();
+    // With a holder, another process serves then.
+    let args = ["--no-holder"];
+    let mut cproxy = Cproxy::with(&site, sproxy.address, "client", &site.client, &args).attached();
     let applications: Vec<_> = (0..8).map(|_| dial(cproxy.listen)).collect();
-    give_no_more_memory(cproxy.program.id());
+    give_no_more_memory(cproxy.program.worker());
     let threads: Vec<_> = applications
         .into_iter()
         .map(|mut application| {

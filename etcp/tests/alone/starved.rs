@@ -49,7 +49,7 @@ fn starve(process: &Process) {
         let mut words = command.split(' ');
         let status = Command::new(words.next().expect("a program"))
             .args(words)
-            .arg(process.id().to_string())
+            .arg(process.worker().to_string())
             .stdout(std::process::Stdio::null())
             .status();
         assert!(status.is_ok_and(|status| status.success()), "{command} works");

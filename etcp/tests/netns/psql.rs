@@ -42,6 +42,30 @@ fn an_open_transaction_commits_after_the_client_moved() {
     }
 }
 
+#[test]
+fn an_open_transaction_commits_after_the_worker_of_either_side_died() {
+    if !skip::can_run("netns::psql (deaths)", &["initdb", "postgres", "psql"]) {
+        return;
+    }
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let _postgres = start_postgres(&world, &folder);
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
+    let pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
+    query(&mut psql, "CREATE TEMP TABLE mine (n int);", "CREATE TABLE");
+    let processes = [&pair.cproxy, &pair.sproxy.process];
+    for (n, dying) in (1..).zip([&processes[..1], &processes[1..], &processes]) {
+        query(&mut psql, "BEGIN;", "BEGIN");
+        query(&mut psql, &format!("INSERT INTO mine VALUES ({n});"), "INSERT 0 1");
+        dying.iter().for_each(|process| process.kill_worker());
+        query(&mut psql, "COMMIT;", "COMMIT");
+    }
+    // A temporary table lives as long as its connection: this is the original one.
+    query(&mut psql, "SELECT 'rows:' || count(*) FROM mine;", "rows:3");
+    psql.line("\\q");
+    assert!(psql.process().wait(PATIENCE).success(), "psql is content");
+}
+
 /// Types a query, waits for `answer`, which is not in it, and for the prompt.
 fn query(psql: &mut Terminal, query: &str, answer: &str) {
     psql.expect(PROMPT, PATIENCE);

@@ -16,7 +16,7 @@ use super::surroundings::{address, after, cproxy, sproxy};
 
 /// Returns a field of the process's status (proc_pid_status(5)).
 fn field(program: &RunningProgram, name: &str) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id()));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.worker()));
     let status = status.expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.expect("it has the field").trim_start_matches(':').trim().to_owned()

@@ -184,8 +184,21 @@ pub enum FaultCode {
 pub struct ProcessStatus {
     /// The role of the proxy.
     pub role: ProxyKind,
-    /// Its process id.
+    /// Its process id: that of its main process.
     pub process: u32,
+    /// The process that keeps what outlives the one that serves, if there is one. It is the main
+    /// process.
+    #[serde(default)]
+    pub holder_pid: Option<u32>,
+    /// The process that serves.
+    #[serde(default)]
+    pub worker_pid: Option<u32>,
+    /// How many processes that served have died.
+    #[serde(default)]
+    pub restarts: u64,
+    /// The death of the last of them.
+    #[serde(default)]
+    pub last_restart: Option<RestartStatus>,
     /// The version of the program.
     pub program_version: String,
     /// When it was started.
@@ -197,6 +210,16 @@ pub struct ProcessStatus {
     pub is_draining: bool,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
+}
+
+/// The death of a process that another one replaced.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RestartStatus {
+    /// The cause: `SIGKILL`, `a panic`.
+    pub cause: String,
+    /// When it died.
+    #[serde(with = "crate::status::unix_ms")]
+    pub restarted_at: SystemTime,
 }
 
 /// The two kinds of proxies.

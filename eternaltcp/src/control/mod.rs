@@ -13,7 +13,9 @@ mod subject;
 
 pub use ask::{AskError, ask};
 pub(crate) use message::Reply;
-pub use message::{Answer, Fault, FaultCode, ProcessStatus, ProxyKind, Request, VERSION};
+pub use message::{
+    Answer, Fault, FaultCode, ProcessStatus, ProxyKind, Request, RestartStatus, VERSION,
+};
 pub use path::ControlPath;
 pub use place::{Claim, FoundSocket, default_folders, find, known_folders};
 pub use serve::ControlSocket;

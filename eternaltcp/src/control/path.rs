@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 use crate::net::listener::SocketFile;
+use crate::process::main_process;
 
 /// The maximum number of bytes that fit into `sockaddr_un` with the final NUL.
 const MAX_PATH: usize = 107;
@@ -49,7 +50,7 @@ impl ControlPath {
     pub(super) fn leave(&self) -> Option<PathBuf> {
         let mut place = self.lock();
         let CurrentPath { path: at, file, is_given } = &mut *place;
-        let path = beside(at, std::process::id());
+        let path = beside(at, main_process());
         let file = file.as_mut().filter(|_| *is_given)?;
         if path.as_os_str().len() > MAX_PATH {
             return None;

@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use super::message::ProxyKind;
 use crate::lock_file::{Locked, LockedFile, lock};
 use crate::paths;
+use crate::process::main_process;
 use eternaltcp_sys::unix::is_abandoned;
 
 /// The folder that systemd makes for services, as the guide's unit asks (`RuntimeDirectory=`).
@@ -88,7 +89,7 @@ impl Claim {
     }
 
     fn take_in(folder: &Path, role: ProxyKind) -> io::Result<Self> {
-        let process = std::process::id();
+        let process = main_process();
         for number in 1..=SAME_ID {
             let more = if number == 1 { String::new() } else { format!("-{number}") };
             let path = folder.join(format!("{role}.{process}{more}.{ENDING}"));

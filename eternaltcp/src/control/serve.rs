@@ -13,12 +13,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::message::{Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request};
+use super::message::{
+    Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, RestartStatus,
+};
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::{AcceptPause, SocketFile, bind_unix};
+use crate::process::{Restart, main_process, supervised};
 #[cfg(target_os = "linux")]
 use crate::recovery::RemainingListener;
 use crate::recovery::{KeptListeners, Recovery};
@@ -162,7 +165,7 @@ impl ControlSocket {
     ) -> Self {
         // A claimed name is never another process's.
         let path = ControlPath::new(file, claim.is_none());
-        let started_at = SystemTime::now();
+        let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();
         Self { _kept: kept, path, task, _claim: claim }
@@ -350,9 +353,14 @@ impl ServedSocket {
     }
 
     async fn status(&self) -> Answer {
+        let process = supervised();
         Answer::Status(Box::new(ProcessStatus {
             role: self.subject.role(),
-            process: std::process::id(),
+            process: main_process(),
+            holder_pid: process.map(|process| process.holder),
+            worker_pid: Some(std::process::id()),
+            restarts: process.map_or(0, |process| process.restarts),
+            last_restart: process.and_then(|process| process.last_restart.as_ref()).map(restarted),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             listen: self.listen.clone(),
@@ -360,4 +368,8 @@ impl ServedSocket {
             tunnels: self.subject.tunnels().await,
         }))
     }
+}
+
+fn restarted(restart: &Restart) -> RestartStatus {
+    RestartStatus { cause: restart.cause.clone(), restarted_at: restart.at }
 }

@@ -22,6 +22,8 @@ pub enum EventKind {
     Back,
     /// Another carrier replaced one that worked.
     Moved,
+    /// The process that served died, and this one goes on. The event is of all tunnels.
+    Restarted,
 }
 
 impl fmt::Display for EventKind {
@@ -32,6 +34,7 @@ impl fmt::Display for EventKind {
             Self::Lost => "lost",
             Self::Back => "back",
             Self::Moved => "moved",
+            Self::Restarted => "restarted",
         })
     }
 }

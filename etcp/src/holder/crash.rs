@@ -1,0 +1,193 @@
+//! What follows the death of a worker: another one, after a pause that grows, or the end.
+//!
+//! A worker that dies once is replaced at once: nobody notices. One that dies again and again
+//! would take the processor from everybody, so the pauses grow. If deaths follow each other and
+//! nothing that could be left out is the reason, the next worker would die too: the program ends.
+//!
+//! SIGKILL is never the worker's own fault: somebody sent it, or memory ran out. While sessions depend
+//! on the proxy, a worker that had begun to serve is replaced at once, unless that happens very often.
+
+use std::time::Duration;
+
+/// Deaths within [`PERIOD`] with which the holder gives up.
+pub(super) const MAX_DEATHS: usize = 3;
+
+/// The time in which [`MAX_DEATHS`] are too many.
+pub(super) const PERIOD: Duration = Duration::from_secs(10);
+
+/// The pauses before the first, the second and each further worker.
+const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
+
+/// A worker that lived so long died for a reason of its own: the pauses begin anew.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Times that workers which served may be killed within [`PERIOD`].
+const MAX_KILLS: usize = 10;
+
+/// The reaction to a death.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reaction {
+    /// Another worker starts after this pause.
+    Restart(Duration),
+    /// The holder ends.
+    GiveUp,
+}
+
+/// A death of a worker. Times are those since the holder's start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Death {
+    pub(super) started: Duration,
+    /// It had begun to serve.
+    pub(super) has_served: bool,
+    pub(super) died: Duration,
+    /// SIGKILL ended it.
+    pub(super) is_killed: bool,
+    /// Sessions depend on the next worker.
+    pub(super) has_sessions: bool,
+    /// The next worker leaves out what may be the reason.
+    pub(super) has_suspect: bool,
+}
+
+impl Death {
+    /// Returns whether somebody killed a worker that served.
+    fn is_outside_act(&self) -> bool {
+        self.is_killed && self.has_sessions && self.has_served
+    }
+}
+
+/// The last few times at which something happened.
+#[derive(Clone, Debug)]
+struct Latest<const COUNT: usize>([Option<Duration>; COUNT]);
+
+impl<const COUNT: usize> Default for Latest<COUNT> {
+    fn default() -> Self {
+        Self([None; COUNT])
+    }
+}
+
+impl<const COUNT: usize> Latest<COUNT> {
+    /// Adds a time. Returns whether all of them are within [`PERIOD`].
+    fn add(&mut self, now: Duration) -> bool {
+        self.0.rotate_right(1);
+        if let Some(first) = self.0.first_mut() {
+            *first = Some(now);
+        }
+        let oldest = self.0.last().copied().flatten();
+        oldest.is_some_and(|oldest| now.saturating_sub(oldest) < PERIOD)
+    }
+}
+
+/// The deaths of workers so far.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Deaths {
+    crashes: Latest<MAX_DEATHS>,
+    kills: Latest<MAX_KILLS>,
+    /// Crashes in a row without a worker that settled.
+    in_a_row: usize,
+    count: u64,
+}
+
+impl Deaths {
+    /// Returns how many workers have died.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Notes a death.
+    pub(super) fn add(&mut self, death: &Death) -> Reaction {
+        self.count += 1;
+        if death.is_outside_act() && !self.kills.add(death.died) {
+            return Reaction::Restart(Duration::ZERO);
+        }
+        if death.died.saturating_sub(death.started) >= SETTLED {
+            self.in_a_row = 0;
+        }
+        let pause = PAUSES[self.in_a_row.min(PAUSES.len() - 1)];
+        self.in_a_row += 1;
+        if self.crashes.add(death.died) && !death.has_suspect {
+            return Reaction::GiveUp;
+        }
+        Reaction::Restart(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    /// A fault of a worker that served from its start on.
+    fn fault(started: f64, died: f64) -> Death {
+        let (started, died) = (at(started), at(died));
+        Death {
+            started,
+            has_served: true,
+            died,
+            is_killed: false,
+            has_sessions: true,
+            has_suspect: false,
+        }
+    }
+
+    #[test]
+    fn the_first_death_costs_no_pause_and_the_third_in_a_row_a_second() {
+        let mut deaths = Deaths::default();
+        assert_eq!(deaths.add(&fault(0.0, 1.0)), Reaction::Restart(PAUSES[0]));
+        assert_eq!(deaths.add(&fault(1.0, 12.0)), Reaction::Restart(PAUSES[1]));
+        assert_eq!(deaths.add(&fault(12.1, 23.0)), Reaction::Restart(PAUSES[2]));
+        assert_eq!(deaths.add(&fault(24.0, 34.0)), Reaction::Restart(PAUSES[2]));
+        assert_eq!(deaths.count(), 4);
+    }
+
+    #[test]
+    fn a_worker_that_lived_for_a_minute_begins_the_pauses_anew() {
+        let mut deaths = Deaths::default();
+        let _ = deaths.add(&fault(0.0, 1.0));
+        let _ = deaths.add(&fault(1.0, 20.0));
+        assert_eq!(deaths.add(&fault(20.0, 80.0)), Reaction::Restart(PAUSES[0]));
+    }
+
+    #[test]
+    fn three_deaths_within_ten_seconds_are_the_end_unless_something_is_left_out() {
+        let mut deaths = Deaths::default();
+        let _ = deaths.add(&fault(0.0, 0.1));
+        let _ = deaths.add(&fault(0.1, 0.4));
+        let excused = Death { has_suspect: true, ..fault(0.5, 2.0) };
+        assert_eq!(deaths.clone().add(&excused), Reaction::Restart(PAUSES[2]));
+        assert_eq!(deaths.clone().add(&fault(0.5, 2.0)), Reaction::GiveUp);
+        assert_eq!(deaths.add(&fault(0.5, 10.2)), Reaction::Restart(PAUSES[2]));
+    }
+
+    #[test]
+    fn workers_that_serve_sessions_may_be_killed_nine_times_in_ten_seconds() {
+        let mut deaths = Deaths::default();
+        let killed = |started, died| Death { is_killed: true, ..fault(started, died) };
+        for start in 0..40 {
+            let start = f64::from(start) * 1.12;
+            let reaction = deaths.add(&killed(start, start + 0.2));
+            assert_eq!(reaction, Reaction::Restart(Duration::ZERO));
+        }
+        // One that did not serve, and two without a session.
+        let unready = Death { has_served: false, ..killed(50.0, 53.0) };
+        assert_eq!(deaths.add(&unready), Reaction::Restart(PAUSES[0]));
+        let idle = Death { has_sessions: false, ..killed(54.0, 55.0) };
+        assert_eq!(deaths.add(&idle), Reaction::Restart(PAUSES[1]));
+        assert_eq!(deaths.add(&idle), Reaction::GiveUp);
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_all_the_time_is_given_up() {
+        let mut deaths = Deaths::default();
+        let reactions = (0..20).map(|number| {
+            let start = f64::from(number) * 0.3;
+            deaths.add(&Death { is_killed: true, ..fault(start, start + 0.2) })
+        });
+        assert_eq!(
+            reactions.filter(|it| *it != Reaction::Restart(Duration::ZERO)).nth(2),
+            Some(Reaction::GiveUp)
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! What a process that serves knows about those before it, and what it tells its holder.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use eternaltcp::recovery::Recovery;
+
+#[cfg(target_os = "linux")]
+use super::contact::Contact;
+use super::manager::ServiceManager;
+
+/// The reason why a worker died.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cause {
+    /// A signal of this number.
+    Signal(i32),
+    /// A panic.
+    Panic,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Panic => return f.write_str("a panic"),
+            Self::Signal(number) => match number {
+                4 => "SIGILL",
+                6 => "SIGABRT",
+                8 => "SIGFPE",
+                9 => "SIGKILL",
+                11 => "SIGSEGV",
+                15 => "SIGTERM",
+                number => return write!(f, "signal {number}"),
+            },
+        };
+        f.write_str(name)
+    }
+}
+
+/// The death of a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Crash {
+    pub(crate) cause: Cause,
+    pub(crate) at: SystemTime,
+}
+
+/// One process that serves.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// `None`: this is the main process.
+    #[cfg(target_os = "linux")]
+    pub(super) contact: Option<Contact>,
+    /// What workers before it left, until it is taken.
+    pub(super) recovery: Recovery,
+    /// The number of workers that died before it.
+    pub(super) restarts: u64,
+    /// The death of the last of them.
+    pub(super) last: Option<Crash>,
+}
+
+impl Life {
+    /// The life of a process without a holder.
+    pub(super) fn alone() -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            contact: None,
+            recovery: Recovery::none(),
+            restarts: 0,
+            last: None,
+        }
+    }
+
+    /// Returns how the worker before this one died, and how many did so far.
+    pub(crate) fn restart(&self) -> Option<(Crash, u64)> {
+        self.last.map(|last| (last, self.restarts))
+    }
+
+    /// Returns what the workers before this one have left. There is something in it once.
+    pub(crate) fn take_recovery(&mut self) -> Recovery {
+        std::mem::take(&mut self.recovery)
+    }
+
+    /// Tells the holder that a signal now ends this process in order.
+    pub(crate) fn handles_signals(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(contact) = &self.contact {
+            contact.handles_signals();
+        }
+    }
+
+    /// Tells the service manager that the proxy serves.
+    pub(crate) fn ready(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(contact) = &self.contact {
+            // It listens to the main process only.
+            return contact.ready();
+        }
+        if let Some(manager) = ServiceManager::of_environment() {
+            manager.ready();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_named_as_in_manuals() {
+        let causes = [Cause::Panic, Cause::Signal(9), Cause::Signal(11), Cause::Signal(31)];
+        let texts = causes.map(|cause| cause.to_string());
+        assert_eq!(texts, ["a panic", "SIGKILL", "SIGSEGV", "signal 31"]);
+    }
+}

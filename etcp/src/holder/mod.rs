@@ -1,0 +1,83 @@
+//! The main process of a proxy, the *holder*: it keeps what has to outlive the process that serves,
+//! the *worker*, and starts another worker when one dies.
+//!
+//! The holder has one thread and no runtime, and opens and allocates nothing after its start: what
+//! does nothing does not fail. The worker is a copy of it, with the same table of descriptors. To
+//! the shell and to a service manager both are one program: the holder passes signals on, and it
+//! ends as the worker does that ended in order.
+//!
+//! Where the system refuses what a holder needs, and on other systems, one process serves.
+
+#[cfg(target_os = "linux")]
+mod contact;
+#[cfg(target_os = "linux")]
+mod crash;
+mod life;
+mod manager;
+#[cfg(target_os = "linux")]
+mod score;
+#[cfg(target_os = "linux")]
+mod signals;
+mod stop;
+#[cfg(target_os = "linux")]
+mod watch;
+
+use crate::exit::ExitError;
+use crate::logging;
+
+pub(crate) use life::{Crash, Life};
+pub(crate) use stop::{look, stop_with_holder};
+
+/// The most that a proxy has to be able to keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeptAtMost {
+    /// Bytes of payload with their charges, of all tunnels.
+    pub(crate) memory: u64,
+    pub(crate) tunnels: u32,
+    pub(crate) sessions: u32,
+}
+
+/// The main process before it serves.
+pub(crate) struct MainProcess {
+    #[cfg(target_os = "linux")]
+    files: Option<watch::OwnFiles>,
+}
+
+impl MainProcess {
+    /// A process that serves itself.
+    pub(crate) fn alone() -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            files: None,
+        }
+    }
+
+    /// A process that is to be a holder. To be called before its memory is hidden: files about a
+    /// hidden process belong to root. It logs without a thread from now on.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn holder() -> Self {
+        logging::hold_thread();
+        Self { files: Some(watch::OwnFiles::open()) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn holder() -> Self {
+        Self::alone()
+    }
+
+    /// Serves by `work`: in workers, until one of them ends in order, or in this process. What `work`
+    /// contains is in each worker as it is now.
+    pub(crate) fn serve(
+        self,
+        most: KeptAtMost,
+        work: impl FnOnce(Life) -> Result<(), ExitError>,
+    ) -> Result<(), ExitError> {
+        #[cfg(target_os = "linux")]
+        if let Some(files) = self.files {
+            return watch::hold(files, most, work);
+        }
+        let _ = most;
+        logging::start_thread();
+        work(Life::alone())
+    }
+}

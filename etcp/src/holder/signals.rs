@@ -1,0 +1,73 @@
+//! The signals of a holder, most of which are its worker's.
+
+use std::io;
+use std::time::Duration;
+
+use eternaltcp::process::was_ignored;
+use eternaltcp_sys::{BlockedSignals, ReceivedSignal};
+use rustix::process::{Signal, getpid, getsid};
+
+use super::contact::LOOK;
+
+/// The signals that are the worker's.
+const PASSED_ON: [Signal; 6] =
+    [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::CONT];
+
+/// The signals that the holder waits for.
+#[derive(Debug)]
+pub(super) struct HolderSignals {
+    blocked: BlockedSignals,
+    leads_session: bool,
+}
+
+/// A signal of the worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct PassedOn {
+    pub(super) signal: Signal,
+    /// The worker has got it already.
+    pub(super) has_reached_worker: bool,
+}
+
+impl HolderSignals {
+    /// Makes them wait. Those that were ignored when the program was started stay ignored.
+    pub(super) fn block() -> io::Result<Self> {
+        let mut watched = vec![Signal::CHILD, LOOK];
+        watched.extend(PASSED_ON.into_iter().filter(|signal| !was_ignored(signal.as_raw())));
+        let leads_session = getsid(None).is_ok_and(|session| session == getpid());
+        Ok(Self { blocked: BlockedSignals::block(&watched)?, leads_session })
+    }
+
+    /// Waits for a signal, at most for `limit`. Returns one that is the worker's; the others only end
+    /// the wait.
+    pub(super) fn wait(&self, limit: Option<Duration>) -> Option<PassedOn> {
+        // An error is as good as no signal: whoever waits looks at everything, and waits again.
+        let received = self.blocked.wait(limit).ok().flatten()?;
+        PASSED_ON.contains(&received.signal).then(|| PassedOn {
+            signal: received.signal,
+            has_reached_worker: is_of_group(received, self.leads_session),
+        })
+    }
+}
+
+/// Returns whether the worker has got the signal as well: a key on a terminal sends it to the whole
+/// process group. When the terminal goes away, the process that leads the session may be the only
+/// one that is told.
+fn is_of_group(received: ReceivedSignal, leads_session: bool) -> bool {
+    let is_of_terminal = matches!(received.signal, Signal::HUP | Signal::CONT);
+    received.is_of_kernel && !(leads_session && is_of_terminal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_on_the_terminal_has_reached_the_worker_and_a_lost_terminal_perhaps_not() {
+        let of_kernel = |signal| ReceivedSignal { signal, is_of_kernel: true };
+        assert!(is_of_group(of_kernel(Signal::INT), true));
+        assert!(is_of_group(of_kernel(Signal::HUP), false));
+        assert!(!is_of_group(of_kernel(Signal::HUP), true));
+        let sent = ReceivedSignal { signal: Signal::INT, is_of_kernel: false };
+        assert!(!is_of_group(sent, false));
+    }
+}

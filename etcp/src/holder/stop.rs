@@ -1,0 +1,77 @@
+//! A worker stops when its holder is stopped: whoever stops the program means both.
+//!
+//! Nobody is told that its parent was stopped, so the worker looks: when it wakes to do something,
+//! before it does that, but not more often than every 50 ms; and each second if it never sleeps. A
+//! worker that nothing wakes need not stop.
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::watch;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{look, stop_with_holder};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use crate::holder::contact::Contact;
+
+    /// The least time between two looks.
+    const PAUSE: Duration = Duration::from_millis(50);
+
+    /// How often a worker looks that does not sleep.
+    const BUSY: Duration = Duration::from_secs(1);
+
+    static WATCH: OnceLock<StopWatch> = OnceLock::new();
+
+    struct StopWatch {
+        contact: Contact,
+        began: Instant,
+        /// When somebody looked last, in milliseconds since `began`.
+        looked: AtomicU64,
+    }
+
+    /// Lets this process look for the state of its holder.
+    pub(in crate::holder) fn watch(contact: Contact) {
+        let looked = AtomicU64::new(0);
+        // A process has one holder.
+        let _ = WATCH.set(StopWatch { contact, began: Instant::now(), looked });
+    }
+
+    /// Stops if the holder is stopped. Cheap if somebody looked a moment ago.
+    pub(crate) fn look() {
+        let Some(watch) = WATCH.get() else { return };
+        let now = u64::try_from(watch.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = watch.looked.load(Ordering::Relaxed);
+        let is_due = u128::from(now.saturating_sub(last)) >= PAUSE.as_millis();
+        let order = Ordering::Relaxed;
+        if is_due
+            && watch.looked.compare_exchange(last, now, order, order).is_ok()
+            && watch.contact.is_holder_stopped()
+        {
+            watch.contact.stand_still();
+        }
+    }
+
+    /// Looks now and then, for as long as the current runtime lives.
+    pub(crate) fn stop_with_holder() {
+        if WATCH.get().is_some() {
+            tokio::spawn(async {
+                let mut ticks = tokio::time::interval(BUSY);
+                loop {
+                    ticks.tick().await;
+                    look();
+                }
+            });
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    pub(crate) fn look() {}
+    pub(crate) fn stop_with_holder() {}
+}
+#[cfg(not(target_os = "linux"))]
+pub(crate) use elsewhere::{look, stop_with_holder};

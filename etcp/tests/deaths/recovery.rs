@@ -1,0 +1,338 @@
+//! Sessions outlive the processes that serve them.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use etcp_testkit::checked::{Pattern, Rate, accept};
+use etcp_testkit::loopback::operator::{operate, status};
+use etcp_testkit::loopback::program::{RunningProgram, wait};
+use etcp_testkit::loopback::socket::{dial, is_over};
+use etcp_testkit::loopback::{Cproxy, LoopbackRelay, LoopbackSite, LoopbackSproxy};
+use etcp_testkit::streams::Streams;
+use etcp_testkit::tell;
+use etcp_testkit::worker::existing_worker_of;
+
+use super::{kill_worker, next_worker};
+
+/// As much as the programs move.
+const BULK: Rate = Rate { chunk: 256 * 1024, pause: Duration::ZERO };
+
+/// A pair of proxies, and the target of their sessions.
+struct Setting {
+    target: TcpListener,
+    cproxy: Cproxy,
+    sproxy: LoopbackSproxy,
+    site: LoopbackSite,
+}
+
+impl Setting {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// `args` are cproxy's.
+    fn with(args: &[&str]) -> Self {
+        let site = LoopbackSite::new();
+        let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
+        let cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, args).attached();
+        Self { target, cproxy, sproxy, site }
+    }
+
+    /// Opens a session.
+    fn session(&self) -> [TcpStream; 2] {
+        let mut application = dial(self.cproxy.listen);
+        let mut target = accept(&self.target);
+        exchange(&mut application, &mut target);
+        [application, target]
+    }
+
+    fn programs(&self) -> [&RunningProgram; 2] {
+        [&self.cproxy.program, &self.sproxy.program]
+    }
+
+    /// Ends both in order.
+    fn finish(mut self) {
+        for program in [&mut self.cproxy.program, &mut self.sproxy.program] {
+            program.signal(rustix::process::Signal::TERM);
+            assert_eq!(program.end().0, Some(0), "{}", program.log());
+            for trouble in ["the peer broke the protocol", "cannot be resumed", "panicked"] {
+                assert_eq!(program.count(trouble), 0, "{}", program.log());
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn exchange(from: &mut TcpStream, to: &mut TcpStream) {
+    let mut byte = [0];
+    from.write_all(b"?").expect("the session is up");
+    to.read_exact(&mut byte).expect("the session is up");
+    to.write_all(b"!").expect("the session is up");
+    from.read_exact(&mut byte).expect("the session is up");
+}
+
+/// Which workers die.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Client,
+    Server,
+    Both,
+}
+
+const SIDES: [Side; 3] = [Side::Client, Side::Server, Side::Both];
+
+impl Side {
+    fn programs(self, setting: &Setting) -> Vec<&RunningProgram> {
+        let [client, server] = setting.programs();
+        match self {
+            Self::Client => vec![client],
+            Self::Server => vec![server],
+            Self::Both => vec![client, server],
+        }
+    }
+
+    fn kill(self, setting: &Setting) {
+        self.programs(setting).into_iter().for_each(|program| {
+            kill_worker(program);
+        });
+    }
+}
+
+#[test]
+fn streams_go_on_when_the_worker_of_either_side_or_of_both_dies() {
+    let setting = Setting::new();
+    let [application, target] = setting.session();
+    let streams = Streams::start(application, target, Rate::BRISK);
+    for side in SIDES {
+        streams.go_on("the last death");
+        side.kill(&setting);
+        let pause = streams.go_on(&format!("the death of {side:?}"));
+        tell(&format!("{side:?}: the streams paused for {pause:.2?}"));
+    }
+    streams.finish();
+    setting.finish();
+}
+
+#[test]
+fn bulk_in_both_directions_survives_deaths_at_any_moment() {
+    let setting = Setting::new();
+    let sessions: Vec<_> = (0..4)
+        .map(|_| setting.session())
+        .map(|[application, target]| Streams::start(application, target, BULK))
+        .collect();
+    for round in 0..12_u64 {
+        let side = SIDES[usize::try_from(round % 3).expect("it is small")];
+        // At different moments of what the programs do.
+        std::thread::sleep(Duration::from_millis(1000 + 37 * round));
+        side.kill(&setting);
+        for streams in &sessions {
+            streams.go_on(&format!("round {round}"));
+        }
+    }
+    sessions.into_iter().for_each(Streams::finish);
+    setting.finish();
+}
+
+#[test]
+fn a_worker_that_dies_while_it_replays_or_before_it_is_attached_loses_nothing() {
+    let setting = Setting::new();
+    let [application, target] = setting.session();
+    let streams = Streams::start(application, target, BULK);
+    for side in [Side::Client, Side::Server] {
+        streams.go_on("the last death");
+        for program in side.programs(&setting) {
+            // The second one has just begun.
+            let first = kill_worker(program);
+            next_worker(program, first);
+            let second = kill_worker(program);
+            next_worker(program, second);
+        }
+        streams.go_on("two deaths in a row");
+    }
+    streams.finish();
+    setting.finish();
+}
+
+#[test]
+fn ends_and_resets_that_happen_between_two_workers_are_passed_on() {
+    let setting = Setting::new();
+    for side in SIDES {
+        let mut half_closed = setting.session();
+        let [reset, reset_target] = setting.session();
+        let [mut quiet, mut quiet_target] = setting.session();
+        side.kill(&setting);
+        // Nobody serves at this moment, or the next one has just begun.
+        half_closed[0].write_all(b"last words").expect("the kernel takes it");
+        half_closed[0].shutdown(Shutdown::Write).expect("it is open");
+        rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).expect("an option");
+        drop(reset);
+        let mut text = Vec::new();
+        half_closed[1].read_to_end(&mut text).expect("it ends in order");
+        assert_eq!(text, b"last words", "{side:?}");
+        half_closed[1].write_all(b"the answer").expect("this direction is open");
+        drop(std::mem::replace(&mut half_closed[1], dial_nothing()));
+        half_closed[0].read_to_end(&mut text).expect("it ends in order");
+        assert_eq!(text, b"last wordsthe answer", "{side:?}");
+        let error = (&reset_target).read(&mut [0]).expect_err("it is no end of stream");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{side:?}");
+        exchange(&mut quiet, &mut quiet_target);
+    }
+    setting.finish();
+}
+
+/// A connection to nobody in particular.
+fn dial_nothing() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens")
+}
+
+#[test]
+fn connections_that_arrive_between_two_workers_are_served() {
+    let setting = Setting::new();
+    for _ in 0..3 {
+        kill_worker(&setting.cproxy.program);
+        // The kernel's queue takes it, whether or not somebody serves.
+        let mut applications: Vec<_> = (0..5).map(|_| dial(setting.cproxy.listen)).collect();
+        for application in &mut applications {
+            application.write_all(b"?").expect("the kernel takes it");
+        }
+        for _ in &applications {
+            let mut target = accept(&setting.target);
+            target.read_exact(&mut [0]).expect("the first byte");
+            target.write_all(b"!").expect("the session is up");
+        }
+        for application in &mut applications {
+            application.read_exact(&mut [0]).expect("the session is up");
+        }
+    }
+    setting.finish();
+}
+
+#[test]
+fn the_operator_finds_everything_where_it_was() {
+    let setting = Setting::new();
+    let [mut application, mut target] = setting.session();
+    let before = [("cproxy", &setting.cproxy.program), ("sproxy", &setting.sproxy.program)]
+        .map(|(role, program)| status(&setting.site, role, program));
+    Side::Both.kill(&setting);
+    exchange(&mut application, &mut target);
+    for (before, (role, program)) in before
+        .into_iter()
+        .zip([("cproxy", &setting.cproxy.program), ("sproxy", &setting.sproxy.program)])
+    {
+        let after = status(&setting.site, role, program);
+        assert_eq!((&after["process"], &after["restarts"]), (&before["process"], &1.into()));
+        assert_eq!(
+            after["started_at"].as_u64().map(|it| it / 1000),
+            before["started_at"].as_u64().map(|it| it / 1000)
+        );
+        assert_eq!(after["listen"], before["listen"]);
+        let (now, then) = (&after["tunnels"][0], &before["tunnels"][0]);
+        assert_eq!(now["tunnel"], then["tunnel"], "{role}");
+        let (now, then) = (&now["sessions"][0], &then["sessions"][0]);
+        for field in ["session", "from", "target"] {
+            assert_eq!(now[field], then[field], "{role}: {field}");
+        }
+    }
+    let control = etcp_testkit::loopback::operator::control;
+    let client = control(&setting.site, "cproxy", &setting.cproxy.program);
+    assert_eq!(operate(&setting.site, &["reconnect", "--control", &client]).code, Some(0));
+    let said = operate(&setting.site, &["sessions", "kill", "1", "--control", &client]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    wait("the session's end", || is_over(&application) && is_over(&target));
+    setting.finish();
+}
+
+#[test]
+fn thousands_of_idle_sessions_are_back_within_seconds() {
+    const SESSIONS: usize = 2000;
+    eternaltcp::process::raise_descriptor_limit();
+    let setting = Setting::new();
+    let mut sessions: Vec<_> = (0..SESSIONS).map(|_| setting.session()).collect();
+    for side in SIDES {
+        let start = Instant::now();
+        side.kill(&setting);
+        for at in [0, SESSIONS - 1] {
+            let [application, target] = &mut sessions[at];
+            exchange(application, target);
+        }
+        tell(&format!("{side:?}: {SESSIONS} sessions are back after {:.2?}", start.elapsed()));
+    }
+    for [application, target] in &mut sessions {
+        exchange(application, target);
+    }
+    setting.finish();
+}
+
+#[test]
+fn a_listener_at_the_server_is_kept_with_its_sessions_and_its_queue() {
+    let site = LoopbackSite::new();
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let there = target.local_addr().expect("it listens");
+    let sproxy = LoopbackSproxy::start(&site, there);
+    let remote = format!("127.0.0.1:0:{there}");
+    let mut cproxy =
+        Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &["-R", &remote]).attached();
+    let line = cproxy.program.wait_for("the server listens on ");
+    let listen = line.split("listens on ").nth(1).and_then(|it| it.split(' ').next());
+    let listen: SocketAddr = listen.and_then(|it| it.parse().ok()).expect("an address");
+    let mut first = dial(listen);
+    let mut first_target = accept(&target);
+    exchange(&mut first, &mut first_target);
+    let setting = Setting { target, cproxy, sproxy, site };
+    for side in SIDES {
+        side.kill(&setting);
+        let mut next = dial(listen);
+        next.write_all(b"?").expect("the kernel takes it");
+        let mut next_target = accept(&setting.target);
+        next_target.read_exact(&mut [0]).expect("the session is up");
+        exchange(&mut next, &mut next_target);
+        exchange(&mut first, &mut first_target);
+    }
+    setting.finish();
+}
+
+#[test]
+fn a_carrier_that_is_cut_beside_a_death_changes_nothing() {
+    let site = LoopbackSite::new();
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
+    let relay = LoopbackRelay::start([127, 0, 0, 7], sproxy.address);
+    let cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
+    let setting = Setting { target, cproxy, sproxy, site };
+    let [application, target] = setting.session();
+    let streams = Streams::start(application, target, BULK);
+    for side in SIDES {
+        streams.go_on("the last death");
+        relay.cut();
+        side.kill(&setting);
+        relay.cut();
+        streams.go_on(&format!("a cut and the death of {side:?}"));
+    }
+    streams.finish();
+    setting.finish();
+}
+
+#[test]
+fn data_that_wait_for_a_reader_are_there_after_any_number_of_deaths() {
+    let setting = Setting::new();
+    let [mut application, mut target] = setting.session();
+    let pattern = Pattern(7);
+    let length = 3 << 20;
+    let sender = std::thread::spawn(move || {
+        application.write_all(&pattern.bytes(0, length)).expect("the session is up");
+        application
+    });
+    for side in SIDES {
+        side.kill(&setting);
+        let programs = side.programs(&setting);
+        wait("new workers", || programs.iter().all(|it| existing_worker_of(it.id()).is_some()));
+    }
+    let mut got = vec![0; length];
+    target.read_exact(&mut got).expect("the session is up");
+    pattern.check(0, &got);
+    drop(sender.join().expect("it sends everything"));
+    setting.finish();
+}

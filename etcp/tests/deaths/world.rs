@@ -1,0 +1,63 @@
+//! Deaths of workers while real programs work and their client moves.
+
+use etcp_testkit::folder::{length, sha256};
+use etcp_testkit::sshd::{PORT, ssh_config, start_sshd};
+use etcp_testkit::wait::{PATIENCE, until};
+use etcp_testkit::{
+    IpFamily, Journey, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+    tell,
+};
+
+#[test]
+fn streams_go_on_when_workers_die_while_the_client_moves() {
+    if !skip::can_run("deaths::world (moves)", &[]) {
+        return;
+    }
+    let journey = Journey::new();
+    for (number, fault) in NetworkFault::CYCLE.into_iter().enumerate() {
+        let (client, server) = (&journey.pair.cproxy, &journey.pair.sproxy.process);
+        let die = |is_before: bool| {
+            let is_client = (number % 2 == 0) == is_before;
+            if is_client { client.kill_worker() } else { server.kill_worker() }
+        };
+        die(true);
+        fault.strike(&journey.world);
+        die(false);
+        let pause = journey.streams.go_on(&format!("{fault:?} and deaths"));
+        tell(&format!("{fault:?} between two deaths: the streams paused for {pause:.2?}"));
+    }
+    journey.finish();
+}
+
+/// Bytes of a file that takes some seconds.
+const LENGTH: u64 = 24 << 20;
+
+#[test]
+fn a_copy_over_ssh_is_whole_when_the_workers_of_both_sides_die() {
+    if !skip::can_run("deaths::world (ssh)", &["sshd", "scp", "socat", "sha256sum"]) {
+        return;
+    }
+    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    let _sshd = start_sshd(&world.server, &folder);
+    let original = folder.random_file("original", LENGTH, RunAs::Nobody);
+    let target = format!("127.0.0.1:{PORT}");
+    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, &target, &[&target]);
+    let pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{target}")]);
+    let config = ssh_config(&folder, "config", "test-server", "socat - TCP:127.0.0.1:9000");
+    let copy = folder.join("copy");
+    // 6 MB/s.
+    let mut scp = Launch::new("scp", "scp")
+        .args(["-q", "-l", "48000", "-F"])
+        .arg(config)
+        .arg(&original)
+        .arg(format!("server:{}", copy.display()))
+        .env("HOME", folder.path())
+        .start(&world.client, &folder);
+    let processes = [&pair.cproxy, &pair.sproxy.process];
+    for (part, dying) in (1..).zip([&processes[..1], &processes[1..], &processes]) {
+        until("the copy to grow", PATIENCE, || length(&copy) > part * LENGTH / 5);
+        dying.iter().for_each(|process| process.kill_worker());
+    }
+    assert!(scp.wait(PATIENCE).success(), "scp is content: {}", scp.log());
+    assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
+}
