@@ -153,11 +153,21 @@ impl SimLink {
             .filter(|at| *at <= now);
         let heard = later.fold(pipe.heard, Time::max);
         let oldest = pipe.segments.get(pipe.answered);
+        let waits_since =
+            oldest.map(|oldest| oldest.written).or_else(|| self.unanswered_probe(side));
         PathReport {
             round_trip: Some(pipe.round_trip),
-            unanswered_for: oldest.map(|oldest| now.since(oldest.written.max(heard))),
+            unanswered_for: waits_since.map(|since| now.since(since.max(heard))),
             timeouts: oldest.map_or(0, |oldest| oldest.timeouts(now)),
         }
+    }
+
+    /// Returns since when the machine of `side` asks in vain whether the other one has room. It asks
+    /// while the link is full of data that were answered and are not read.
+    fn unanswered_probe(&self, side: Side) -> Option<Time> {
+        let is_full = self.held(side) >= self.path.buffer;
+        let broken = BOTH.into_iter().filter_map(|side| self.pipes[side].broken_at);
+        broken.min().filter(|_| is_full)
     }
 
     /// Returns how long a segment waits in each direction's queue.
@@ -306,6 +316,21 @@ mod tests {
         assert_eq!(link.read(Side::Server, at(11)), Some(Incoming::Bytes(bytes(100))));
         assert_eq!(link.read(Side::Server, at(11)), Some(Incoming::Closed));
         assert_eq!(link.next_arrival(Side::Client), None);
+    }
+
+    #[test]
+    fn a_full_link_reports_that_nobody_answers() {
+        let mut link = link();
+        link.write(Side::Client, at(0), bytes(1000));
+        assert_eq!(link.report(Side::Client, at(100)).unanswered_for, None, "it is only not read");
+        link.silence(Side::Server, at(200));
+        let waits = link.report(Side::Client, at(3000)).unanswered_for;
+        assert_eq!(waits, Some(Duration::from_millis(2800)));
+        let mut read = self::link();
+        read.write(Side::Client, at(0), bytes(1000));
+        assert!(read.read(Side::Server, at(100)).is_some());
+        read.silence(Side::Server, at(200));
+        assert_eq!(read.report(Side::Client, at(3000)).unanswered_for, None, "nothing waits");
     }
 
     #[test]
