@@ -1,4 +1,8 @@
 //! What a program must know to read a store that another version has written.
+//!
+//! Each version reads the current format and the one before it. A program that finds a store goes on
+//! with its format: so the program before it can always read the store again, and an upgrade can be
+//! undone. A store is made in the current format.
 
 /// The meaning of the fields. New fields do not change it.
 pub(super) const CURRENT: u64 = 1;
@@ -13,10 +17,10 @@ const KNOWN: u64 = 0;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unreadable {
     /// It is of a version that this one does not know.
-    #[error("the store has format {0}, and this version reads {OLDEST} to {CURRENT}")]
+    #[error("the store has format {0}, and this version reads {OLDEST} to {CURRENT}: drain first")]
     Format(u64),
     /// It has something that must not be ignored, and that this version does not know.
-    #[error("the store needs what this version does not know: {0:#x}")]
+    #[error("the store needs what this version does not know ({0:#x}): drain first")]
     Needs(u64),
     /// It is no store.
     #[error("the store's header is damaged")]

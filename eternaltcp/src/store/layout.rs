@@ -255,6 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_another_version_is_refused_unless_it_only_says_more() {
+        let good = bytes(&Layout::new(&SIZE));
+        let with = |at: usize, word: u64| {
+            let mut header = good.clone();
+            header[at..at + 8].copy_from_slice(&word.to_ne_bytes());
+            header
+        };
+        for (at, word) in [(FORMAT, format::CURRENT + 1), (FORMAT, 0), (NEEDS, 1 << 63)] {
+            let error = Layout::read(&with(at, word), BLOCK).unwrap_err();
+            assert!(error.to_string().ends_with(": drain first"), "{error}");
+        }
+        // A field that nobody knows.
+        assert!(Layout::read(&with(TABLES - 8, 7), BLOCK).is_ok());
+    }
+
+    #[test]
     fn a_store_for_much_memory_is_bounded() {
         let size = Size::for_held(1 << 50, 1000, 1 << 18);
         assert_eq!((size.pieces, size.packets), (MAX_ENTRIES, MAX_ENTRIES));

@@ -107,6 +107,23 @@ impl StoreMemory {
         [self.0.words.file(), self.0.blocks.file()]
     }
 
+    /// Returns the beginning of the tables: what a program needs to [judge](Self::check) whether it
+    /// can read the store.
+    #[must_use]
+    pub fn header(&self) -> Vec<u8> {
+        let mut header = vec![0; HEADER_LENGTH];
+        self.0.words.load(0, &mut header);
+        header
+    }
+
+    /// Checks whether this version can go on with a store that has this header.
+    ///
+    /// # Errors
+    /// It cannot: the reason.
+    pub fn check(header: &[u8]) -> Result<(), Unreadable> {
+        Layout::read(header, BLOCK).map(drop)
+    }
+
     /// Returns the place for a new tunnel, if there is one.
     #[must_use]
     pub fn new_tunnel(&self) -> Option<TunnelStore> {
