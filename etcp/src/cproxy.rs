@@ -60,7 +60,7 @@ pub(crate) fn run(args: CproxyArgs, process: MainProcess) -> Result<(), ExitErro
     runtime::raise_descriptors()?;
     // A tunnel that the server does not know any more is replaced.
     let most = KeptAtMost { memory: 2 * MAX_QUEUE, tunnels: 4, sessions: runtime::most_sessions() };
-    process.serve(most, |life| {
+    process.serve(most, None, |life| {
         runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator, life))?
     })
 }

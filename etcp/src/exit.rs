@@ -173,7 +173,12 @@ pub(crate) fn tell(text: &str) {
 
 pub(crate) fn complain(text: &str) {
     // Part of the text may come from the peer: it stays one line and cannot control the terminal.
-    logging::say(&format!("etcp: {}\n", shortened(&without_numbers(&clean(text)))));
+    logging::say(&format!("etcp: {}\n", plain(text)));
+}
+
+/// Returns the text as it is shown: in one line.
+pub(crate) fn plain(text: &str) -> String {
+    shortened(&without_numbers(&clean(text))).into_owned()
 }
 
 /// Returns the text without the error numbers that the standard library appends to errors of the

@@ -40,6 +40,7 @@ mod status;
 mod stdio;
 mod taken;
 mod talk;
+mod upgrade;
 mod user_keys;
 mod version;
 
@@ -87,9 +88,13 @@ fn main_process(command: &CliCommand) -> MainProcess {
     match command {
         CliCommand::Sproxy(SproxyArgs { holder, .. })
         | CliCommand::Cproxy(CproxyArgs { holder, .. })
-            if holder.is_wanted() =>
+            if holder.is_check() || holder.is_wanted() =>
         {
-            MainProcess::holder()
+            if holder.is_check() {
+                MainProcess::checking()
+            } else {
+                MainProcess::holder()
+            }
         }
         _ => MainProcess::alone(),
     }
@@ -123,6 +128,7 @@ fn run(cli: Cli) -> Result<(), ExitError> {
         CliCommand::Sessions(args) => sessions::run(args),
         CliCommand::Reconnect(args) => reconnect::run(args),
         CliCommand::Drain(args) => drain::run(args),
+        CliCommand::Upgrade(args) => upgrade::run(&args),
         CliCommand::Ssh(args) => ssh::run(args, &cli.log),
         CliCommand::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;

@@ -83,6 +83,8 @@ pub(crate) enum SignalRequest {
     Reload,
     /// Connect again now.
     Reconnect,
+    /// Upgrade: the main process does that. This one has got the signal as well, or is the only one.
+    Upgrade,
 }
 
 /// The signals of a proxy.
@@ -92,6 +94,7 @@ pub(crate) struct Signals {
     quit: Listened,
     hangup: Listened,
     again: Listened,
+    upgrade: Listened,
     meaning: Hangup,
 }
 
@@ -103,6 +106,7 @@ impl Signals {
             quit: Listened::to(SignalKind::quit())?,
             hangup: Listened::to(SignalKind::hangup())?,
             again: Listened::to(SignalKind::user_defined1())?,
+            upgrade: Listened::to(SignalKind::user_defined2())?,
             meaning,
         })
     }
@@ -118,6 +122,7 @@ impl Signals {
                 Hangup::Reloads => SignalRequest::Reload,
             },
             () = self.again.recv() => SignalRequest::Reconnect,
+            () = self.upgrade.recv() => SignalRequest::Upgrade,
         }
     }
 
@@ -137,8 +142,19 @@ impl Signals {
                 SignalRequest::Stop(stop) => return stop,
                 SignalRequest::Reload => client.reload().await,
                 SignalRequest::Reconnect => client.reconnect().await,
+                SignalRequest::Upgrade => cannot_upgrade(),
             }
         }
+    }
+}
+
+/// Says that a process without a holder cannot be upgraded. One that has a holder leaves the signal to
+/// that one.
+pub(crate) fn cannot_upgrade() {
+    if eternaltcp::process::supervised().is_none() {
+        tracing::warn!(
+            "one process serves, without a holder: its program cannot be replaced while it runs"
+        );
     }
 }
 

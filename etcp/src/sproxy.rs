@@ -16,19 +16,20 @@ use crate::cli::{OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
 use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::operator::Operator;
-use crate::signals::{Hangup, SignalRequest, Signals};
+use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
 
 pub(crate) fn run(mut args: SproxyArgs, process: MainProcess) -> Result<(), ExitError> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
-    let own_key = OwnKey::load(args.identity.take())?;
+    let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
     let config = configure(args, own_key.identity.clone())?;
     runtime::raise_descriptors()?;
     let setup = Setup { listen, own_key, config, operator };
     let most = most_kept(&setup.config);
-    process.serve(most, |life| serve(setup, life))
+    let key = setup.own_key.identity.public_key().fingerprint().to_string();
+    process.serve(most, Some(key), |life| serve(setup, life))
 }
 
 /// The least memory of a tunnel, in each direction.
@@ -105,9 +106,11 @@ struct OwnKey {
 }
 
 impl OwnKey {
-    fn load(path: Option<PathBuf>) -> Result<Self, ExitError> {
+    /// Loads it. At a first start it is created.
+    fn load(path: Option<PathBuf>, must_exist: bool) -> Result<Self, ExitError> {
         let path = path.map_or_else(paths::server_identity, Ok)?;
-        let identity = Identity::load_or_create(&path).map_err(ExitError::failed)?;
+        let load = if must_exist { Identity::load } else { Identity::load_or_create };
+        let identity = load(&path).map_err(ExitError::failed)?;
         Ok(Self { identity, path })
     }
 
@@ -142,6 +145,7 @@ async fn handle(mut signals: Signals, monitor: ServerMonitor, own_key: &OwnKey) 
             }
             // A signal to every process called etcp is meant for the clients.
             SignalRequest::Reconnect => {}
+            SignalRequest::Upgrade => cannot_upgrade(),
         }
     }
 }

@@ -34,6 +34,7 @@
 //! | [`cookie`] | tells a socket from every other one |
 //! | [`read_progress`], [`moved_bytes`] | return how much of a connection was received, read and written |
 //! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
+//! | [`spawn_successor`], [`end_with`], [`end_with_parent`] | starts a program that takes over the descriptors of this one, and binds processes to the one that they end with |
 //! | [`BlockedSignals`], [`restore_blocked`] | waits for signals in a process that has no runtime, and undoes that in its workers |
 //! | [`set_title`] | changes what `ps` shows for this process |
 //!
@@ -70,8 +71,9 @@ use linux as system;
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    Block, BlockedSignals, Blocks, Ended, Holding, Inherited, NotedCall, PANICKED, Part,
-    ReceivedSignal, Words, Worker, cookie, moved_bytes, read_progress, restore_blocked, set_title,
+    Block, BlockedSignals, Blocks, Ended, Executable, Holding, Inherited, NewProgram, NotedCall,
+    PANICKED, Part, ReceivedSignal, Successor, Words, Worker, cookie, end_with, end_with_parent,
+    moved_bytes, read_progress, reap_any, restore_blocked, set_title, spawn_successor,
     spawn_worker, unshare,
 };
 pub use ready::readable;

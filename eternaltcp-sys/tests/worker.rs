@@ -9,6 +9,8 @@ fn main() {
     linux::the_count_of_a_call_outlives_the_worker_that_made_it();
     linux::a_worker_has_a_title_of_its_own();
     linux::a_signal_that_was_blocked_before_reaches_a_worker_that_restores_its_mask();
+    linux::a_successor_has_the_chosen_descriptors_of_a_process_without_workers();
+    linux::a_successor_is_a_child_of_the_main_process();
     linux::a_worker_ends_with_its_parent();
 }
 
@@ -18,15 +20,16 @@ fn main() {}
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod linux {
+    use std::ffi::CString;
     use std::io::{Read, Write};
     use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
     use eternaltcp_sys::{
-        BlockedSignals, Blocks, Ended, Holding, Inherited, PANICKED, Words, Worker,
-        restore_blocked, set_title, spawn_worker,
+        BlockedSignals, Blocks, Ended, Executable, Holding, Inherited, NewProgram, PANICKED, Words,
+        Worker, reap_any, restore_blocked, set_title, spawn_successor, spawn_worker,
     };
-    use rustix::process::{Signal, WaitOptions};
+    use rustix::process::{Pid, Signal, WaitOptions};
 
     fn spawn(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> Worker {
         spawn_worker(holding, work).unwrap()
@@ -138,8 +141,8 @@ mod linux {
         worker.signal(Signal::USR1).unwrap();
         let received = signals.wait(None).unwrap().unwrap();
         assert_eq!(received.signal, Signal::CHILD);
-        assert_eq!(worker.reap().unwrap(), Some(Ended::Signalled(Signal::USR1.as_raw())));
-        assert!(worker.reap().is_err(), "there is no child any more");
+        assert_eq!(worker.reap(|_, _| {}).unwrap(), Some(Ended::Signalled(Signal::USR1.as_raw())));
+        assert!(worker.reap(|_, _| {}).is_err(), "there is no child any more");
         restore_blocked();
     }
 
@@ -162,5 +165,67 @@ mod linux {
         // The worker of the one that died is this process's child now.
         let (_, status) = rustix::process::wait(WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(9));
+    }
+
+    /// Starts a shell with a script.
+    fn shell(script: &str, open: &[i32], executable: Executable<'_>, main: Option<Pid>) -> Pid {
+        let arguments = ["sh", "-c", script].map(|it| CString::new(it).unwrap());
+        let environment = [c"WORD=heard".to_owned()];
+        let (arguments, environment) = (&arguments[..], &environment[..]);
+        let program = NewProgram { executable, arguments, environment, open, main };
+        spawn_successor(&program).unwrap().process()
+    }
+
+    fn end_of(process: Pid) -> Ended {
+        loop {
+            match reap_any().unwrap() {
+                Some((ended, how)) if ended == process => return how,
+                _ => std::thread::sleep(std::time::Duration::from_millis(1)),
+            }
+        }
+    }
+
+    pub(crate) fn a_successor_has_the_chosen_descriptors_of_a_process_without_workers() {
+        let holding = Holding::begin().unwrap();
+        let worker = spawn(&holding, |_| {
+            std::mem::forget(UnixStream::pair().unwrap());
+            0
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+        let mut left: Vec<_> = holding.left_open().unwrap().take_rest().collect();
+        let (closed, open) = (left.pop().unwrap(), UnixStream::from(left.pop().unwrap()));
+        let numbers = (open.as_raw_fd(), closed.as_raw_fd());
+        let script = format!(
+            "test $WORD = heard && test -e /proc/self/fd/{0} && ! test -e /proc/self/fd/{1}",
+            numbers.0, numbers.1
+        );
+        let shell_at = std::fs::File::open("/bin/sh").unwrap();
+        for executable in [Executable::At(c"/bin/sh"), Executable::Opened(shell_at.as_fd())] {
+            let process =
+                shell(&format!("{script}; exit $(($? + 4))"), &[numbers.0], executable, None);
+            assert_eq!(end_of(process), Ended::Exited(4));
+        }
+        let process = shell("", &[], Executable::At(c"/"), None);
+        assert_eq!(end_of(process), Ended::Exited(127));
+    }
+
+    pub(crate) fn a_successor_is_a_child_of_the_main_process() {
+        let holding = Holding::begin().unwrap();
+        let main = rustix::process::getpid();
+        let worker = spawn(&holding, |_| {
+            let process = shell("exit 9", &[], Executable::At(c"/bin/sh"), Some(main));
+            process.as_raw_nonzero().get() & 0x7f
+        });
+        let (mut codes, mut processes) = (Vec::new(), Vec::new());
+        while codes.len() < 2 {
+            if let Some((process, how)) = reap_any().unwrap() {
+                processes.push(process);
+                codes.push(how);
+            }
+        }
+        let at = processes.iter().position(|it| *it == worker.process()).unwrap();
+        let Ended::Exited(told) = codes[at] else { panic!("{codes:?}") };
+        assert_eq!(processes[1 - at].as_raw_nonzero().get() & 0x7f, told);
+        assert_eq!(codes[1 - at], Ended::Exited(9));
     }
 }

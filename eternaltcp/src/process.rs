@@ -6,11 +6,14 @@
 //! and a signal that `nohup` ignored must stay ignored.
 
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::control::UpgradeState;
 
 /// Returns whether the signal of this number was ignored when this process was started.
 #[must_use]
@@ -55,24 +58,31 @@ pub fn hide_memory() -> io::Result<()> {
     eternaltcp_sys::hide_memory()
 }
 
+/// The environment variable with which a program tells another one that is to take over from it how
+/// it does so. Other child processes do not get it.
+pub const TAKEOVER_VARIABLE: &str = "ETCP_TAKEOVER";
+
 /// The environment variable with which a program passes a secret to itself when it restarts. Other
 /// child processes do not get it.
 pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
 
 /// Makes `command` start with the limits of descriptors and core dumps, and the ignored and blocked
-/// signals, with which this process was started, and without [`PRIVATE_VARIABLE`].
+/// signals, with which this process was started, and without [`PRIVATE_VARIABLE`] and
+/// [`TAKEOVER_VARIABLE`].
 pub fn as_started(command: &mut Command) -> &mut Command {
     eternaltcp_sys::give_back(command);
-    command.env_remove(PRIVATE_VARIABLE)
+    command.env_remove(PRIVATE_VARIABLE).env_remove(TAKEOVER_VARIABLE)
 }
 
-/// A process that was started to serve in place of another one, its *holder*, which is the main process
-/// of the program.
+/// A process that was started to serve in place of another one, its *holder*.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SupervisedProcess {
+    /// The process id of the main process: the first holder of the program. After an upgrade it only
+    /// waits.
+    pub main: u32,
     /// The process id of the holder.
     pub holder: u32,
-    /// When the holder started.
+    /// When the main process started.
     pub started_at: SystemTime,
     /// How many processes before this one died.
     pub restarts: u64,
@@ -91,7 +101,7 @@ pub struct Restart {
 
 static SUPERVISED: OnceLock<SupervisedProcess> = OnceLock::new();
 
-/// Makes this process one that has a holder: it names itself by the holder's process id from now on,
+/// Makes this process one that has a holder: it names itself by the main process's id from now on,
 /// in control sockets and in `etcp status`. Returns whether it had none before.
 pub fn set_supervised(process: SupervisedProcess) -> bool {
     SUPERVISED.set(process).is_ok()
@@ -103,11 +113,45 @@ pub fn supervised() -> Option<&'static SupervisedProcess> {
     SUPERVISED.get()
 }
 
-/// Returns the process id of the program for others: that of the holder, or of this process if it has
-/// none.
+/// Returns the process id of the program for others: that of the main process.
 #[must_use]
 pub fn main_process() -> u32 {
-    supervised().map_or_else(std::process::id, |supervised| supervised.holder)
+    supervised().map_or_else(std::process::id, |supervised| supervised.main)
+}
+
+/// What replaces the program of a process that has a holder.
+pub trait Upgrades: std::fmt::Debug + Send + Sync {
+    /// Begins an upgrade to this program, or to the one that was started; or only its check.
+    ///
+    /// # Errors
+    /// The reason why that is not possible, in one line.
+    fn begin(&self, program: Option<&Path>, is_check: bool) -> Result<UpgradeStatus, String>;
+
+    /// Returns how far the last upgrade is.
+    fn status(&self) -> UpgradeStatus;
+}
+
+/// How far an upgrade is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpgradeStatus {
+    /// Its number; 0 if there was none so far.
+    pub number: u64,
+    /// How far it is.
+    pub state: UpgradeState,
+    /// The result of the check, or the reason for a failure.
+    pub text: String,
+}
+
+static UPGRADES: OnceLock<Box<dyn Upgrades>> = OnceLock::new();
+
+/// Lets control sockets of this process replace its program. Returns whether nothing did before.
+pub fn set_upgrades(upgrades: Box<dyn Upgrades>) -> bool {
+    UPGRADES.set(upgrades).is_ok()
+}
+
+/// Returns what replaces the program of this process, if that is possible.
+pub(crate) fn upgrades() -> Option<&'static dyn Upgrades> {
+    UPGRADES.get().map(AsRef::as_ref)
 }
 
 #[cfg(test)]

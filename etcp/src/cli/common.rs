@@ -60,11 +60,21 @@ pub(crate) struct HolderArgs {
     /// for the process that serves, and starts another one when it dies
     #[arg(long, help_heading = "Control")]
     no_holder: bool,
+    /// Only say whether this program could take over from the one that started it
+    #[arg(long, hide = true)]
+    check_store: bool,
 }
+
+/// The flag with which a program asks another one whether that could take over.
+pub(crate) const CHECK_FLAG: &str = "--check-store";
 
 impl HolderArgs {
     pub(crate) fn is_wanted(&self) -> bool {
         !self.no_holder
+    }
+
+    pub(crate) fn is_check(&self) -> bool {
+        self.check_store
     }
 }
 

@@ -1,4 +1,4 @@
-//! The command lines of `etcp status`, `sessions`, `reconnect` and `drain`, and the flags of the
+//! The command lines of `etcp status`, `sessions`, `reconnect`, `drain` and `upgrade`, and the flags of the
 //! proxies for them.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
@@ -128,6 +128,18 @@ pub(crate) struct DrainArgs {
     /// Wait until the proxy has exited
     #[arg(short, long)]
     pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
+    /// The new program [default: the file that was started, as it is now]
+    #[arg(long, value_parser = parse_path(), value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
+    /// Only check whether the new program could take over
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[cfg(test)]

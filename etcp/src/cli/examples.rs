@@ -91,6 +91,14 @@ Examples:
   Let the proxy exit after its last session, at the latest after an hour, and wait for it:
     etcp drain --wait --timeout 1h";
 
+pub(super) const UPGRADE: &str = "\
+Examples:
+  Serve with the file that was installed over the running program:
+    etcp upgrade
+  Try another version, and go back:
+    etcp upgrade --program ./etcp-new
+    etcp upgrade --program /usr/local/bin/etcp";
+
 pub(super) const SSH: &str = "\
 Examples:
   Log in; the session survives changes of the network:

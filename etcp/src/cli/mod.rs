@@ -22,11 +22,11 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::version;
-pub(crate) use common::TunnelArgs;
+pub(crate) use common::{CHECK_FLAG, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
     ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, SessionArg, SessionsArgs,
-    SessionsCommand, StatusArgs,
+    SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use install::{CompletionsArgs, ManArgs};
@@ -111,6 +111,9 @@ pub(crate) enum CliCommand {
     /// Make a running proxy accept no new sessions and exit after the last one
     #[command(after_long_help = examples::DRAIN)]
     Drain(DrainArgs),
+    /// Replace the program of a running proxy by another version; its sessions go on
+    #[command(after_long_help = examples::UPGRADE)]
+    Upgrade(UpgradeArgs),
     /// Run ssh through a tunnel, to a server on which no sproxy runs
     #[command(after_long_help = examples::SSH)]
     Ssh(SshArgs),

@@ -1,12 +1,16 @@
 //! What a holder and its worker tell each other: words in memory that both have, and a signal that
 //! makes the holder look at them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use eternaltcp::control::UpgradeState;
+use eternaltcp::process::UpgradeStatus;
 use eternaltcp_sys::Words;
 use rustix::io::pread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -18,7 +22,40 @@ pub(super) const LOOK: Signal = Signal::URG;
 const HANDLES: usize = 0;
 const READY: usize = 8;
 const STANDS_STILL: usize = 16;
-const LENGTH: usize = 24;
+/// Whether a new program has taken over.
+const TAKEN_OVER: usize = 24;
+/// An upgrade that the worker asks for: one of the numbers below, and a path.
+const REQUEST: usize = 32;
+const PATH_LENGTH: usize = 40;
+/// The last upgrade: its number, a state, and a text.
+const UPGRADE: usize = 48;
+const STATE: usize = 56;
+const TEXT_LENGTH: usize = 64;
+const PATH: usize = 128;
+const TEXT: usize = PATH + MAX_PATH;
+const LENGTH: usize = TEXT + MAX_TEXT;
+
+/// The longest path of a program.
+pub(super) const MAX_PATH: usize = 4096;
+
+/// The longest text about an upgrade.
+const MAX_TEXT: usize = 1024;
+
+/// What is in `REQUEST`.
+const NOTHING: u64 = 0;
+const BEING_WRITTEN: u64 = 1;
+const UPGRADE_WANTED: u64 = 2;
+const CHECK_WANTED: u64 = 3;
+
+/// The states, in the order of their numbers.
+const STATES: [UpgradeState; 6] = [
+    UpgradeState::None,
+    UpgradeState::Checking,
+    UpgradeState::Replacing,
+    UpgradeState::Checked,
+    UpgradeState::Done,
+    UpgradeState::Failed,
+];
 
 const NAME: &CStr = c"etcp-holder";
 
@@ -30,7 +67,9 @@ const BEGINNING: usize = 64;
 pub(super) struct Contact {
     words: Words,
     holder: Pid,
-    /// /proc/PID/stat of the holder.
+    /// The main process: the holder, until a program has taken over from another one.
+    main: Pid,
+    /// /proc/PID/stat of the main process.
     state: Arc<File>,
 }
 
@@ -38,7 +77,12 @@ impl Contact {
     /// Creates the words of this process and its workers. `state` is its own /proc/PID/stat.
     pub(super) fn create(state: File) -> io::Result<Self> {
         let words = Words::create(NAME, LENGTH, 0)?;
-        Ok(Self { words, holder: getpid(), state: Arc::new(state) })
+        Ok(Self { words, holder: getpid(), main: getpid(), state: Arc::new(state) })
+    }
+
+    /// Creates those of a program that has taken over from another one.
+    pub(super) fn create_below(main: Pid, state: File) -> io::Result<Self> {
+        Ok(Self { main, ..Self::create(state)? })
     }
 
     fn set(&self, word: usize, value: u64) {
@@ -55,6 +99,43 @@ impl Contact {
         let _ = kill_process(self.holder, LOOK);
     }
 
+    /// Returns the main process.
+    pub(super) fn main(&self) -> Pid {
+        self.main
+    }
+
+    /// Returns /proc/PID/stat of the main process.
+    pub(super) fn state(&self) -> &File {
+        &self.state
+    }
+
+    /// Returns the last upgrade.
+    pub(super) fn upgrade(&self) -> UpgradeStatus {
+        let state = self.get(STATE).try_into().ok().and_then(|at: usize| STATES.get(at).copied());
+        let text = self.load(TEXT, TEXT_LENGTH, MAX_TEXT);
+        UpgradeStatus {
+            number: self.get(UPGRADE),
+            state: state.unwrap_or(UpgradeState::None),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        }
+    }
+
+    fn get(&self, word: usize) -> u64 {
+        self.words.word(word).load(Ordering::SeqCst)
+    }
+
+    fn load(&self, from: usize, length: usize, most: usize) -> Vec<u8> {
+        let length = usize::try_from(self.get(length)).unwrap_or(most).min(most);
+        let mut bytes = vec![0; length];
+        self.words.load(from, &mut bytes);
+        bytes
+    }
+
+    fn set_state(&self, state: UpgradeState) {
+        let number = STATES.iter().position(|it| *it == state).unwrap_or_default();
+        self.set(STATE, number as u64);
+    }
+
     /// Returns the process of the holder.
     pub(super) fn holder(&self) -> Pid {
         self.holder
@@ -68,6 +149,48 @@ impl Contact {
         for word in [HANDLES, READY, STANDS_STILL] {
             self.set(word, 0);
         }
+        // It would be written by nobody.
+        let words = &self.words;
+        let order = Ordering::SeqCst;
+        let _ = words.word(REQUEST).compare_exchange(BEING_WRITTEN, NOTHING, order, order);
+    }
+
+    /// Returns whether the worker of a new program was let go by the old one.
+    pub(super) fn has_taken_over(&self) -> bool {
+        self.has(TAKEN_OVER)
+    }
+
+    /// Takes what the worker asks for: a path, and whether only a check is wanted. Without a path the
+    /// program that was started is meant.
+    pub(super) fn take_request(&self) -> Option<(Option<PathBuf>, bool)> {
+        let request = self.get(REQUEST);
+        if ![UPGRADE_WANTED, CHECK_WANTED].contains(&request) {
+            return None;
+        }
+        let path = self.load(PATH, PATH_LENGTH, MAX_PATH);
+        self.set(REQUEST, NOTHING);
+        let path = (!path.is_empty()).then(|| PathBuf::from(OsString::from_vec(path)));
+        Some((path, request == CHECK_WANTED))
+    }
+
+    /// Begins with the next upgrade, which nobody has asked for by a request, and returns its number.
+    pub(super) fn number_upgrade(&self) -> u64 {
+        self.set(UPGRADE, self.get(UPGRADE) + 1);
+        self.get(UPGRADE)
+    }
+
+    /// Takes the number of an upgrade over from another program.
+    pub(super) fn set_upgrade_number(&self, number: u64) {
+        self.set(UPGRADE, number);
+    }
+
+    /// Tells how far the upgrade is.
+    pub(super) fn set_upgrade(&self, state: UpgradeState, text: &str) {
+        let text = text.as_bytes();
+        let text = &text[..text.len().min(MAX_TEXT)];
+        self.words.store(TEXT, text);
+        self.set(TEXT_LENGTH, text.len() as u64);
+        self.set_state(state);
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -95,7 +218,37 @@ impl Contact {
         self.tell(READY);
     }
 
-    /// Returns whether the holder is stopped, as by Ctrl-Z or SIGSTOP.
+    /// Tells the holder that the old program has let go.
+    pub(super) fn takes_over(&self) {
+        self.tell(TAKEN_OVER);
+    }
+
+    /// Asks for an upgrade. Returns false if one is under way.
+    pub(super) fn request_upgrade(&self, path: &[u8], is_check: bool) -> bool {
+        let order = Ordering::SeqCst;
+        let words = &self.words;
+        let begin = || words.word(REQUEST).compare_exchange(NOTHING, BEING_WRITTEN, order, order);
+        let is_busy = |contact: &Self| {
+            [UpgradeState::Checking, UpgradeState::Replacing].contains(&contact.upgrade().state)
+        };
+        if is_busy(self) || begin().is_err() {
+            return false;
+        }
+        if is_busy(self) {
+            self.set(REQUEST, NOTHING);
+            return false;
+        }
+        self.words.store(PATH, path);
+        self.set(PATH_LENGTH, path.len() as u64);
+        self.number_upgrade();
+        self.set(TEXT_LENGTH, 0);
+        self.set_state(UpgradeState::Checking);
+        self.set(REQUEST, if is_check { CHECK_WANTED } else { UPGRADE_WANTED });
+        let _ = kill_process(self.holder, LOOK);
+        true
+    }
+
+    /// Returns whether the main process is stopped, as by Ctrl-Z or SIGSTOP.
     pub(super) fn is_holder_stopped(&self) -> bool {
         let mut text = [0; BEGINNING];
         let length = pread(&*self.state, &mut text, 0).unwrap_or(0);
@@ -136,5 +289,22 @@ mod tests {
         assert!(contact.is_handling_signals() && !contact.is_ready());
         contact.forget();
         assert!(!contact.is_handling_signals());
+    }
+
+    #[test]
+    fn one_upgrade_is_asked_for_at_a_time() {
+        let contact = Contact::create(File::open("/proc/self/stat").unwrap()).unwrap();
+        assert_eq!(contact.upgrade().state, UpgradeState::None);
+        assert!(contact.request_upgrade(b"/a/b", false) && !contact.request_upgrade(b"", false));
+        assert_eq!(contact.take_request(), Some((Some(PathBuf::from("/a/b")), false)));
+        assert_eq!(contact.take_request(), None);
+        assert!(!contact.request_upgrade(b"", true), "the first one is under way");
+        let text = "x".repeat(2 * MAX_TEXT);
+        contact.set_upgrade(UpgradeState::Failed, &text);
+        let status = contact.upgrade();
+        assert_eq!((status.number, status.text.len()), (1, MAX_TEXT));
+        assert!(contact.request_upgrade(b"", true));
+        assert_eq!(contact.take_request(), Some((None, true)));
+        assert_eq!(contact.upgrade().number, 2);
     }
 }

@@ -72,8 +72,14 @@ impl<const COUNT: usize> Latest<COUNT> {
         if let Some(first) = self.0.first_mut() {
             *first = Some(now);
         }
-        let oldest = self.0.last().copied().flatten();
-        oldest.is_some_and(|oldest| now.saturating_sub(oldest) < PERIOD)
+        self.are_close()
+    }
+
+    /// Returns whether all of them are within [`PERIOD`].
+    fn are_close(&self) -> bool {
+        let ends = [self.0.first(), self.0.last()].map(|time| time.copied().flatten());
+        let [Some(last), Some(first)] = ends else { return false };
+        last.saturating_sub(first) < PERIOD
     }
 }
 
@@ -88,6 +94,16 @@ pub(super) struct Deaths {
 }
 
 impl Deaths {
+    /// Begins with those of the program that another one replaced.
+    pub(super) fn after(count: u64) -> Self {
+        Self { count, ..Self::default() }
+    }
+
+    /// Returns whether the last deaths that count are too many for one time, whatever the reason.
+    pub(super) fn are_many(&self) -> bool {
+        self.crashes.are_close()
+    }
+
     /// Returns how many workers have died.
     pub(super) fn count(&self) -> u64 {
         self.count

@@ -9,11 +9,23 @@
 //! Where the system refuses what a holder needs, and on other systems, one process serves.
 
 #[cfg(target_os = "linux")]
+mod begin;
+#[cfg(target_os = "linux")]
+mod check;
+#[cfg(target_os = "linux")]
 mod contact;
 #[cfg(target_os = "linux")]
 mod crash;
+#[cfg(target_os = "linux")]
+mod exchange;
+#[cfg(target_os = "linux")]
+mod handover;
 mod life;
+#[cfg(target_os = "linux")]
+mod main_waiter;
 mod manager;
+#[cfg(target_os = "linux")]
+mod requests;
 #[cfg(target_os = "linux")]
 mod score;
 #[cfg(target_os = "linux")]
@@ -39,6 +51,8 @@ pub(crate) struct KeptAtMost {
 
 /// The main process before it serves.
 pub(crate) struct MainProcess {
+    /// It only says whether it could take over from the program that started it.
+    only_checks: bool,
     #[cfg(target_os = "linux")]
     files: Option<watch::OwnFiles>,
 }
@@ -47,9 +61,25 @@ impl MainProcess {
     /// A process that serves itself.
     pub(crate) fn alone() -> Self {
         Self {
+            only_checks: false,
             #[cfg(target_os = "linux")]
             files: None,
         }
+    }
+
+    /// A process that only says whether it could take over from the one that started it.
+    pub(crate) fn checking() -> Self {
+        Self { only_checks: true, ..Self::alone() }
+    }
+
+    /// Returns whether another program served before this one: then files that are made at a first
+    /// start must be there.
+    pub(crate) fn has_predecessor(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if self.files.as_ref().is_some_and(watch::OwnFiles::takes_over) {
+            return true;
+        }
+        self.only_checks
     }
 
     /// A process that is to be a holder. To be called before its memory is hidden: files about a
@@ -57,7 +87,7 @@ impl MainProcess {
     #[cfg(target_os = "linux")]
     pub(crate) fn holder() -> Self {
         logging::hold_thread();
-        Self { files: Some(watch::OwnFiles::open()) }
+        Self { only_checks: false, files: Some(watch::OwnFiles::open()) }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -66,17 +96,22 @@ impl MainProcess {
     }
 
     /// Serves by `work`: in workers, until one of them ends in order, or in this process. What `work`
-    /// contains is in each worker as it is now.
+    /// contains is in each worker as it is now. `key` is the fingerprint of a server's key.
     pub(crate) fn serve(
         self,
         most: KeptAtMost,
+        key: Option<String>,
         work: impl FnOnce(Life) -> Result<(), ExitError>,
     ) -> Result<(), ExitError> {
         #[cfg(target_os = "linux")]
-        if let Some(files) = self.files {
-            return watch::hold(files, most, work);
+        if self.only_checks {
+            return check::answer(key.as_deref());
         }
-        let _ = most;
+        #[cfg(target_os = "linux")]
+        if let Some(files) = self.files {
+            return watch::hold(files, most, key, work);
+        }
+        let _ = (most, key);
         logging::start_thread();
         work(Life::alone())
     }

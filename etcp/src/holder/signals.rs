@@ -13,6 +13,13 @@ use super::contact::LOOK;
 const PASSED_ON: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::CONT];
 
+/// Those of them that ask the program to end.
+pub(super) const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
+
+/// The signal that asks for an upgrade. It is the holder's own, and passed on by a main process that
+/// is none any more.
+pub(super) const UPGRADE: Signal = Signal::USR2;
+
 /// The signals that the holder waits for.
 #[derive(Debug)]
 pub(super) struct HolderSignals {
@@ -32,17 +39,25 @@ impl HolderSignals {
     /// Makes them wait. Those that were ignored when the program was started stay ignored.
     pub(super) fn block() -> io::Result<Self> {
         let mut watched = vec![Signal::CHILD, LOOK];
-        watched.extend(PASSED_ON.into_iter().filter(|signal| !was_ignored(signal.as_raw())));
+        watched.extend(
+            PASSED_ON.into_iter().chain([UPGRADE]).filter(|signal| !was_ignored(signal.as_raw())),
+        );
         let leads_session = getsid(None).is_ok_and(|session| session == getpid());
         Ok(Self { blocked: BlockedSignals::block(&watched)?, leads_session })
     }
 
-    /// Waits for a signal, at most for `limit`. Returns one that is the worker's; the others only end
-    /// the wait.
+    /// Returns whether a signal waits that asks the program to end.
+    pub(super) fn is_asked_to_end(&self) -> bool {
+        ENDING.iter().any(|signal| self.blocked.is_pending(*signal))
+    }
+
+    /// Waits for a signal, at most for `limit`. Returns one that is the worker's, or asks for an
+    /// upgrade; the others only end the wait.
     pub(super) fn wait(&self, limit: Option<Duration>) -> Option<PassedOn> {
         // An error is as good as no signal: whoever waits looks at everything, and waits again.
         let received = self.blocked.wait(limit).ok().flatten()?;
-        PASSED_ON.contains(&received.signal).then(|| PassedOn {
+        let is_passed = PASSED_ON.contains(&received.signal) || received.signal == UPGRADE;
+        is_passed.then(|| PassedOn {
             signal: received.signal,
             has_reached_worker: is_of_group(received, self.leads_session),
         })

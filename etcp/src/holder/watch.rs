@@ -3,30 +3,35 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use eternaltcp::process::{Restart, SupervisedProcess, set_supervised};
+use eternaltcp::process::{Restart, SupervisedProcess, set_supervised, set_upgrades};
 use eternaltcp::recovery::Recovery;
-use eternaltcp::store::{Size, StoreMemory};
+use eternaltcp::store::StoreMemory;
 use eternaltcp_sys::{
     Ended, Holding, Inherited, PANICKED, Worker, restore_blocked, set_title, spawn_worker,
 };
-use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
-use tracing::warn;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use tracing::{info, warn};
 
 use super::KeptAtMost;
+use super::begin::{Beginning, Previous};
+use super::check::{Check, own_program};
 use super::contact::Contact;
 use super::crash::{Death, Deaths, MAX_DEATHS, PERIOD, Reaction};
+use super::exchange::{Exchanged, Next, NotExchanged};
+use super::handover::{TakenOver, Trial};
 use super::life::{Cause, Crash, Life};
 use super::manager::ServiceManager;
+use super::requests::Requests;
 use super::score::Score;
-use super::signals::HolderSignals;
+use super::signals::{ENDING, HolderSignals, UPGRADE};
 use super::stop;
 use crate::exit::{self, ExitError, complain};
 use crate::logging;
-
-/// The signals that ask the program to end.
-const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
 /// The cause that is never the worker's own fault.
 const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
@@ -34,32 +39,66 @@ const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
 /// Time for a new worker to handle signals. Then it gets those that wait for it in any case.
 const START: Duration = Duration::from_secs(5);
 
+/// The interval at which a check is looked at.
+const TICK: Duration = Duration::from_millis(20);
+
 /// The name of a worker for `ps` and `top`.
 const NAME: &std::ffi::CStr = c"etcp: worker";
 
 /// Files about this process that cannot be opened when its memory is hidden.
 #[derive(Debug)]
 pub(super) struct OwnFiles {
+    /// What another program hands over to this one.
+    taken: Option<io::Result<TakenOver>>,
     state: io::Result<File>,
     /// `None`: the system has no such scores.
     score: Option<Score>,
+    executable: io::Result<OwnedFd>,
+    program: PathBuf,
 }
 
 impl OwnFiles {
     pub(super) fn open() -> Self {
-        Self { state: File::open("/proc/self/stat"), score: Score::open().ok() }
+        // First of all: it looks at what is open.
+        let taken = TakenOver::of_environment();
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let program = match &taken {
+            Some(Ok(taken)) => Ok(taken.said.program.clone()),
+            _ => own_program(),
+        };
+        Self {
+            taken,
+            state: File::open("/proc/self/stat"),
+            score: Score::open().ok(),
+            executable: open("/proc/self/exe", flags, Mode::empty()).map_err(io::Error::from),
+            program: program.unwrap_or_default(),
+        }
+    }
+
+    /// Returns whether this program replaces another one.
+    pub(super) fn takes_over(&self) -> bool {
+        self.taken.is_some()
     }
 }
 
 /// Serves by `work` in workers, or in this process if the system refuses that.
-pub(super) fn hold<W>(files: OwnFiles, most: KeptAtMost, work: W) -> Result<(), ExitError>
+pub(super) fn hold<W>(
+    files: OwnFiles,
+    most: KeptAtMost,
+    key: Option<String>,
+    work: W,
+) -> Result<(), ExitError>
 where
     W: FnOnce(Life) -> Result<(), ExitError>,
 {
     // Each worker takes it from its own copy of the memory.
     let work = Cell::new(Some(work));
-    let error = match Holder::start(files, most, &work) {
+    let takes_over = files.takes_over();
+    let error = match Holder::start(files, most, key, &work) {
         Ok(holder) => return holder.serve(&work).into_result(),
+        Err(error) if takes_over => {
+            return Err(ExitError::Failed(format!("cannot take over: {error}")));
+        }
         Err(error) => error,
     };
     restore_blocked();
@@ -99,9 +138,26 @@ impl End {
     }
 }
 
+/// Why a holder does more than to pass signals on.
+enum Watched {
+    Ended(Ended),
+    /// A program may take over.
+    Checked(Next),
+}
+
+/// What follows.
+enum Step {
+    /// Another worker.
+    Spawn,
+    /// The end of the program.
+    End(Ended),
+    /// Another program.
+    Leave(Exchanged),
+}
+
 /// A set of signals.
 #[derive(Clone, Copy, Default, Debug)]
-struct SignalSet(u64);
+pub(super) struct SignalSet(u64);
 
 impl SignalSet {
     fn add(&mut self, number: i32) {
@@ -114,60 +170,101 @@ impl SignalSet {
 }
 
 /// The holder, with the worker that lives now.
-struct Holder {
-    signals: HolderSignals,
-    holding: Holding,
-    contact: Contact,
+pub(super) struct Holder {
+    pub(super) signals: HolderSignals,
+    pub(super) holding: Holding,
+    pub(super) contact: Contact,
     /// What it takes to go on with the tunnels of a worker that died.
-    store: StoreMemory,
-    score: Option<Score>,
+    pub(super) store: StoreMemory,
+    pub(super) score: Option<Score>,
     /// The service manager, until it knows that the program serves.
-    manager: Option<ServiceManager>,
-    began: Instant,
-    started_at: SystemTime,
-    deaths: Deaths,
-    last: Option<Crash>,
-    worker: Option<Worker>,
+    pub(super) manager: Option<ServiceManager>,
+    pub(super) began: Instant,
+    pub(super) started_at: SystemTime,
+    pub(super) deaths: Deaths,
+    pub(super) last: Option<Crash>,
+    /// The death that the worker of now follows.
+    pub(super) crash: Option<Crash>,
+    pub(super) worker: Option<Worker>,
     /// When that worker was started, as the time since the holder's start.
-    started: Duration,
+    pub(super) started: Duration,
     /// Whether it has begun to serve.
-    has_served: bool,
+    pub(super) has_served: bool,
     /// Signals that were sent to the program, as far as they are the worker's.
-    received: SignalSet,
+    pub(super) received: SignalSet,
     /// Those of them that a worker is to get as soon as it handles signals.
-    owed: SignalSet,
+    pub(super) owed: SignalSet,
     /// A worker died after the program was asked to end.
-    has_owed_end: bool,
+    pub(super) has_owed_end: bool,
+    /// Descriptors that were open when the main process was started, and stay so in each program.
+    pub(super) foreign: Vec<RawFd>,
+    /// The executable of this program.
+    pub(super) executable: OwnedFd,
+    /// Its path, as the user started it.
+    pub(super) program: PathBuf,
+    /// The fingerprint of the server's key.
+    pub(super) key: Option<String>,
+    /// Where this holder tells the main process which one follows it. `None`: this is the main process.
+    pub(super) line: Option<OwnedFd>,
+    /// The way back to the program before this one.
+    pub(super) previous: Option<Previous>,
+    /// The worker that has not taken over yet.
+    pub(super) trial: Option<Trial>,
+    /// The reason why this program, which was replaced, serves again.
+    pub(super) failure: Option<String>,
+    pub(super) check: Option<Check>,
 }
 
 type Work<W> = Cell<Option<W>>;
 
 impl Holder {
-    fn start<W>(files: OwnFiles, most: KeptAtMost, work: &Work<W>) -> io::Result<Self>
+    fn start<W>(
+        files: OwnFiles,
+        most: KeptAtMost,
+        key: Option<String>,
+        work: &Work<W>,
+    ) -> io::Result<Self>
     where
         W: FnOnce(Life) -> Result<(), ExitError>,
     {
-        let store = create_store(most)?;
-        let contact = Contact::create(files.state?)?;
-        let manager = ServiceManager::of_environment();
+        let signals = HolderSignals::block()?;
+        let OwnFiles { taken, state, score, executable, program } = files;
+        let executable = executable?;
+        let beginning = match taken.transpose()? {
+            Some(taken) => {
+                // What is closed later must not count as the holder's own.
+                drop(state);
+                Beginning::of_other(taken)?
+            }
+            None => Beginning::anew(state?, most)?,
+        };
         let mut holder = Self {
-            signals: HolderSignals::block()?,
-            // From now on nothing is opened here: what is open later is a worker's.
-            holding: Holding::begin()?,
-            contact,
-            store,
-            score: files.score,
-            manager,
+            signals,
+            holding: beginning.holding,
+            contact: beginning.contact,
+            store: beginning.store,
+            score,
+            manager: beginning.manager,
             began: Instant::now(),
-            started_at: SystemTime::now(),
-            deaths: Deaths::default(),
-            last: None,
+            started_at: beginning.started_at,
+            deaths: Deaths::after(beginning.restarts),
+            last: beginning.last,
+            crash: None,
             worker: None,
             started: Duration::ZERO,
             has_served: false,
             received: SignalSet::default(),
             owed: SignalSet::default(),
             has_owed_end: false,
+            foreign: beginning.foreign,
+            executable,
+            program,
+            key,
+            line: beginning.line,
+            previous: beginning.previous,
+            trial: beginning.trial,
+            failure: beginning.failure,
+            check: None,
         };
         holder.spawn(work)?;
         Ok(holder)
@@ -194,22 +291,42 @@ impl Holder {
     }
 
     /// Begins the life of a worker, in that worker.
-    fn begin_life(&self, inherited: Inherited) -> Life {
-        let (restarts, last) = (self.deaths.count(), self.last);
+    fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
+        let (restarts, last, crash) = (self.deaths.count(), self.last, self.crash);
+        let number = |process: Pid| process.as_raw_nonzero().get().unsigned_abs();
         let process = SupervisedProcess {
-            holder: self.contact.holder().as_raw_nonzero().get().unsigned_abs(),
+            main: number(self.contact.main()),
+            holder: number(self.contact.holder()),
             started_at: self.started_at,
             restarts,
             last_restart: last.map(|it| Restart { cause: it.cause.to_string(), at: it.at }),
         };
         set_supervised(process);
+        set_upgrades(Box::new(Requests(self.contact.clone())));
         stop::watch(self.contact.clone());
-        if let Some(Crash { cause, .. }) = last {
+        if let Some(Crash { cause, .. }) = crash {
             warn!("the process that served died by {cause}; this one goes on (restart {restarts})");
         }
-        let is_after_crash = last.is_some_and(|last| last.cause != KILLED);
+        let is_after_crash = crash.is_some_and(|last| last.cause != KILLED);
         let recovery = Recovery::begin(self.store.clone(), inherited, is_after_crash);
-        Life { contact: Some(self.contact.clone()), recovery, restarts, last }
+        if let Some(trial) = &self.trial {
+            if let Err(error) = trial.wait_for_go() {
+                // The store is the other program's: nothing of it is given up here.
+                std::mem::forget(recovery);
+                return Err(error);
+            }
+            self.contact.takes_over();
+            self.tell_of_upgrade();
+        }
+        Ok(Life { contact: Some(self.contact.clone()), recovery, restarts, last: crash })
+    }
+
+    fn tell_of_upgrade(&self) {
+        let (program, version) = (self.program.display(), env!("CARGO_PKG_VERSION"));
+        match &self.failure {
+            Some(why) => warn!("{program}, etcp {version}, serves again: {why}"),
+            None => info!("{program}, etcp {version}, has taken over"),
+        }
     }
 
     /// Keeps a worker alive until the program ends.
@@ -218,45 +335,91 @@ impl Holder {
         W: FnOnce(Life) -> Result<(), ExitError>,
     {
         loop {
-            let ended = self.watch();
-            self.worker = None;
-            let cause = match ended {
-                Ended::Exited(PANICKED) => Cause::Panic,
-                Ended::Exited(_) => return End(ended),
-                // It was not there yet, or not yet handled, as in a single process.
-                Ended::Signalled(number) if self.received.has(number) => return End(ended),
-                Ended::Signalled(number) => Cause::Signal(number),
+            let step = match self.watch() {
+                Watched::Ended(ended) => self.follow(ended),
+                Watched::Checked(next) => self.upgrade(&next),
             };
-            if self.is_to_end() && !self.owe_end() {
-                return End(ended);
-            }
-            self.last = Some(Crash { cause, at: SystemTime::now() });
-            let death = Death {
-                started: self.started,
-                has_served: self.has_served || self.contact.is_ready(),
-                died: self.began.elapsed(),
-                is_killed: cause == KILLED,
-                has_sessions: self.store.has_sessions(),
-                has_suspect: self.store.has_suspect(),
-            };
-            match self.deaths.add(&death) {
-                Reaction::Restart(pause) => self.pause(pause),
-                Reaction::GiveUp => {
-                    complain(&format!(
-                        "gives up: {MAX_DEATHS} processes that served died within {PERIOD:?}, the last by {cause}"
-                    ));
-                    return End(ended);
-                }
+            match step {
+                Step::Spawn => {}
+                Step::End(ended) => return End(ended),
+                Step::Leave(exchanged) => return End(self.leave(exchanged)),
             }
             if let Err(error) = self.spawn(work) {
                 complain(&format!("cannot start a process that serves: {error}"));
-                return End(ended);
+                return End(Ended::Exited(1));
             }
         }
     }
 
+    /// Lets a program that was checked take over.
+    fn upgrade(&mut self, next: &Next) -> Step {
+        match self.exchange(next) {
+            Ok(exchanged) => Step::Leave(exchanged),
+            Err(NotExchanged::Ended(ended)) => Step::End(ended),
+            Err(NotExchanged::NotReady(why)) => {
+                self.crash = None;
+                self.fail_upgrade(&why);
+                Step::Spawn
+            }
+        }
+    }
+
+    /// Decides what follows the end of a worker.
+    fn follow(&mut self, ended: Ended) -> Step {
+        self.worker = None;
+        self.settle_trial();
+        if self.trial.is_some() {
+            // The other program goes on.
+            return Step::End(Ended::Exited(PANICKED));
+        }
+        let cause = match ended {
+            Ended::Exited(PANICKED) => Cause::Panic,
+            Ended::Exited(code) if code != 0 && !self.has_served() => {
+                let why = format!("its process ended with code {code}");
+                return self.go_back(&why).map_or(Step::End(ended), Step::Leave);
+            }
+            Ended::Exited(_) => return Step::End(ended),
+            // It was not there yet, or not yet handled, as in a single process.
+            Ended::Signalled(number) if self.received.has(number) => return Step::End(ended),
+            Ended::Signalled(number) => Cause::Signal(number),
+        };
+        if self.is_to_end() && !self.owe_end() {
+            return Step::End(ended);
+        }
+        self.last = Some(Crash { cause, at: SystemTime::now() });
+        self.crash = self.last;
+        let death = Death {
+            started: self.started,
+            has_served: self.has_served(),
+            died: self.began.elapsed(),
+            is_killed: cause == KILLED,
+            has_sessions: self.store.has_sessions(),
+            has_suspect: self.store.has_suspect(),
+        };
+        let reaction = self.deaths.add(&death);
+        let many = format!("{MAX_DEATHS} processes that served died within {PERIOD:?}");
+        if self.deaths.are_many()
+            && let Some(exchanged) = self.go_back(&format!("{many}, the last by {cause}"))
+        {
+            return Step::Leave(exchanged);
+        }
+        match reaction {
+            Reaction::Restart(pause) => self.pause(pause),
+            Reaction::GiveUp => {
+                complain(&format!("gives up: {many}, the last by {cause}"));
+                return Step::End(ended);
+            }
+        }
+        Step::Spawn
+    }
+
+    /// Returns whether the worker has begun to serve, even if that was not seen so far.
+    fn has_served(&self) -> bool {
+        self.has_served || self.contact.is_ready()
+    }
+
     /// Returns whether the program was asked to end.
-    fn is_to_end(&self) -> bool {
+    pub(super) fn is_to_end(&self) -> bool {
         ENDING.iter().any(|signal| self.received.has(signal.as_raw()))
     }
 
@@ -275,32 +438,48 @@ impl Holder {
         self.is_owed_end()
     }
 
-    /// Passes signals on until the worker ends, and returns how it did.
-    fn watch(&mut self) -> Ended {
+    /// Passes signals on until the worker ends, or another program may take over.
+    fn watch(&mut self) -> Watched {
         loop {
-            match self.worker.as_ref().map(Worker::reap) {
+            let check = &mut self.check;
+            let mut note = |process, ended| {
+                if let Some(check) = check {
+                    check.note(process, ended);
+                }
+            };
+            match self.worker.as_ref().map(|it| it.reap(&mut note)) {
                 Some(Ok(None)) => {}
-                Some(Ok(Some(ended))) => return ended,
+                Some(Ok(Some(ended))) => return Watched::Ended(ended),
                 // It cannot be waited for: nobody knows what became of it.
-                Some(Err(_)) | None => return Ended::Signalled(Signal::KILL.as_raw()),
+                Some(Err(_)) | None => {
+                    return Watched::Ended(Ended::Signalled(Signal::KILL.as_raw()));
+                }
             }
             self.look();
+            if let Some(next) = self.poll_check() {
+                return Watched::Checked(next);
+            }
             let limit = (self.owed.0 != 0).then(|| self.until_told());
-            self.wait(limit);
+            let tick = self.check.as_ref().map(|_| TICK);
+            self.wait(limit.into_iter().chain(tick).min());
         }
     }
 
     /// Acts on what the worker told.
     fn look(&mut self) {
-        if self.contact.is_ready() {
-            self.has_served = true;
+        self.settle_trial();
+        if let Some((program, is_all)) = self.contact.take_request() {
+            self.begin_upgrade(program, is_all);
+        }
+        if self.contact.is_ready() && !std::mem::replace(&mut self.has_served, true) {
+            self.finish_upgrade();
             if let Some(manager) = self.manager.take() {
                 manager.ready();
             }
         }
         let Some(worker) = &self.worker else { return };
-        if self.contact.is_standing_still() {
-            // This process runs again.
+        if self.contact.is_standing_still() && !self.contact.is_holder_stopped() {
+            // The main process runs again.
             let _ = worker.signal(Signal::CONT);
         }
         if self.owed.0 != 0 && (self.contact.is_handling_signals() || self.until_told().is_zero()) {
@@ -321,12 +500,16 @@ impl Holder {
     /// Waits for a signal, at most for `limit`, and passes it on if it is the worker's.
     fn wait(&mut self, limit: Option<Duration>) {
         let Some(passed) = self.signals.wait(limit) else { return };
+        if passed.signal == UPGRADE {
+            return self.upgrade_to_own();
+        }
         let number = passed.signal.as_raw();
         if passed.signal != Signal::CONT {
             self.received.add(number);
         }
         // The first worker is the program itself, which a signal may end while it starts.
-        let can_be_told = self.contact.is_handling_signals() || self.deaths.count() == 0;
+        let is_first = self.deaths.count() == 0 && self.contact.upgrade().number == 0;
+        let can_be_told = self.contact.is_handling_signals() || is_first;
         match &self.worker {
             Some(_) if passed.has_reached_worker => {}
             Some(worker) if can_be_told || passed.signal == Signal::CONT => {
@@ -353,7 +536,7 @@ impl Holder {
 }
 
 /// Serves as a worker. Returns the exit code.
-fn serve<W>(begin: impl FnOnce() -> Life, work: &Work<W>) -> i32
+fn serve<W>(begin: impl FnOnce() -> io::Result<Life>, work: &Work<W>) -> i32
 where
     W: FnOnce(Life) -> Result<(), ExitError>,
 {
@@ -362,17 +545,7 @@ where
     let _ = rustix::thread::set_name(NAME);
     let _ = set_title(&NAME.to_string_lossy());
     logging::start_thread();
-    let life = begin();
+    let Ok(life) = begin() else { return PANICKED };
     let Some(work) = work.take() else { return PANICKED };
     i32::from(exit::finish(work(life)))
-}
-
-/// Creates the memory that outlives workers. Where addresses are scarce (`ulimit -v`), it is smaller:
-/// what does not fit is not kept.
-fn create_store(most: KeptAtMost) -> io::Result<StoreMemory> {
-    let create = |part: u64| {
-        let size = Size::for_held(most.memory / part, most.tunnels, most.sessions);
-        StoreMemory::create(&size)
-    };
-    create(1).or_else(|_| create(4)).or_else(|_| create(16))
 }

@@ -195,10 +195,12 @@ pub(super) fn see_also(page: &str) -> &'static str {
     match page {
         "etcp.1" => {
             "etcp-sproxy(1), etcp-cproxy(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), \
-             etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-drain(1), \
+             etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-drain(1), etcp-upgrade(1), \
              etcp-demo(1), "
         }
-        "etcp-sproxy.1" => "etcp(1), etcp-cproxy(1), etcp-status(1), etcp-drain(1), ",
+        "etcp-sproxy.1" => {
+            "etcp(1), etcp-cproxy(1), etcp-status(1), etcp-drain(1), etcp-upgrade(1), "
+        }
         "etcp-cproxy.1" => "etcp(1), etcp-sproxy(1), etcp-connect(1), etcp-status(1), ",
         "etcp-connect.1" | "etcp-run.1" => "etcp(1), etcp-cproxy(1), etcp-sproxy(1), ",
         "etcp-sessions-kill.1" => "etcp(1), etcp-sessions(1), etcp-status(1), ",

@@ -5,6 +5,7 @@
 mod holder;
 mod recovery;
 mod service;
+mod upgrade;
 mod world;
 
 use etcp_testkit::loopback::program::{RunningProgram, wait};

@@ -7,6 +7,7 @@ use etcp_testkit::{
     IpFamily, Journey, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
     tell,
 };
+use rustix::process::Signal;
 
 #[test]
 fn streams_go_on_when_workers_die_while_the_client_moves() {
@@ -25,6 +26,27 @@ fn streams_go_on_when_workers_die_while_the_client_moves() {
         die(false);
         let pause = journey.streams.go_on(&format!("{fault:?} and deaths"));
         tell(&format!("{fault:?} between two deaths: the streams paused for {pause:.2?}"));
+    }
+    journey.finish();
+}
+
+#[test]
+fn streams_go_on_when_programs_are_replaced_while_the_client_moves() {
+    if !skip::can_run("deaths::world (upgrades)", &[]) {
+        return;
+    }
+    let journey = Journey::new();
+    let (client, server) = (&journey.pair.cproxy, &journey.pair.sproxy.process);
+    for (number, fault) in NetworkFault::CYCLE.into_iter().enumerate() {
+        let programs = if number % 2 == 0 { [client, server] } else { [server, client] };
+        programs[0].signal(Signal::USR2);
+        fault.strike(&journey.world);
+        programs[1].signal(Signal::USR2);
+        let pause = journey.streams.go_on(&format!("{fault:?} and upgrades"));
+        tell(&format!("{fault:?} between two upgrades: the streams paused for {pause:.2?}"));
+    }
+    for program in [client, server] {
+        until("an upgrade", PATIENCE, || program.count("has taken over") > 0);
     }
     journey.finish();
 }

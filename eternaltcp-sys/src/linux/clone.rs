@@ -8,12 +8,17 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+use std::time::Duration;
 
 use rustix::fs::stat;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_process,
     set_parent_process_death_signal, wait, waitpid,
 };
+
+/// Milliseconds in which a thread that has ended is forgotten by the kernel.
+const ENDING: u32 = 200;
 
 /// The exit code of a worker that panicked, as that of a whole program.
 pub const PANICKED: i32 = 101;
@@ -55,6 +60,34 @@ impl Holding {
         self.own.insert(descriptor.as_raw_fd());
     }
 
+    /// Does the same in a program that took over from another one: the descriptors in `inherited` are
+    /// those of the other one's workers.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn begin_without(inherited: &Inherited) -> io::Result<Self> {
+        let mut own = open_descriptors()?;
+        own.retain(|number| !inherited.open.contains(number));
+        Ok(Self { own })
+    }
+
+    /// Returns the descriptors that workers have left open. To be called while no worker lives: what
+    /// a living one has open is its own.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn left_open(&self) -> io::Result<Inherited> {
+        Ok(Inherited { open: others_open(&self.own)? })
+    }
+
+    /// Returns the own descriptors, but for the standard ones, that stay open when this process starts
+    /// another program.
+    #[must_use]
+    pub fn kept_at_exec(&self) -> Vec<RawFd> {
+        let is_kept = |number: &RawFd| *number > libc::STDERR_FILENO && is_kept_at_exec(*number);
+        self.own.iter().copied().filter(is_kept).collect()
+    }
+
     /// Counts a descriptor no more, because it is about to be closed.
     pub fn remove(&mut self, descriptor: BorrowedFd<'_>) {
         self.own.remove(&descriptor.as_raw_fd());
@@ -68,6 +101,30 @@ pub struct Inherited {
 }
 
 impl Inherited {
+    /// Returns the descriptors that were open when this program was started, but for the standard
+    /// ones. To be called before it opens anything.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn at_start() -> io::Result<Self> {
+        let mut open = open_descriptors()?;
+        open.retain(|number| *number > libc::STDERR_FILENO);
+        Ok(Self { open })
+    }
+
+    /// Makes all of them close when another program is started: they were open to reach this one.
+    pub fn close_at_exec(&self) {
+        for number in &self.open {
+            // SAFETY: only the flags of a descriptor change that nobody in this process uses so far.
+            unsafe { libc::fcntl(*number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+
+    /// Leaves a descriptor as it is: it is nobody's here.
+    pub fn leave(&mut self, number: RawFd) {
+        self.open.remove(&number);
+    }
+
     /// Returns the descriptor with this number, if a worker before this one has left it open and it
     /// was not taken since.
     pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
@@ -121,6 +178,12 @@ fn open_descriptors() -> io::Result<BTreeSet<RawFd>> {
     Ok(numbers)
 }
 
+fn is_kept_at_exec(number: RawFd) -> bool {
+    // SAFETY: as for `is_open`.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
+}
+
 fn is_open(number: RawFd) -> bool {
     // SAFETY: it reads the flags of a number, whether or not that is a descriptor.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
@@ -128,8 +191,15 @@ fn is_open(number: RawFd) -> bool {
 
 /// Returns whether this process has one thread. Allocates nothing.
 pub(super) fn has_one_thread() -> io::Result<bool> {
-    // A folder has a link for itself, one in its parent, and one for each folder in it: the threads.
-    Ok(stat(c"/proc/self/task")?.st_nlink == 3)
+    for _ in 0..ENDING {
+        // A folder has a link for itself, one in its parent, and one for each folder in it: the threads.
+        if stat(c"/proc/self/task")?.st_nlink == 3 {
+            return Ok(true);
+        }
+        // Whoever waited for a thread goes on a moment before the kernel forgets it.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(false)
 }
 
 /// Starts a process that runs `work` and exits with the code that it returns. It is a copy of this
@@ -153,7 +223,7 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
     // SAFETY: as fork(2), in a process that has one thread, but for the shared table: the copy has
     // memory of its own, in which everything is as this thread left it. No stack is given, so it
     // goes on here.
-    let result = unsafe { clone(libc::CLONE_FILES | libc::SIGCHLD) };
+    let result = unsafe { clone(libc::CLONE_FILES | libc::SIGCHLD, null_mut()) };
     match result {
         ..0 => Err(io::Error::last_os_error()),
         // The parent opens nothing meanwhile: it has one thread, which watches this process.
@@ -171,13 +241,13 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
 /// Calls clone(2) without a wrapper: that of the C library for fork(2) cannot share descriptors.
 ///
 /// # Safety
-/// The same as for fork(2), with the effects of the flags.
-unsafe fn clone(flags: libc::c_int) -> libc::c_long {
+/// The same as for fork(2), with the effects of the flags. With `CLONE_PIDFD`, `handle` is valid memory.
+pub(super) unsafe fn clone(flags: libc::c_int, handle: *mut libc::c_int) -> libc::c_long {
     let (flags, none) = (libc::c_long::from(flags), 0 as libc::c_long);
     // The order of the first two arguments is another one on this machine (clone(2)).
     let (first, second) = if cfg!(target_arch = "s390x") { (none, flags) } else { (flags, none) };
     // SAFETY: the caller vouches for it.
-    unsafe { libc::syscall(libc::SYS_clone, first, second, none, none, none) }
+    unsafe { libc::syscall(libc::SYS_clone, first, second, handle, none, none) }
 }
 
 /// The function that the copy runs. It never returns to the code that called [`spawn_worker`].
@@ -229,15 +299,17 @@ impl Worker {
     }
 
     /// Waits for all child processes that have ended, and returns how this one ended, if it has.
-    /// The first process of a container is the parent of all that lose theirs.
+    /// The first process of a container is the parent of all that lose theirs. `other` is told of
+    /// those that ended before this one.
     ///
     /// # Errors
     /// Those of waitpid(2). `ECHILD`: it was waited for before.
-    pub fn reap(&self) -> io::Result<Option<Ended>> {
-        while let Some((process, status)) = wait(WaitOptions::NOHANG)? {
+    pub fn reap(&self, mut other: impl FnMut(Pid, Ended)) -> io::Result<Option<Ended>> {
+        while let Some((process, ended)) = reap_any()? {
             if process == self.process {
-                return Ok(ended(status));
+                return Ok(Some(ended));
             }
+            other(process, ended);
         }
         Ok(None)
     }
@@ -245,6 +317,15 @@ impl Worker {
     fn poll(&self, options: WaitOptions) -> io::Result<Option<Ended>> {
         Ok(waitpid(Some(self.process), options)?.and_then(|(_, status)| ended(status)))
     }
+}
+
+/// Waits for a child process that has ended, if there is one.
+///
+/// # Errors
+/// Those of waitpid(2). `ECHILD`: this process has no child.
+pub fn reap_any() -> io::Result<Option<(Pid, Ended)>> {
+    let found = wait(WaitOptions::NOHANG)?;
+    Ok(found.and_then(|(process, status)| Some((process, ended(status)?))))
 }
 
 fn ended(status: WaitStatus) -> Option<Ended> {

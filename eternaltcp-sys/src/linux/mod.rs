@@ -14,13 +14,14 @@ mod signals;
 mod sleep;
 mod socket;
 mod start;
+mod successor;
 mod tcp_info;
 mod title;
 mod words;
 mod writer;
 
 pub use blocks::{Block, Blocks, Part};
-pub use clone::{Ended, Holding, Inherited, PANICKED, Worker, spawn_worker};
+pub use clone::{Ended, Holding, Inherited, PANICKED, Worker, reap_any, spawn_worker};
 pub use closed::is_stdout_closed;
 pub use heap::release_memory;
 pub use memory::memory_limit;
@@ -38,6 +39,9 @@ pub use socket::{
 pub use start::{
     give_back, hide_memory, restore_blocked, survive_file_size_limit, wait_for_children,
     was_ignored,
+};
+pub use successor::{
+    Executable, NewProgram, Successor, end_with, end_with_parent, spawn_successor,
 };
 pub use tcp_info::{carrier_info, moved_bytes, read_progress};
 pub use title::set_title;

@@ -42,6 +42,17 @@ impl BlockedSignals {
         }
     }
 
+    /// Returns whether one of them was sent and not asked for so far.
+    #[must_use]
+    pub fn is_pending(&self, signal: Signal) -> bool {
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: the set is valid memory, to which the call writes; all zeros are a value of it.
+        unsafe {
+            libc::sigpending(set.as_mut_ptr());
+            libc::sigismember(set.as_ptr(), signal.as_raw()) == 1
+        }
+    }
+
     /// Waits for one of the signals, at most for `limit`. Without a limit it waits for ever.
     /// Returns `None` if none came.
     ///
@@ -96,6 +107,7 @@ mod tests {
             assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
             // SAFETY: the thread that the signal is sent to is this one.
             unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH) };
+            assert!(signals.is_pending(Signal::WINCH) && !signals.is_pending(Signal::TERM));
             let expected = ReceivedSignal { signal: Signal::WINCH, is_of_kernel: false };
             assert_eq!(signals.wait(None).unwrap(), Some(expected));
         });

@@ -129,6 +129,17 @@ fn restore() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives this process the state with which it was started, before it becomes another program.
+/// [`Command`] does the rest of it by itself.
+pub(super) fn restore_all() {
+    if !has(&IGNORED, libc::SIGPIPE) {
+        // SAFETY: the default action runs no code of this program.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    // It never fails.
+    let _ = restore();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

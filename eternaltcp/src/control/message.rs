@@ -45,6 +45,17 @@ pub enum Request {
     },
     /// Close every tunnel in order and exit now.
     Stop {},
+    /// Replace the running program, or check whether that is possible.
+    Upgrade {
+        /// The absolute path of the new program: the one that was started, if none is named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<String>,
+        /// Only check.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        check: bool,
+    },
+    /// Return what became of the last upgrade.
+    UpgradeStatus {},
 }
 
 impl Request {
@@ -124,8 +135,42 @@ pub enum Answer {
     },
     /// The process is exiting.
     Stopping {},
+    /// How far the last upgrade is.
+    Upgrade(UpgradeAnswer),
     /// The request was not carried out.
     Error(Fault),
+}
+
+/// An upgrade: the replacement of the running program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct UpgradeAnswer {
+    /// Its number; 0 if there was none so far.
+    pub number: u64,
+    /// How far it is.
+    pub state: UpgradeState,
+    /// The result of the check, or the reason for a failure, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The version of the program that answers.
+    pub program_version: String,
+}
+
+/// How far an upgrade is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpgradeState {
+    /// There was none.
+    None,
+    /// The new program is asked whether it can take over. The old one serves.
+    Checking,
+    /// The new program starts.
+    Replacing,
+    /// The new program could take over; nothing else was asked for.
+    Checked,
+    /// The new program serves.
+    Done,
+    /// The old program serves.
+    Failed,
 }
 
 impl From<Fault> for Answer {

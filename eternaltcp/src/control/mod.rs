@@ -14,7 +14,8 @@ mod subject;
 pub use ask::{AskError, ask};
 pub(crate) use message::Reply;
 pub use message::{
-    Answer, Fault, FaultCode, ProcessStatus, ProxyKind, Request, RestartStatus, VERSION,
+    Answer, Fault, FaultCode, ProcessStatus, ProxyKind, Request, RestartStatus, UpgradeAnswer,
+    UpgradeState, VERSION,
 };
 pub use path::ControlPath;
 pub use place::{Claim, FoundSocket, default_folders, find, known_folders};

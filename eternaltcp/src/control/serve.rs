@@ -15,13 +15,16 @@ use tracing::debug;
 
 use super::message::{
     Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, RestartStatus,
+    UpgradeAnswer,
 };
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::{AcceptPause, SocketFile, bind_unix};
-use crate::process::{Restart, main_process, supervised};
+use crate::process::{
+    Restart, UpgradeStatus, Upgrades, main_process, supervised, upgrades as process_upgrades,
+};
 #[cfg(target_os = "linux")]
 use crate::recovery::RemainingListener;
 use crate::recovery::{KeptListeners, Recovery};
@@ -340,6 +343,8 @@ impl ServedSocket {
             Request::Drain { timeout_ms } => {
                 self.drain(timeout_ms.map(Duration::from_millis)).await
             }
+            Request::Upgrade { program, check } => upgrade(program.as_deref(), check),
+            Request::UpgradeStatus {} => upgrades().map(|it| told(it.status())),
         };
         result.unwrap_or_else(Answer::from)
     }
@@ -368,6 +373,29 @@ impl ServedSocket {
             tunnels: self.subject.tunnels().await,
         }))
     }
+}
+
+/// Returns what replaces the program of this process.
+fn upgrades() -> Result<&'static dyn Upgrades, Fault> {
+    process_upgrades().ok_or_else(|| {
+        let text =
+            "one process serves, without a holder: its program cannot be replaced while it runs";
+        Fault::new(FaultCode::Unsupported, text)
+    })
+}
+
+fn upgrade(program: Option<&str>, is_check: bool) -> Result<Answer, Fault> {
+    let begun = upgrades()?.begin(program.map(Path::new), is_check);
+    begun.map(told).map_err(|text| Fault::new(FaultCode::TooLate, text))
+}
+
+fn told(status: UpgradeStatus) -> Answer {
+    Answer::Upgrade(UpgradeAnswer {
+        number: status.number,
+        state: status.state,
+        text: Some(status.text).filter(|text| !text.is_empty()),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }
 
 fn restarted(restart: &Restart) -> RestartStatus {

@@ -9,12 +9,19 @@ pub fn worker_of(main: u32) -> u32 {
     existing_worker_of(main).unwrap_or(main)
 }
 
-/// Returns the worker of a main process, if it has one now.
+/// Returns the worker of a main process, if it has one now. After an upgrade it is the child of another
+/// holder, which is the main process's child.
 pub fn existing_worker_of(main: u32) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children"));
+    let is_worker = |process: &u32| name_of(*process).as_deref() == Some("etcp: worker");
+    let children = children_of(main);
+    let below = || children.iter().flat_map(|child| children_of(*child)).find(is_worker);
+    children.iter().copied().find(is_worker).or_else(below)
+}
+
+fn children_of(process: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let children = children.unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    children.into_iter().find(|child| name_of(*child).as_deref() == Some("etcp: worker"))
+    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// Returns both processes, the main one first; one of them if that one serves.

@@ -1,0 +1,100 @@
+//! How a holder begins: as the first process of a program, or with what another one hands over.
+
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use eternaltcp::control::UpgradeState;
+use eternaltcp::store::{Size, StoreMemory};
+use eternaltcp_sys::Holding;
+
+use super::KeptAtMost;
+use super::contact::Contact;
+use super::handover::{TakenOver, Trial, at_unix_ms};
+use super::life::Crash;
+use super::manager::ServiceManager;
+
+/// A program that was replaced.
+#[derive(Debug)]
+pub(super) struct Previous {
+    pub(super) executable: OwnedFd,
+    pub(super) program: PathBuf,
+}
+
+/// What a holder begins with.
+pub(super) struct Beginning {
+    pub(super) holding: Holding,
+    pub(super) contact: Contact,
+    pub(super) store: StoreMemory,
+    pub(super) manager: Option<ServiceManager>,
+    pub(super) started_at: SystemTime,
+    pub(super) restarts: u64,
+    pub(super) last: Option<Crash>,
+    /// Descriptors that were open when the main process was started, and stay so in each program.
+    pub(super) foreign: Vec<RawFd>,
+    pub(super) line: Option<OwnedFd>,
+    pub(super) previous: Option<Previous>,
+    pub(super) trial: Option<Trial>,
+    /// The reason why this program, which was replaced, serves again.
+    pub(super) failure: Option<String>,
+}
+
+impl Beginning {
+    /// Returns that of the main process.
+    pub(super) fn anew(state: std::fs::File, most: KeptAtMost) -> io::Result<Self> {
+        let store = create_store(most)?;
+        let contact = Contact::create(state)?;
+        let manager = ServiceManager::of_environment();
+        // From now on nothing is opened here: what is open later is a worker's.
+        let holding = Holding::begin()?;
+        Ok(Self {
+            foreign: holding.kept_at_exec(),
+            holding,
+            contact,
+            store,
+            manager,
+            started_at: SystemTime::now(),
+            restarts: 0,
+            last: None,
+            line: None,
+            previous: None,
+            trial: None,
+            failure: None,
+        })
+    }
+
+    /// Returns that of a program which replaces another one. The service manager knows already that
+    /// the main process serves.
+    pub(super) fn of_other(taken: TakenOver) -> io::Result<Self> {
+        let TakenOver { said, main, trial, state, line, previous, store, inherited } = taken;
+        let contact = Contact::create_below(main, state)?;
+        contact.set_upgrade_number(said.number);
+        contact.set_upgrade(UpgradeState::Replacing, "");
+        let program = said.previous_program;
+        Ok(Self {
+            holding: Holding::begin_without(&inherited)?,
+            contact,
+            store,
+            manager: None,
+            started_at: at_unix_ms(said.started_at),
+            restarts: said.restarts,
+            last: said.last.map(Crash::from),
+            foreign: said.foreign,
+            line: Some(line),
+            previous: previous.map(|executable| Previous { executable, program }),
+            trial: Some(trial),
+            failure: said.failure,
+        })
+    }
+}
+
+/// Creates the memory that outlives workers. Where addresses are scarce (`ulimit -v`), it is smaller:
+/// what does not fit is not kept.
+fn create_store(most: KeptAtMost) -> io::Result<StoreMemory> {
+    let create = |part: u64| {
+        let size = Size::for_held(most.memory / part, most.tunnels, most.sessions);
+        StoreMemory::create(&size)
+    };
+    create(1).or_else(|_| create(4)).or_else(|_| create(16))
+}

@@ -1,0 +1,366 @@
+//! The exchange of the program: it is a worker's death, after which another program goes on.
+//!
+//! The new program gets a copy of all descriptors. Until its worker has read everything, this one
+//! keeps its own: if the new one is not ready in time, it is killed, and a worker of this program
+//! goes on. Neither of them accepts or closes a connection meanwhile.
+
+use std::env;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use eternaltcp::control::UpgradeState;
+use eternaltcp::process::TAKEOVER_VARIABLE;
+use eternaltcp_sys::{Ended, Executable, NewProgram, PANICKED, Successor, spawn_successor};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::write;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, getpid, kill_process};
+
+use super::begin::Previous;
+use super::check::{Check, Question};
+use super::handover::{Applicant, Handover, PastCrash, unix_ms, variable};
+use super::main_waiter::Waiter;
+use super::signals::HolderSignals;
+use super::watch::Holder;
+use crate::exit::complain;
+
+/// The time in which a new program is ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time in which a new program that dies again and again is replaced by the one before it.
+const PROBATION: Duration = Duration::from_secs(60);
+
+/// The time in which processes that were killed are gone.
+const KILLED: Duration = Duration::from_millis(300);
+
+/// The interval at which signals are looked for meanwhile.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// The program that is to serve.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) program: PathBuf,
+    /// The file, for the way back.
+    pub(super) executable: Option<OwnedFd>,
+    /// Why the present program cannot go on, for the way back.
+    pub(super) failure: Option<String>,
+}
+
+/// Why the program was not exchanged.
+#[derive(Debug)]
+pub(super) enum NotExchanged {
+    /// The worker ended by itself.
+    Ended(Ended),
+    /// The new program is not ready. This one goes on.
+    NotReady(String),
+}
+
+/// A new program that serves, and the other end of its line if this is the main process.
+pub(super) struct Exchanged {
+    holder: Pid,
+    line: Option<OwnedFd>,
+}
+
+impl Holder {
+    /// Upgrades to the program that the user started, as a signal asks for.
+    pub(super) fn upgrade_to_own(&mut self) {
+        let busy = [UpgradeState::Checking, UpgradeState::Replacing];
+        if busy.contains(&self.contact.upgrade().state) {
+            return complain("an upgrade is under way");
+        }
+        self.contact.number_upgrade();
+        self.begin_upgrade(None, false);
+    }
+
+    /// Begins to check a program, which then replaces this one if that is wanted.
+    pub(super) fn begin_upgrade(&mut self, program: Option<PathBuf>, is_all: bool) {
+        if self.check.is_some() {
+            // A signal and a request came together: both get the same answer.
+            return;
+        }
+        let program = program.unwrap_or_else(|| self.program.clone());
+        self.contact.set_upgrade(UpgradeState::Checking, "");
+        let question = Question::new(&self.store, self.key.as_deref());
+        let text = program.display().to_string();
+        match Check::start(program, is_all, &question) {
+            Ok(check) => {
+                check.descriptors().for_each(|it| self.holding.add(it));
+                self.check = Some(check);
+            }
+            Err(error) => self.fail_upgrade(&format!("{text} cannot be started: {error}")),
+        }
+    }
+
+    /// Returns the program to go on with, if its check is over and well.
+    pub(super) fn poll_check(&mut self) -> Option<Next> {
+        let result = self.check.as_mut()?.poll()?;
+        let check = self.check.take()?;
+        check.descriptors().for_each(|it| self.holding.remove(it));
+        let text = match result {
+            Ok(text) => text,
+            Err(text) => {
+                self.fail_upgrade(&text);
+                return None;
+            }
+        };
+        if check.is_all {
+            self.contact.set_upgrade(UpgradeState::Checked, &text);
+            return None;
+        }
+        if self.is_to_end() {
+            self.fail_upgrade("the program is asked to end");
+            return None;
+        }
+        self.contact.set_upgrade(UpgradeState::Replacing, &text);
+        Some(Next { program: check.program.clone(), executable: None, failure: None })
+    }
+
+    /// Tells everybody that this program goes on.
+    pub(super) fn fail_upgrade(&self, why: &str) {
+        let why = crate::exit::plain(why);
+        self.contact.set_upgrade(UpgradeState::Failed, &why);
+        complain(&format!("the program was not upgraded: {why}"));
+    }
+
+    /// Notes that the worker of a new program was let go.
+    pub(super) fn settle_trial(&mut self) {
+        if self.contact.has_taken_over()
+            && let Some(trial) = self.trial.take()
+        {
+            self.holding.remove(trial.as_fd());
+        }
+    }
+
+    /// Tells how the upgrade ended, now that a worker serves.
+    pub(super) fn finish_upgrade(&mut self) {
+        if self.contact.upgrade().state != UpgradeState::Replacing {
+            return;
+        }
+        let (program, version) = (self.program.display(), env!("CARGO_PKG_VERSION"));
+        match self.failure.take() {
+            Some(why) => self.contact.set_upgrade(UpgradeState::Failed, &why),
+            None => {
+                let text = format!("{program}, etcp {version}, serves");
+                self.contact.set_upgrade(UpgradeState::Done, &text);
+            }
+        }
+    }
+
+    /// Goes back to the program before this one, if this one is new and that is possible.
+    pub(super) fn go_back(&mut self, why: &str) -> Option<Exchanged> {
+        let previous = self.previous.take_if(|_| self.began.elapsed() < PROBATION)?;
+        let failure = crate::exit::plain(&format!("{}: {why}", self.program.display()));
+        complain(&format!("goes back to {}: {failure}", previous.program.display()));
+        let Previous { executable, program } = previous;
+        let next = Next { program, executable: Some(executable), failure: Some(failure) };
+        let result = self.exchange(&next);
+        // From here on its number is a worker's.
+        next.executable.iter().for_each(|file| self.holding.remove(file.as_fd()));
+        match result {
+            Ok(exchanged) => Some(exchanged),
+            Err(NotExchanged::Ended(_)) => None,
+            Err(NotExchanged::NotReady(why)) => {
+                complain(&format!("cannot go back: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Lets another program go on. Then nothing that workers opened is open here.
+    pub(super) fn exchange(&mut self, next: &Next) -> Result<Exchanged, NotExchanged> {
+        if let Some(ended) = self.stop_worker() {
+            return Err(NotExchanged::Ended(ended));
+        }
+        let not_ready = |error: io::Error| NotExchanged::NotReady(error.to_string());
+        let mut left = self.holding.left_open().map_err(not_ready)?;
+        // The others are of no use to anybody, such as epoll and locks of the control socket.
+        let sockets: Vec<_> = left.take_rest().filter(is_socket).collect();
+        let result = self.start_next(next, &sockets);
+        match result {
+            Ok((applicant, exchanged)) => {
+                drop(sockets);
+                applicant.go();
+                Ok(exchanged)
+            }
+            Err(why) => {
+                // The next worker finds them.
+                for socket in sockets {
+                    let _ = socket.into_raw_fd();
+                }
+                Err(NotExchanged::NotReady(format!("{}: {why}", next.program.display())))
+            }
+        }
+    }
+
+    /// Kills the worker: it makes no difference whether it ends by itself. Returns how it ended, if that
+    /// was what it was to do.
+    fn stop_worker(&mut self) -> Option<Ended> {
+        let worker = self.worker.take()?;
+        let _ = worker.signal(Signal::KILL);
+        match worker.wait() {
+            Ok(Ended::Exited(PANICKED) | Ended::Signalled(_)) | Err(_) => None,
+            Ok(ended) => Some(ended),
+        }
+    }
+
+    /// Starts the new program, and returns it when it is ready.
+    fn start_next(
+        &self,
+        next: &Next,
+        sockets: &[OwnedFd],
+    ) -> Result<(Applicant, Exchanged), String> {
+        let failed = |error: io::Error| error.to_string();
+        // The main process reads it. Others tell it who follows them.
+        let pipe = match &self.line {
+            Some(_) => None,
+            None => {
+                let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+                Some(pipe_with(flags).map_err(|error| failed(error.into()))?)
+            }
+        };
+        let (reader, writer) = pipe.unzip();
+        let line = self.line.as_ref().or(writer.as_ref()).map(AsRawFd::as_raw_fd);
+        let handover = self.handover(next, line.unwrap_or(-1));
+        let (applicant, there) = Applicant::introduce(&handover).map_err(failed)?;
+        let successor = self.spawn_successor(next, &handover, &there, sockets).map_err(failed)?;
+        let socket = fstat(&there).map_or(0, |stat| stat.st_ino);
+        drop(there);
+        if let Err(why) = self.wait_until_ready(&applicant, &successor) {
+            successor.signal(Signal::KILL);
+            if !applicant.wait_for_end(KILLED) {
+                // It has started others, which have copies of all connections.
+                kill_owners(socket);
+                applicant.wait_for_end(KILLED);
+            }
+            return Err(why);
+        }
+        Ok((applicant, Exchanged { holder: successor.process(), line: reader }))
+    }
+
+    fn handover(&self, next: &Next, line: i32) -> Handover {
+        let files = self.store.files();
+        let is_back = next.failure.is_some();
+        Handover {
+            number: self.contact.upgrade().number,
+            main: self.contact.main().as_raw_nonzero().get(),
+            state: self.contact.state().as_raw_fd(),
+            line,
+            tables: files[0].as_raw_fd(),
+            payload: files[1].as_raw_fd(),
+            // From there, there is no way further back.
+            previous: (!is_back).then(|| self.executable.as_raw_fd()),
+            foreign: self.foreign.clone(),
+            started_at: unix_ms(self.started_at),
+            restarts: self.deaths.count(),
+            last: self.last.map(PastCrash::from),
+            program: next.program.clone(),
+            previous_program: self.program.clone(),
+            failure: next.failure.clone(),
+        }
+    }
+
+    fn spawn_successor(
+        &self,
+        next: &Next,
+        said: &Handover,
+        there: &UnixStream,
+        sockets: &[OwnedFd],
+    ) -> io::Result<Successor> {
+        let text = |bytes: Vec<u8>| CString::new(bytes).map_err(io::Error::other);
+        let arguments: Vec<_> =
+            env::args_os().map(|it| text(it.into_vec())).collect::<io::Result<_>>()?;
+        let others = env::vars_os().filter(|(name, _)| name != TAKEOVER_VARIABLE);
+        let others =
+            others.map(|(name, value)| text([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let environment: Vec<_> =
+            others.chain([text(variable(there).into_bytes())]).collect::<io::Result<_>>()?;
+        let own = [there.as_raw_fd(), said.state, said.line, said.tables, said.payload];
+        let own = own.into_iter().chain(said.previous);
+        let open: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).chain(own).collect();
+        let path = text(next.program.as_os_str().as_bytes().to_vec())?;
+        let executable = match &next.executable {
+            Some(file) => Executable::Opened(file.as_fd()),
+            None => Executable::At(&path),
+        };
+        let main = Some(self.contact.main()).filter(|main| *main != getpid());
+        spawn_successor(&NewProgram {
+            executable,
+            arguments: &arguments,
+            environment: &environment,
+            open: &open,
+            main,
+        })
+    }
+
+    /// Waits until the new program is ready. Signals wait, too; one that asks the program to end is
+    /// the end of the exchange.
+    fn wait_until_ready(&self, applicant: &Applicant, successor: &Successor) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let has_ended = successor.has_ended();
+            match applicant.is_ready() {
+                Ok(true) if !has_ended => return Ok(()),
+                Ok(false) if !has_ended => {}
+                _ => return Err("it ended before it could serve: see the log".to_owned()),
+            }
+            if Instant::now() >= until {
+                return Err(format!("it was not ready within {PATIENCE:?}"));
+            }
+            if self.signals.is_asked_to_end() {
+                return Err("the program is asked to end".to_owned());
+            }
+            let mut fds =
+                [PollFd::new(applicant, PollFlags::IN), PollFd::new(successor, PollFlags::IN)];
+            // An error is as good as a time-out: everything is looked at again.
+            let _ = poll(&mut fds, Some(&TICK));
+        }
+    }
+
+    /// Leaves everything to the new program. The main process waits for it and returns how it ended;
+    /// another one ends now.
+    pub(super) fn leave(self, exchanged: Exchanged) -> Ended {
+        let (signals, line) = self.into_line();
+        if let Some(reader) = exchanged.line {
+            return Waiter::new(signals, reader, exchanged.holder).wait();
+        }
+        if let Some(line) = line {
+            // The pipe is never full: it has one number for each upgrade, which is read soon.
+            let _ = write(&line, &exchanged.holder.as_raw_nonzero().get().to_ne_bytes());
+        }
+        Ended::Exited(0)
+    }
+
+    /// Closes everything but what it takes to wait for another holder.
+    fn into_line(self) -> (HolderSignals, Option<OwnedFd>) {
+        (self.signals, self.line)
+    }
+}
+
+/// Kills the processes that have a socket open, except for this one.
+fn kill_owners(socket: u64) {
+    let link = format!("socket:[{socket}]");
+    let has_it = |process: &fs::DirEntry| {
+        let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        files
+            .into_iter()
+            .any(|it| fs::read_link(it.path()).is_ok_and(|it| it.as_os_str() == &*link))
+    };
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let number = process.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(process_id) = number.and_then(Pid::from_raw) else { continue };
+        if process_id != getpid() && has_it(&process) {
+            let _ = kill_process(process_id, Signal::KILL);
+        }
+    }
+}
+
+fn is_socket(file: &OwnedFd) -> bool {
+    fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
+}

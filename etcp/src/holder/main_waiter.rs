@@ -1,0 +1,82 @@
+//! The main process after an upgrade. The program that serves has a holder of its own, which is a
+//! child of this process. This one passes signals on to it, and ends as it does.
+
+use std::os::fd::OwnedFd;
+
+use eternaltcp_sys::{Ended, reap_any};
+use rustix::io::read;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::signals::HolderSignals;
+
+/// Ends of other processes that are remembered: the next holder may have died before the one that
+/// tells of it.
+const REMEMBERED: usize = 8;
+
+/// Bytes of the number of a process.
+const NUMBER: usize = size_of::<i32>();
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    signals: HolderSignals,
+    /// On which a holder tells which one follows it.
+    line: OwnedFd,
+    holder: Pid,
+    ended: Vec<(Pid, Ended)>,
+}
+
+impl Waiter {
+    pub(super) fn new(signals: HolderSignals, line: OwnedFd, holder: Pid) -> Self {
+        Self { signals, line, holder, ended: Vec::with_capacity(REMEMBERED) }
+    }
+
+    /// Waits for the end of the last holder, and returns it.
+    pub(super) fn wait(mut self) -> Ended {
+        loop {
+            match reap_any() {
+                Ok(Some(end)) => {
+                    if self.ended.len() == REMEMBERED {
+                        self.ended.remove(0);
+                    }
+                    self.ended.push(end);
+                    continue;
+                }
+                Ok(None) => {}
+                // There is no child: all are in the list.
+                Err(_) if self.end_of_holder().is_some() => {}
+                Err(_) => return Ended::Signalled(Signal::KILL.as_raw()),
+            }
+            if let Some(ended) = self.end_of_holder() {
+                match self.follower() {
+                    Some(next) => self.holder = next,
+                    None => return ended,
+                }
+                continue;
+            }
+            self.pass_on();
+        }
+    }
+
+    fn end_of_holder(&self) -> Option<Ended> {
+        let found = self.ended.iter().find(|(process, _)| *process == self.holder);
+        found.map(|(_, ended)| *ended)
+    }
+
+    /// Returns the holder that the last one named, if it did.
+    fn follower(&self) -> Option<Pid> {
+        let mut number = [0; NUMBER];
+        let mut last = None;
+        while read(&self.line, &mut number) == Ok(NUMBER) {
+            last = Pid::from_raw(i32::from_ne_bytes(number));
+        }
+        last
+    }
+
+    fn pass_on(&self) {
+        let Some(passed) = self.signals.wait(None) else { return };
+        if !passed.has_reached_worker {
+            // It is a child that was not waited for, so the number is its own.
+            let _ = kill_process(self.holder, passed.signal);
+        }
+    }
+}

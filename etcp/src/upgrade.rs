@@ -1,0 +1,98 @@
+//! `etcp upgrade`.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use eternaltcp::control::{
+    Answer, AskError, FaultCode, FoundSocket, Request, UpgradeAnswer, UpgradeState, ask,
+};
+
+use crate::cli::UpgradeArgs;
+use crate::exit::ExitError;
+use crate::{print, running};
+
+/// Interval at which the upgrade is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The longest time of an upgrade: a check, a start, and a way back.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(args: &UpgradeArgs) -> Result<(), ExitError> {
+    let proxy = running::one(args.which.control.as_ref())?;
+    let program = args.program.as_ref().map(std::path::absolute).transpose();
+    let program = program.map_err(ExitError::failed)?.map(|path| {
+        path.into_os_string().into_string().map_err(|path| {
+            ExitError::Usage(format!("--program {}: the path is not UTF-8", path.display()))
+        })
+    });
+    let request = Request::Upgrade { program: program.transpose()?, check: args.check };
+    let before = look(&proxy)?;
+    match ask(&proxy.path, &request) {
+        Ok(Answer::Upgrade(begun)) => follow(&proxy, begun),
+        Ok(_) => Err(not_understood(&proxy)),
+        // The process that was asked is gone already.
+        Err(AskError::NoAnswer(_) | AskError::Io(_)) => {
+            let (number, state) = (before.number + 1, UpgradeState::Checking);
+            follow(&proxy, UpgradeAnswer { number, state, text: None, ..before })
+        }
+        Err(error) => Err(running::failure(&proxy, &error)),
+    }
+}
+
+/// Returns how far the last upgrade is.
+fn look(proxy: &FoundSocket) -> Result<UpgradeAnswer, ExitError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match ask(&proxy.path, &Request::UpgradeStatus {}) {
+            Ok(Answer::Upgrade(found)) => return Ok(found),
+            Ok(_) => return Err(not_understood(proxy)),
+            // One process closes the connection, and the next one answers.
+            Err(AskError::NoAnswer(_) | AskError::Io(_) | AskError::Silent)
+                if Instant::now() < until =>
+            {
+                sleep(TICK);
+            }
+            Err(AskError::Refused(fault))
+                if fault.code == FaultCode::Busy && Instant::now() < until =>
+            {
+                sleep(TICK);
+            }
+            Err(error) => return Err(running::failure(proxy, &error)),
+        }
+    }
+}
+
+/// Says how far the upgrade is until it is over.
+fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<(), ExitError> {
+    let until = Instant::now() + PATIENCE;
+    let (number, mut shown, mut now) = (begun.number, None, begun);
+    let failed = |text: &str| Err(ExitError::Failed(format!("{}: {text}", proxy.name)));
+    loop {
+        let text = now.text.as_deref().unwrap_or_default();
+        if shown.replace(now.state) != Some(now.state) {
+            match now.state {
+                UpgradeState::Checking => say(proxy, "the new program is checked")?,
+                UpgradeState::Replacing => say(proxy, text)?,
+                UpgradeState::Checked | UpgradeState::Done => return say(proxy, text),
+                UpgradeState::Failed => return failed(&format!("not upgraded: {text}")),
+                UpgradeState::None => return failed("it knows of no upgrade"),
+            }
+        }
+        if Instant::now() >= until {
+            return failed(&format!("the upgrade was not over after {PATIENCE:?}"));
+        }
+        sleep(TICK);
+        now = look(proxy)?;
+        if now.number != number {
+            return failed("another upgrade followed: see etcp status");
+        }
+    }
+}
+
+fn say(proxy: &FoundSocket, text: &str) -> Result<(), ExitError> {
+    if text.is_empty() { Ok(()) } else { print::line(&format!("{}: {text}", proxy.name)) }
+}
+
+fn not_understood(proxy: &FoundSocket) -> ExitError {
+    ExitError::Failed(format!("{}: it gives another answer than that about an upgrade", proxy.name))
+}
