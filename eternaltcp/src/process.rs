@@ -6,6 +6,7 @@
 //! and a signal that `nohup` ignored must stay ignored.
 
 use std::io;
+#[cfg(all(feature = "client", feature = "server"))]
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+#[cfg(all(feature = "client", feature = "server"))]
 use crate::control::UpgradeState;
 
 /// Returns whether the signal of this number was ignored when this process was started.
@@ -120,6 +122,7 @@ pub fn main_process() -> u32 {
 }
 
 /// What replaces the program of a process that has a holder.
+#[cfg(all(feature = "client", feature = "server"))]
 pub trait Upgrades: std::fmt::Debug + Send + Sync {
     /// Begins an upgrade to this program, or to the one that was started; or only its check.
     ///
@@ -132,6 +135,7 @@ pub trait Upgrades: std::fmt::Debug + Send + Sync {
 }
 
 /// How far an upgrade is.
+#[cfg(all(feature = "client", feature = "server"))]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpgradeStatus {
     /// Its number; 0 if there was none so far.
@@ -142,14 +146,17 @@ pub struct UpgradeStatus {
     pub text: String,
 }
 
+#[cfg(all(feature = "client", feature = "server"))]
 static UPGRADES: OnceLock<Box<dyn Upgrades>> = OnceLock::new();
 
 /// Lets control sockets of this process replace its program. Returns whether nothing did before.
+#[cfg(all(feature = "client", feature = "server"))]
 pub fn set_upgrades(upgrades: Box<dyn Upgrades>) -> bool {
     UPGRADES.set(upgrades).is_ok()
 }
 
 /// Returns what replaces the program of this process, if that is possible.
+#[cfg(all(feature = "client", feature = "server"))]
 pub(crate) fn upgrades() -> Option<&'static dyn Upgrades> {
     UPGRADES.get().map(AsRef::as_ref)
 }
