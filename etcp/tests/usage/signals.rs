@@ -121,7 +121,9 @@ fn a_hangup_of_the_terminal_ends_a_client_as_it_ends_ssh_and_not_a_server() {
     client.wait_for(ATTACHED);
     client.kill();
     server.wait_for("closed by the client: ended as asked");
-    server.kill();
+    // Its terminal goes; the server below it stays.
+    server.signal(Signal::KILL);
+    server.end_of();
     let mut next = Cproxy::start(&site, there, "next").attached();
     let steady = Steady::start(next.listen);
     steady.goes_on();

@@ -34,11 +34,13 @@ fn name_of(process: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-/// Returns whether a process is there, and not only its exit code.
+/// Returns whether a process is there, and not only its exit code. Its first thread may end before
+/// the others, which have its descriptors, too.
 pub fn is_there(process: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|state| !"ZX".contains(state))
+    let threads = || std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
+    state.is_some_and(|state| !"ZX".contains(state) || threads() > 1)
 }
 
 /// Returns whether all threads of a process are stopped.
