@@ -76,7 +76,8 @@ impl Holder {
             return complain("an upgrade is under way");
         }
         self.contact.number_upgrade();
-        self.begin_upgrade(None, false);
+        self.contact.set_upgrade(UpgradeState::Checking, "");
+        self.is_upgrade_due = true;
     }
 
     /// Begins to check a program, which then replaces this one if that is wanted.

@@ -213,6 +213,8 @@ pub(super) struct Holder {
     /// The reason why this program, which was replaced, serves again.
     pub(super) failure: Option<String>,
     pub(super) check: Option<Check>,
+    /// A signal has asked for an upgrade that has not begun.
+    pub(super) is_upgrade_due: bool,
 }
 
 type Work<W> = Cell<Option<W>>;
@@ -265,6 +267,7 @@ impl Holder {
             trial: beginning.trial,
             failure: beginning.failure,
             check: None,
+            is_upgrade_due: false,
         };
         holder.spawn(work)?;
         Ok(holder)
@@ -292,6 +295,7 @@ impl Holder {
 
     /// Begins the life of a worker, in that worker.
     fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
+        self.contact.inherits();
         let (restarts, last, crash) = (self.deaths.count(), self.last, self.crash);
         let number = |process: Pid| process.as_raw_nonzero().get().unsigned_abs();
         let process = SupervisedProcess {
@@ -468,8 +472,14 @@ impl Holder {
     /// Acts on what the worker told.
     fn look(&mut self) {
         self.settle_trial();
-        if let Some((program, is_all)) = self.contact.take_request() {
-            self.begin_upgrade(program, is_all);
+        // A check opens descriptors.
+        if self.contact.has_inherited() {
+            if let Some((program, is_all)) = self.contact.take_request() {
+                self.begin_upgrade(program, is_all);
+            }
+            if std::mem::take(&mut self.is_upgrade_due) {
+                self.begin_upgrade(None, false);
+            }
         }
         if self.contact.is_ready() && !std::mem::replace(&mut self.has_served, true) {
             self.finish_upgrade();

@@ -207,7 +207,8 @@ pub(super) fn has_one_thread() -> io::Result<bool> {
 ///
 /// A descriptor that either of the two processes closes is closed for both: values which own one
 /// must be dropped in one of them only. Whatever was waiting to be written to a stream of the
-/// standard library is in both copies: flush it first.
+/// standard library is in both copies: flush it first. Whatever this process opens before `work` runs
+/// would count as a descriptor that a worker has left: open nothing until `work` tells that it runs.
 ///
 /// # Errors
 /// This process has more than one thread, or the system refuses. With several threads the copy could
@@ -226,7 +227,7 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
     let result = unsafe { clone(libc::CLONE_FILES | libc::SIGCHLD, null_mut()) };
     match result {
         ..0 => Err(io::Error::last_os_error()),
-        // The parent opens nothing meanwhile: it has one thread, which watches this process.
+        // The caller opens nothing before `work` runs.
         0 => run(parent, || match others_open(&holding.own) {
             Ok(open) => work(Inherited { open }),
             Err(_) => PANICKED,
