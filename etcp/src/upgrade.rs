@@ -26,17 +26,36 @@ pub(crate) fn run(args: &UpgradeArgs) -> Result<(), ExitError> {
         })
     });
     let request = Request::Upgrade { program: program.transpose()?, check: args.check };
-    let before = look(&proxy)?;
-    match ask(&proxy.path, &request) {
-        Ok(Answer::Upgrade(begun)) => follow(&proxy, begun),
-        Ok(_) => Err(not_understood(&proxy)),
+    let until = Instant::now() + PATIENCE;
+    while let Followed::Lost = follow(&proxy, begin(&proxy, &request)?)? {
+        if Instant::now() >= until {
+            return Err(ExitError::Failed(format!("{}: other upgrades go first", proxy.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the upgrade.
+fn begin(proxy: &FoundSocket, request: &Request) -> Result<UpgradeAnswer, ExitError> {
+    let before = look(proxy)?;
+    match ask(&proxy.path, request) {
+        Ok(Answer::Upgrade(begun)) => Ok(begun),
+        Ok(_) => Err(not_understood(proxy)),
         // The process that was asked is gone already.
         Err(AskError::NoAnswer(_) | AskError::Io(_)) => {
             let (number, state) = (before.number + 1, UpgradeState::Checking);
-            follow(&proxy, UpgradeAnswer { number, state, text: None, ..before })
+            Ok(UpgradeAnswer { number, state, text: None, ..before })
         }
-        Err(error) => Err(running::failure(&proxy, &error)),
+        Err(error) => Err(running::failure(proxy, &error)),
     }
+}
+
+/// What became of a request.
+enum Followed {
+    /// It was carried out.
+    Done,
+    /// The process that was asked was replaced before it could pass the request on.
+    Lost,
 }
 
 /// Returns how far the last upgrade is.
@@ -63,7 +82,7 @@ fn look(proxy: &FoundSocket) -> Result<UpgradeAnswer, ExitError> {
 }
 
 /// Says how far the upgrade is until it is over.
-fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<(), ExitError> {
+fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<Followed, ExitError> {
     let until = Instant::now() + PATIENCE;
     let (number, mut shown, mut now) = (begun.number, None, begun);
     let failed = |text: &str| Err(ExitError::Failed(format!("{}: {text}", proxy.name)));
@@ -73,7 +92,9 @@ fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<(), ExitError> {
             match now.state {
                 UpgradeState::Checking => say(proxy, "the new program is checked")?,
                 UpgradeState::Replacing => say(proxy, text)?,
-                UpgradeState::Checked | UpgradeState::Done => return say(proxy, text),
+                UpgradeState::Checked | UpgradeState::Done => {
+                    return say(proxy, text).map(|()| Followed::Done);
+                }
                 UpgradeState::Failed => return failed(&format!("not upgraded: {text}")),
                 UpgradeState::None => return failed("it knows of no upgrade"),
             }
@@ -83,7 +104,10 @@ fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<(), ExitError> {
         }
         sleep(TICK);
         now = look(proxy)?;
-        if now.number != number {
+        if now.number < number {
+            return Ok(Followed::Lost);
+        }
+        if now.number > number {
             return failed("another upgrade followed: see etcp status");
         }
     }
