@@ -138,6 +138,12 @@ impl Liveness {
         self.silent_since
     }
 
+    /// Returns since when a heartbeat waits for its answer: nobody knows whether the peer has
+    /// received what was sent since.
+    pub(crate) fn unanswered_since(&self) -> Option<Time> {
+        self.doubt.unanswered_since()
+    }
+
     /// Handles a read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
         self.handle_lateness(now);

@@ -111,6 +111,11 @@ impl Doubt {
         self.vouched
     }
 
+    /// Returns since when a heartbeat waits for its answer.
+    pub(crate) fn unanswered_since(&self) -> Option<Time> {
+        self.unanswered
+    }
+
     /// Returns the smoothed round trip, measured by TCP or by heartbeats.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         Some(self.smoothed()?.0)

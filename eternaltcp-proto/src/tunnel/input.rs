@@ -59,10 +59,17 @@ impl Tunnel {
         self.note_suspicion(now);
     }
 
-    /// Excuses silence. A stopped peer is not a stalled application: of a silence longer than the
-    /// pause between heartbeats, resets that wait behind data count only the beginning.
+    /// Returns how much of a silence counts for resets that wait behind data, or of a time in which
+    /// a heartbeat was not answered: a little more than the pause between heartbeats.
+    pub(super) fn counted_silence(&self) -> Duration {
+        (self.config.dead_after / 2).min(RESET_PATIENCE / 2)
+    }
+
+    /// Excuses silence, or a time without an answer. A stopped peer is not a stalled application,
+    /// and neither is one that this side does not reach: resets that wait behind data count only
+    /// the beginning.
     fn excuse(&mut self, now: Time, silence: Duration) {
-        let counted = (self.config.dead_after / 2).min(RESET_PATIENCE / 2);
+        let counted = self.counted_silence();
         if silence > counted {
             self.sessions.excuse_resets(now, silence - counted);
         }
@@ -105,8 +112,7 @@ impl Tunnel {
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
             (Kind::Echo, None) => {
-                // It does not matter here whether it was asked for.
-                self.with_liveness(|l| _ = l.handle_echo(now, header.ack));
+                self.handle_lead_echo(now, header.ack);
                 self.note_suspicion(now);
             }
             (Kind::Close, None) => self.handle_close(&payload)?,
@@ -121,6 +127,17 @@ impl Tunnel {
             (kind, _) => return Err(Violation::OutOfPlace(kind)),
         }
         Ok(())
+    }
+
+    /// Handles an answer to a heartbeat of the lead. It does not matter here whether it was asked
+    /// for.
+    fn handle_lead_echo(&mut self, now: Time, beat: Seq) {
+        let Some(lead) = self.carriers.current_mut() else { return };
+        let asked = lead.liveness.unanswered_since();
+        let _ = lead.liveness.handle_echo(now, beat);
+        if let Some(asked) = asked.filter(|_| lead.liveness.unanswered_since().is_none()) {
+            self.excuse(now, now.since(asked));
+        }
     }
 
     fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {

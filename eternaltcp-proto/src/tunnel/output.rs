@@ -215,10 +215,15 @@ impl Tunnel {
         }
     }
 
-    /// Returns the resets that have waited for too long, and since when.
+    /// Returns the resets that have waited for too long, and since when. A peer that is heard and
+    /// does not answer may not have received the data.
     fn stalled_resets(&self) -> impl Iterator<Item = (SessionId, Time)> {
         let lead = self.carriers.current().filter(|_| self.is_attached());
-        let heard = lead.map(|lead| lead.liveness.last_heard());
+        let counted = self.counted_silence();
+        let heard = lead.map(|lead| {
+            let (heard, asked) = (lead.liveness.last_heard(), lead.liveness.unanswered_since());
+            asked.map_or(heard, |asked| heard.min(asked + counted))
+        });
         heard.into_iter().flat_map(|heard| self.sessions.stalled_resets(heard))
     }
 }

@@ -106,6 +106,34 @@ fn a_reset_does_not_overtake_data_while_a_patient_side_waits_for_a_stopped_peer(
     assert_eq!(pair.server.socket(id).got.len(), read);
 }
 
+/// [RESET-1] The peer is heard, and nothing of this side reaches it, as on a path that drops large
+/// packets or passes only one way. The path may recover before the carrier is left.
+#[test]
+fn a_reset_does_not_overtake_data_that_do_not_reach_a_peer_that_is_heard() {
+    for recovers in [false, true] {
+        let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
+        let mut pair = TestPair::with(patient.clone(), patient);
+        pair.attach();
+        let (id, read) = reset_behind_data_on_a_dead_path(&mut pair);
+        for beat in 0..12 {
+            pair.run_for(Duration::from_secs(1));
+            let heartbeat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
+            pair.client.tunnel.lead_input(pair.now, heartbeat).unwrap();
+            pair.client.tunnel.handle_timeout(pair.now);
+        }
+        if recovers {
+            let echo = packet(wire::ECHO, 0, 0, 9, b"");
+            pair.client.tunnel.lead_input(pair.now, echo).unwrap();
+            pair.client.tunnel.handle_timeout(pair.now);
+        }
+        assert!(pair.client.tunnel.unnumbered() > 0);
+        pair.cut();
+        pair.attach();
+        assert_eq!(pair.server.socket(id).got.len(), read);
+        assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
+    }
+}
+
 /// The carrier is so slow that a session waits for its turn longer than a reset waits
 /// for a stalled application.
 #[test]
