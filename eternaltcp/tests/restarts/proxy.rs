@@ -50,6 +50,11 @@ pub(crate) fn hold(role: &str, folder: &str, keeps: &str) -> Outcome<ExitCode> {
     let holding = Holding::begin()?;
     loop {
         let worker = spawn_worker(&holding, |inherited| {
+            // The holder opens nothing: a worker that starts would close it.
+            if let Err(error) = files.tell(role, &std::process::id().to_string()) {
+                eprintln!("{role}: {error}");
+                return 4;
+            }
             let recovery = if keeps {
                 Recovery::begin(memory.clone(), inherited, false)
             } else {
@@ -66,7 +71,6 @@ pub(crate) fn hold(role: &str, folder: &str, keeps: &str) -> Outcome<ExitCode> {
                 }
             }
         })?;
-        files.tell(role, &worker.process().as_raw_nonzero().to_string())?;
         if let Ended::Exited(code) = worker.wait()? {
             eprintln!("{role}: a worker has ended by itself, with {code}");
             return Ok(ExitCode::FAILURE);
