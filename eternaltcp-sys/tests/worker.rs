@@ -5,6 +5,8 @@
 fn main() {
     linux::a_descriptor_outlives_the_worker_that_opened_it();
     linux::values_of_the_parent_are_not_inherited();
+    linux::what_the_parent_opens_beside_a_worker_that_starts_is_not_inherited();
+    linux::descriptors_above_a_lowered_limit_are_inherited();
     linux::a_worker_that_panics_has_the_code_of_a_panic();
     linux::the_count_of_a_call_outlives_the_worker_that_made_it();
     linux::a_worker_has_a_title_of_its_own();
@@ -22,7 +24,7 @@ fn main() {}
 mod linux {
     use std::ffi::CString;
     use std::io::{Read, Write};
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
     use eternaltcp_sys::{
@@ -80,6 +82,36 @@ mod linux {
             i32::from(all.into_iter().any(|number| inherited.take(number).is_some()))
         });
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+    }
+
+    pub(crate) fn what_the_parent_opens_beside_a_worker_that_starts_is_not_inherited() {
+        let holding = Holding::begin().unwrap();
+        for _ in 0..200 {
+            let worker = spawn(&holding, |mut inherited| {
+                // It is not closed here, where it may be the parent's.
+                inherited.take_rest().map(IntoRawFd::into_raw_fd).count() as i32
+            });
+            let opened = UnixStream::pair().unwrap();
+            assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+            drop(opened);
+        }
+    }
+
+    pub(crate) fn descriptors_above_a_lowered_limit_are_inherited() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let holding = Holding::begin().unwrap();
+        let worker = spawn(&holding, |_| {
+            let (first, second) = UnixStream::pair().unwrap();
+            std::mem::forget((first, second));
+            0
+        });
+        assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(1), ..before }).unwrap();
+        let worker = spawn(&holding, |mut inherited| inherited.take_rest().count() as i32);
+        let ended = worker.wait();
+        setrlimit(Resource::Nofile, before).unwrap();
+        assert_eq!(ended.unwrap(), Ended::Exited(2));
     }
 
     pub(crate) fn a_worker_that_panics_has_the_code_of_a_panic() {

@@ -31,8 +31,6 @@ const PATH_LENGTH: usize = 40;
 const UPGRADE: usize = 48;
 const STATE: usize = 56;
 const TEXT_LENGTH: usize = 64;
-/// Whether the worker knows what workers before it have left open.
-const HAS_INHERITED: usize = 72;
 const PATH: usize = 128;
 const TEXT: usize = PATH + MAX_PATH;
 const LENGTH: usize = TEXT + MAX_TEXT;
@@ -148,7 +146,7 @@ impl Contact {
 impl Contact {
     /// Begins with a worker that has told nothing.
     pub(super) fn forget(&self) {
-        for word in [HANDLES, READY, STANDS_STILL, HAS_INHERITED] {
+        for word in [HANDLES, READY, STANDS_STILL] {
             self.set(word, 0);
         }
         // It would be written by nobody.
@@ -199,12 +197,6 @@ impl Contact {
         self.has(READY)
     }
 
-    /// Returns whether the worker knows what workers before it have left open. Before that it would
-    /// take whatever the holder opens for theirs, and close it.
-    pub(super) fn has_inherited(&self) -> bool {
-        self.has(HAS_INHERITED)
-    }
-
     /// Returns whether a signal ends the worker in order.
     pub(super) fn is_handling_signals(&self) -> bool {
         self.has(HANDLES)
@@ -220,11 +212,6 @@ impl Contact {
 impl Contact {
     pub(super) fn handles_signals(&self) {
         self.tell(HANDLES);
-    }
-
-    /// Tells the holder that it may open something again.
-    pub(super) fn inherits(&self) {
-        self.tell(HAS_INHERITED);
     }
 
     pub(super) fn ready(&self) {

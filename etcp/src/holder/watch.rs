@@ -295,7 +295,6 @@ impl Holder {
 
     /// Begins the life of a worker, in that worker.
     fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
-        self.contact.inherits();
         let (restarts, last, crash) = (self.deaths.count(), self.last, self.crash);
         let number = |process: Pid| process.as_raw_nonzero().get().unsigned_abs();
         let process = SupervisedProcess {
@@ -472,14 +471,11 @@ impl Holder {
     /// Acts on what the worker told.
     fn look(&mut self) {
         self.settle_trial();
-        // A check opens descriptors.
-        if self.contact.has_inherited() {
-            if let Some((program, is_all)) = self.contact.take_request() {
-                self.begin_upgrade(program, is_all);
-            }
-            if std::mem::take(&mut self.is_upgrade_due) {
-                self.begin_upgrade(None, false);
-            }
+        if let Some((program, is_all)) = self.contact.take_request() {
+            self.begin_upgrade(program, is_all);
+        }
+        if std::mem::take(&mut self.is_upgrade_due) {
+            self.begin_upgrade(None, false);
         }
         if self.contact.is_ready() && !std::mem::replace(&mut self.has_served, true) {
             self.finish_upgrade();
