@@ -1,8 +1,9 @@
 //! The main process of a proxy, the *holder*: it keeps what has to outlive the process that serves,
 //! the *worker*, and starts another worker when one dies.
 //!
-//! The holder has one thread and no runtime, and opens and allocates nothing after its start: what
-//! does nothing does not fail. The worker is a copy of it, with the same table of descriptors. To
+//! The holder has one thread and no runtime, and does little after its start: what does little seldom
+//! fails. If the system lacks what the next worker needs, the holder tries again until there is
+//! enough. The worker is a copy of it, with the same table of descriptors. To
 //! the shell and to a service manager both are one program: the holder passes signals on, and it
 //! ends as the worker does that ended in order.
 //!

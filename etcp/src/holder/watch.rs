@@ -39,6 +39,12 @@ const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
 /// Time for a new worker to handle signals. Then it gets those that wait for it in any case.
 const START: Duration = Duration::from_secs(5);
 
+/// The pause after the system refused to start a worker.
+const SPAWN_AGAIN: Duration = Duration::from_millis(200);
+
+/// The pause after a worker could not start.
+const START_AGAIN: Duration = Duration::from_secs(1);
+
 /// The interval at which a check is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -293,6 +299,28 @@ impl Holder {
         Ok(())
     }
 
+    /// Starts a worker, and tries again while the system has no process or no memory for it: the
+    /// sessions wait in the store.
+    ///
+    /// # Errors
+    /// That of the last attempt, once the program is asked to end.
+    fn spawn_at_last<W>(&mut self, work: &Work<W>) -> io::Result<()>
+    where
+        W: FnOnce(Life) -> Result<(), ExitError>,
+    {
+        let mut is_known = false;
+        while let Err(error) = self.spawn(work) {
+            if self.is_to_end() {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut is_known, true) {
+                complain(&format!("cannot start a process that serves, and tries again: {error}"));
+            }
+            self.pause(SPAWN_AGAIN);
+        }
+        Ok(())
+    }
+
     /// Begins the life of a worker, in that worker.
     fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
         let (restarts, last, crash) = (self.deaths.count(), self.last, self.crash);
@@ -313,11 +341,7 @@ impl Holder {
         let is_after_crash = crash.is_some_and(|last| last.cause != KILLED);
         let recovery = Recovery::begin(self.store.clone(), inherited, is_after_crash);
         if let Some(trial) = &self.trial {
-            if let Err(error) = trial.wait_for_go() {
-                // The store is the other program's: nothing of it is given up here.
-                std::mem::forget(recovery);
-                return Err(error);
-            }
+            trial.wait_for_go()?;
             self.contact.takes_over();
             self.tell_of_upgrade();
         }
@@ -347,7 +371,7 @@ impl Holder {
                 Step::End(ended) => return End(ended),
                 Step::Leave(exchanged) => return End(self.leave(exchanged)),
             }
-            if let Err(error) = self.spawn(work) {
+            if let Err(error) = self.spawn_at_last(work) {
                 complain(&format!("cannot start a process that serves: {error}"));
                 return End(Ended::Exited(1));
             }
@@ -378,8 +402,7 @@ impl Holder {
         let cause = match ended {
             Ended::Exited(PANICKED) => Cause::Panic,
             Ended::Exited(code) if code != 0 && !self.has_served() => {
-                let why = format!("its process ended with code {code}");
-                return self.go_back(&why).map_or(Step::End(ended), Step::Leave);
+                return self.follow_failed_start(ended, code);
             }
             Ended::Exited(_) => return Step::End(ended),
             // It was not there yet, or not yet handled, as in a single process.
@@ -413,6 +436,20 @@ impl Holder {
                 return Step::End(ended);
             }
         }
+        Step::Spawn
+    }
+
+    /// Decides what follows a worker that could not start. Sessions that depend on the program wait
+    /// for one that can: the reason may be a lack of descriptors, threads or memory, which passes.
+    fn follow_failed_start(&mut self, ended: Ended, code: i32) -> Step {
+        if let Some(exchanged) = self.go_back(&format!("its process ended with code {code}")) {
+            return Step::Leave(exchanged);
+        }
+        if self.is_to_end() || !self.store.has_sessions() {
+            return Step::End(ended);
+        }
+        complain("the process that serves could not start: sessions wait for the next attempt");
+        self.pause(START_AGAIN);
         Step::Spawn
     }
 

@@ -51,6 +51,28 @@ fn streams_go_on_when_programs_are_replaced_while_the_client_moves() {
     journey.finish();
 }
 
+#[test]
+fn streams_wait_while_the_system_lacks_what_the_next_worker_needs() {
+    if !skip::can_run("deaths::world (lack)", &["prlimit", "setpriv"]) {
+        return;
+    }
+    let journey = Journey::new();
+    for program in [&journey.pair.cproxy, &journey.pair.sproxy.process] {
+        for (what, few, enough, line) in [
+            ("nproc", "1", "10000", "cannot start a process that serves, and tries again: "),
+            ("nofile", "10", "1000", "could not start: sessions wait for the next attempt"),
+        ] {
+            program.limit_next_workers(what, few);
+            program.kill_worker();
+            until(&format!("a lack of {what}"), PATIENCE, || program.count(line) > 0);
+            program.limit_next_workers(what, enough);
+            let pause = journey.streams.go_on(what);
+            tell(&format!("a lack of {what}: the streams paused for {pause:.2?}"));
+        }
+    }
+    journey.finish();
+}
+
 /// Bytes of a file that takes some seconds.
 const LENGTH: u64 = 24 << 20;
 

@@ -32,8 +32,9 @@ pub(crate) type KeptListeners = Vec<crate::store::KeptListener>;
 #[cfg(not(target_os = "linux"))]
 pub(crate) type KeptListeners = ();
 
-/// What a process before this one has left, until each part of this one has taken its own. Dropping
-/// it closes what was not taken.
+/// What a process before this one has left, until each part of this one has taken its own.
+/// [`Self::finish`] closes the rest. A process that cannot start drops this instead: then the rest
+/// stays as it is, for the next process.
 ///
 /// Without a holder there is nothing in it.
 #[derive(Debug, Default)]
@@ -66,8 +67,10 @@ impl Recovery {
 
     /// Closes what nobody has taken. To be called when everything was started that may take
     /// something.
-    pub fn finish(self) {
-        drop(self);
+    #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is nothing in it"))]
+    pub fn finish(mut self) {
+        #[cfg(target_os = "linux")]
+        drop(self.remains.take());
     }
 
     /// Returns a listener with this purpose and this address, as its user wrote it. A listener on
@@ -97,5 +100,13 @@ impl Recovery {
     #[cfg(all(target_os = "linux", feature = "server"))]
     pub(crate) fn take_servers(&mut self) -> Vec<RecoveredTunnel> {
         self.remains.as_mut().map(|remains| remains.take_servers()).unwrap_or_default()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        // Its descriptors are those of the process that started this one, which lives on.
+        std::mem::forget(self.remains.take());
     }
 }

@@ -298,23 +298,28 @@ impl Process {
 
     /// Sets its limit of descriptors.
     pub fn limit_descriptors(&self, most: &str) {
-        self.limit("nofile", most);
+        self.limit(self.worker(), "nofile", most);
     }
 
     /// Sets the number of threads and processes of its user at which it can start another.
     pub fn limit_threads(&self, most: &str) {
-        self.limit("nproc", most);
+        self.limit(self.worker(), "nproc", most);
+    }
+
+    /// Sets a limit of its main process, which is that of each worker that starts later.
+    pub fn limit_next_workers(&self, what: &str, most: &str) {
+        self.limit(self.id(), what, most);
     }
 
     /// Sets a soft limit. Only its own user may do so.
-    fn limit(&self, what: &str, most: &str) {
+    fn limit(&self, process: u32, what: &str, most: &str) {
         let (user, group) = RunAs::Nobody.ids();
         let status = Command::new("setpriv")
             .arg(format!("--reuid={user}"))
             .arg(format!("--regid={group}"))
             .args(["--clear-groups", "--", "prlimit"])
             .arg(format!("--{what}={most}:"))
-            .args(["--pid", &self.worker().to_string()])
+            .args(["--pid", &process.to_string()])
             .status();
         assert!(status.is_ok_and(|status| status.success()), "the limit of {} stays", self.name);
     }
