@@ -86,9 +86,9 @@ impl Holder {
             // A signal and a request came together: both get the same answer.
             return;
         }
-        let program = program.unwrap_or_else(|| self.program.clone());
+        let program = program.unwrap_or_else(|| self.program.path().to_owned());
         self.contact.set_upgrade(UpgradeState::Checking, "");
-        let question = Question::new(&self.store, self.key.as_deref());
+        let question = Question::new(&self.store, self.program.key());
         let text = program.display().to_string();
         match Check::start(program, is_all, &question) {
             Ok(check) => {
@@ -115,7 +115,7 @@ impl Holder {
             self.contact.set_upgrade(UpgradeState::Checked, &text);
             return None;
         }
-        if self.is_to_end() {
+        if self.pending.asks_to_end() {
             self.fail_upgrade("the program is asked to end");
             return None;
         }
@@ -139,25 +139,10 @@ impl Holder {
         }
     }
 
-    /// Tells how the upgrade ended, now that a worker serves.
-    pub(super) fn finish_upgrade(&mut self) {
-        if self.contact.upgrade().state != UpgradeState::Replacing {
-            return;
-        }
-        let (program, version) = (self.program.display(), env!("CARGO_PKG_VERSION"));
-        match self.failure.take() {
-            Some(why) => self.contact.set_upgrade(UpgradeState::Failed, &why),
-            None => {
-                let text = format!("{program}, etcp {version}, serves");
-                self.contact.set_upgrade(UpgradeState::Done, &text);
-            }
-        }
-    }
-
     /// Goes back to the program before this one, if this one is new and that is possible.
     pub(super) fn go_back(&mut self, why: &str) -> Option<Exchanged> {
-        let previous = self.previous.take_if(|_| self.began.elapsed() < PROBATION)?;
-        let failure = crate::exit::plain(&format!("{}: {why}", self.program.display()));
+        let previous = self.previous.take_if(|_| self.workers.elapsed() < PROBATION)?;
+        let failure = crate::exit::plain(&format!("{}: {why}", self.program.path().display()));
         complain(&format!("goes back to {}: {failure}", previous.program.display()));
         let Previous { executable, program } = previous;
         let next = Next { program, executable: Some(executable), failure: Some(failure) };
@@ -256,13 +241,13 @@ impl Holder {
             tables: files[0].as_raw_fd(),
             payload: files[1].as_raw_fd(),
             // From there, there is no way further back.
-            previous: (!is_back).then(|| self.executable.as_raw_fd()),
+            previous: (!is_back).then(|| self.program.executable()),
             foreign: self.foreign.clone(),
             started_at: unix_ms(self.started_at),
-            restarts: self.deaths.count(),
-            last: self.last.map(PastCrash::from),
+            restarts: self.workers.deaths(),
+            last: self.workers.last().map(PastCrash::from),
             program: next.program.clone(),
-            previous_program: self.program.clone(),
+            previous_program: self.program.path().to_owned(),
             failure: next.failure.clone(),
         }
     }

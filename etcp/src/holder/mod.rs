@@ -21,10 +21,18 @@ mod crash;
 mod exchange;
 #[cfg(target_os = "linux")]
 mod handover;
+#[cfg(target_os = "linux")]
+mod hold;
 mod life;
 #[cfg(target_os = "linux")]
 mod main_waiter;
 mod manager;
+#[cfg(target_os = "linux")]
+mod own_files;
+#[cfg(target_os = "linux")]
+mod pending;
+#[cfg(target_os = "linux")]
+mod program;
 #[cfg(target_os = "linux")]
 mod requests;
 #[cfg(target_os = "linux")]
@@ -34,6 +42,8 @@ mod signals;
 mod stop;
 #[cfg(target_os = "linux")]
 mod watch;
+#[cfg(target_os = "linux")]
+mod workers;
 
 use crate::exit::ExitError;
 use crate::logging;
@@ -55,7 +65,7 @@ pub(crate) struct MainProcess {
     /// It only says whether it could take over from the program that started it.
     only_checks: bool,
     #[cfg(target_os = "linux")]
-    files: Option<watch::OwnFiles>,
+    files: Option<own_files::OwnFiles>,
 }
 
 impl MainProcess {
@@ -77,7 +87,7 @@ impl MainProcess {
     /// start must be there.
     pub(crate) fn has_predecessor(&self) -> bool {
         #[cfg(target_os = "linux")]
-        if self.files.as_ref().is_some_and(watch::OwnFiles::takes_over) {
+        if self.files.as_ref().is_some_and(own_files::OwnFiles::takes_over) {
             return true;
         }
         self.only_checks
@@ -88,7 +98,7 @@ impl MainProcess {
     #[cfg(target_os = "linux")]
     pub(crate) fn holder() -> Self {
         logging::hold_thread();
-        Self { only_checks: false, files: Some(watch::OwnFiles::open()) }
+        Self { only_checks: false, files: Some(own_files::OwnFiles::open()) }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -110,7 +120,7 @@ impl MainProcess {
         }
         #[cfg(target_os = "linux")]
         if let Some(files) = self.files {
-            return watch::hold(files, most, key, work);
+            return hold::hold(files, most, key, work);
         }
         let _ = (most, key);
         logging::start_thread();

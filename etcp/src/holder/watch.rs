@@ -1,40 +1,39 @@
 //! The holder: starts workers, watches them, and passes signals on.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use eternaltcp::process::{Restart, SupervisedProcess, set_supervised, set_upgrades};
+use eternaltcp::process::{SupervisedProcess, set_supervised, set_upgrades};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::store::StoreMemory;
 use eternaltcp_sys::{
     Ended, Holding, Inherited, PANICKED, Worker, restore_blocked, set_title, spawn_worker,
 };
-use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
-use tracing::{info, warn};
+use rustix::process::{Pid, Signal};
+use tracing::warn;
 
 use super::KeptAtMost;
 use super::begin::{Beginning, Previous};
-use super::check::{Check, own_program};
+use super::check::Check;
 use super::contact::Contact;
-use super::crash::{Death, Deaths, MAX_DEATHS, PERIOD, Reaction};
+use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, Next, NotExchanged};
-use super::handover::{TakenOver, Trial};
+use super::handover::Trial;
+use super::hold::End;
 use super::life::{Cause, Crash, Life};
 use super::manager::ServiceManager;
+use super::own_files::OwnFiles;
+use super::pending::PendingSignals;
+use super::program::Program;
 use super::requests::Requests;
 use super::score::Score;
-use super::signals::{ENDING, HolderSignals, UPGRADE};
+use super::signals::{HolderSignals, UPGRADE};
 use super::stop;
+use super::workers::Workers;
 use crate::exit::{self, ExitError, complain};
 use crate::logging;
-
-/// The cause that is never the worker's own fault.
-const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
 
 /// Time for a new worker to handle signals. Then it gets those that wait for it in any case.
 const START: Duration = Duration::from_secs(5);
@@ -50,99 +49,6 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// The name of a worker for `ps` and `top`.
 const NAME: &std::ffi::CStr = c"etcp: worker";
-
-/// Files about this process that cannot be opened when its memory is hidden.
-#[derive(Debug)]
-pub(super) struct OwnFiles {
-    /// What another program hands over to this one.
-    taken: Option<io::Result<TakenOver>>,
-    state: io::Result<File>,
-    /// `None`: the system has no such scores.
-    score: Option<Score>,
-    executable: io::Result<OwnedFd>,
-    program: PathBuf,
-}
-
-impl OwnFiles {
-    pub(super) fn open() -> Self {
-        // First of all: it looks at what is open.
-        let taken = TakenOver::of_environment();
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let program = match &taken {
-            Some(Ok(taken)) => Ok(taken.said.program.clone()),
-            _ => own_program(),
-        };
-        Self {
-            taken,
-            state: File::open("/proc/self/stat"),
-            score: Score::open().ok(),
-            executable: open("/proc/self/exe", flags, Mode::empty()).map_err(io::Error::from),
-            program: program.unwrap_or_default(),
-        }
-    }
-
-    /// Returns whether this program replaces another one.
-    pub(super) fn takes_over(&self) -> bool {
-        self.taken.is_some()
-    }
-}
-
-/// Serves by `work` in workers, or in this process if the system refuses that.
-pub(super) fn hold<W>(
-    files: OwnFiles,
-    most: KeptAtMost,
-    key: Option<String>,
-    work: W,
-) -> Result<(), ExitError>
-where
-    W: FnOnce(Life) -> Result<(), ExitError>,
-{
-    // Each worker takes it from its own copy of the memory.
-    let work = Cell::new(Some(work));
-    let takes_over = files.takes_over();
-    let error = match Holder::start(files, most, key, &work) {
-        Ok(holder) => return holder.serve(&work).into_result(),
-        Err(error) if takes_over => {
-            return Err(ExitError::Failed(format!("cannot take over: {error}")));
-        }
-        Err(error) => error,
-    };
-    restore_blocked();
-    logging::start_thread();
-    warn!(
-        "one process serves, and its death ends all sessions: {error} (--no-holder asks for that)"
-    );
-    match work.take() {
-        Some(work) => work(Life::alone()),
-        None => Ok(()),
-    }
-}
-
-/// How the program ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct End(Ended);
-
-impl End {
-    /// Ends the process if a signal ended the worker, because whoever waits for it would see the
-    /// same of one process.
-    fn into_result(self) -> Result<(), ExitError> {
-        let code = match self.0 {
-            Ended::Exited(0) => return Ok(()),
-            Ended::Exited(code) => code,
-            Ended::Signalled(number) => {
-                logging::finish();
-                // The worker has left a core dump, if one is wanted.
-                let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-                restore_blocked();
-                if let Some(signal) = Signal::from_named_raw(number) {
-                    let _ = kill_process(getpid(), signal);
-                }
-                128 + number
-            }
-        };
-        Err(ExitError::Ended(code.try_into().unwrap_or(u8::MAX)))
-    }
-}
 
 /// Why a holder does more than to pass signals on.
 enum Watched {
@@ -161,72 +67,42 @@ enum Step {
     Leave(Exchanged),
 }
 
-/// A set of signals.
-#[derive(Clone, Copy, Default, Debug)]
-pub(super) struct SignalSet(u64);
-
-impl SignalSet {
-    fn add(&mut self, number: i32) {
-        self.0 |= 1 << (number & 63);
-    }
-
-    fn has(self, number: i32) -> bool {
-        self.0 >> (number & 63) & 1 == 1
-    }
-}
-
 /// The holder, with the worker that lives now.
 pub(super) struct Holder {
     pub(super) signals: HolderSignals,
     pub(super) holding: Holding,
     pub(super) contact: Contact,
-    /// What it takes to go on with the tunnels of a worker that died.
+    /// The memory from which the next worker continues the tunnels.
     pub(super) store: StoreMemory,
-    pub(super) score: Option<Score>,
+    score: Option<Score>,
     /// The service manager, until it knows that the program serves.
-    pub(super) manager: Option<ServiceManager>,
-    pub(super) began: Instant,
+    manager: Option<ServiceManager>,
+    /// The start of the main process.
     pub(super) started_at: SystemTime,
-    pub(super) deaths: Deaths,
-    pub(super) last: Option<Crash>,
-    /// The death that the worker of now follows.
-    pub(super) crash: Option<Crash>,
+    pub(super) workers: Workers,
     pub(super) worker: Option<Worker>,
-    /// When that worker was started, as the time since the holder's start.
-    pub(super) started: Duration,
-    /// Whether it has begun to serve.
-    pub(super) has_served: bool,
-    /// Signals that were sent to the program, as far as they are the worker's.
-    pub(super) received: SignalSet,
-    /// Those of them that a worker is to get as soon as it handles signals.
-    pub(super) owed: SignalSet,
-    /// A worker died after the program was asked to end.
-    pub(super) has_owed_end: bool,
-    /// Descriptors that were open when the main process was started, and stay so in each program.
+    pub(super) pending: PendingSignals,
+    /// Descriptors that were open when the main process was started. Each program leaves them open.
     pub(super) foreign: Vec<RawFd>,
-    /// The executable of this program.
-    pub(super) executable: OwnedFd,
-    /// Its path, as the user started it.
-    pub(super) program: PathBuf,
-    /// The fingerprint of the server's key.
-    pub(super) key: Option<String>,
-    /// Where this holder tells the main process which one follows it. `None`: this is the main process.
+    pub(super) program: Program,
+    /// The pipe on which this holder tells the main process which holder follows it. `None`: this
+    /// is the main process.
     pub(super) line: Option<OwnedFd>,
     /// The way back to the program before this one.
     pub(super) previous: Option<Previous>,
     /// The worker that has not taken over yet.
     pub(super) trial: Option<Trial>,
-    /// The reason why this program, which was replaced, serves again.
-    pub(super) failure: Option<String>,
     pub(super) check: Option<Check>,
     /// A signal has asked for an upgrade that has not begun.
     pub(super) is_upgrade_due: bool,
 }
 
-type Work<W> = Cell<Option<W>>;
+/// The work of a program: each worker takes it from its own copy of the memory.
+pub(super) type Work<W> = Cell<Option<W>>;
 
 impl Holder {
-    fn start<W>(
+    /// Begins, and starts the first worker.
+    pub(super) fn start<W>(
         files: OwnFiles,
         most: KeptAtMost,
         key: Option<String>,
@@ -246,37 +122,38 @@ impl Holder {
             }
             None => Beginning::anew(state?, most)?,
         };
-        let mut holder = Self {
+        let mut holder = Self::new(beginning, signals, score, |failure| {
+            Program::new(executable, program, key, failure)
+        });
+        holder.spawn(work)?;
+        Ok(holder)
+    }
+
+    fn new(
+        beginning: Beginning,
+        signals: HolderSignals,
+        score: Option<Score>,
+        program: impl FnOnce(Option<String>) -> Program,
+    ) -> Self {
+        Self {
             signals,
             holding: beginning.holding,
             contact: beginning.contact,
             store: beginning.store,
             score,
             manager: beginning.manager,
-            began: Instant::now(),
             started_at: beginning.started_at,
-            deaths: Deaths::after(beginning.restarts),
-            last: beginning.last,
-            crash: None,
+            workers: Workers::after(beginning.restarts, beginning.last),
             worker: None,
-            started: Duration::ZERO,
-            has_served: false,
-            received: SignalSet::default(),
-            owed: SignalSet::default(),
-            has_owed_end: false,
+            pending: PendingSignals::default(),
             foreign: beginning.foreign,
-            executable,
-            program,
-            key,
+            program: program(beginning.failure),
             line: beginning.line,
             previous: beginning.previous,
             trial: beginning.trial,
-            failure: beginning.failure,
             check: None,
             is_upgrade_due: false,
-        };
-        holder.spawn(work)?;
-        Ok(holder)
+        }
     }
 
     fn spawn<W>(&mut self, work: &Work<W>) -> io::Result<()>
@@ -284,7 +161,7 @@ impl Holder {
         W: FnOnce(Life) -> Result<(), ExitError>,
     {
         self.contact.forget();
-        (self.started, self.has_served) = (self.began.elapsed(), false);
+        self.workers.start();
         let spawn = || {
             spawn_worker(&self.holding, |inherited| {
                 let life = || self.begin_life(inherited);
@@ -310,7 +187,7 @@ impl Holder {
     {
         let mut is_known = false;
         while let Err(error) = self.spawn(work) {
-            if self.is_to_end() {
+            if self.pending.asks_to_end() {
                 return Err(error);
             }
             if !std::mem::replace(&mut is_known, true) {
@@ -323,14 +200,14 @@ impl Holder {
 
     /// Begins the life of a worker, in that worker.
     fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
-        let (restarts, last, crash) = (self.deaths.count(), self.last, self.crash);
+        let (restarts, crash) = (self.workers.deaths(), self.workers.crash());
         let number = |process: Pid| process.as_raw_nonzero().get().unsigned_abs();
         let process = SupervisedProcess {
             main: number(self.contact.main()),
             holder: number(self.contact.holder()),
             started_at: self.started_at,
             restarts,
-            last_restart: last.map(|it| Restart { cause: it.cause.to_string(), at: it.at }),
+            last_restart: self.workers.last_restart(),
         };
         set_supervised(process);
         set_upgrades(Box::new(Requests(self.contact.clone())));
@@ -338,26 +215,18 @@ impl Holder {
         if let Some(Crash { cause, .. }) = crash {
             warn!("the process that served died by {cause}; this one goes on (restart {restarts})");
         }
-        let is_after_crash = crash.is_some_and(|last| last.cause != KILLED);
-        let recovery = Recovery::begin(self.store.clone(), inherited, is_after_crash);
+        let follows_fault = self.workers.follows_fault();
+        let recovery = Recovery::begin(self.store.clone(), inherited, follows_fault);
         if let Some(trial) = &self.trial {
             trial.wait_for_go()?;
             self.contact.takes_over();
-            self.tell_of_upgrade();
+            self.program.log_takeover();
         }
         Ok(Life { contact: Some(self.contact.clone()), recovery, restarts, last: crash })
     }
 
-    fn tell_of_upgrade(&self) {
-        let (program, version) = (self.program.display(), env!("CARGO_PKG_VERSION"));
-        match &self.failure {
-            Some(why) => warn!("{program}, etcp {version}, serves again: {why}"),
-            None => info!("{program}, etcp {version}, has taken over"),
-        }
-    }
-
     /// Keeps a worker alive until the program ends.
-    fn serve<W>(mut self, work: &Work<W>) -> End
+    pub(super) fn serve<W>(mut self, work: &Work<W>) -> End
     where
         W: FnOnce(Life) -> Result<(), ExitError>,
     {
@@ -384,7 +253,7 @@ impl Holder {
             Ok(exchanged) => Step::Leave(exchanged),
             Err(NotExchanged::Ended(ended)) => Step::End(ended),
             Err(NotExchanged::NotReady(why)) => {
-                self.crash = None;
+                self.workers.clear_crash();
                 self.fail_upgrade(&why);
                 Step::Spawn
             }
@@ -406,25 +275,18 @@ impl Holder {
             }
             Ended::Exited(_) => return Step::End(ended),
             // It was not there yet, or not yet handled, as in a single process.
-            Ended::Signalled(number) if self.received.has(number) => return Step::End(ended),
+            Ended::Signalled(number) if self.pending.has_received(number) => {
+                return Step::End(ended);
+            }
             Ended::Signalled(number) => Cause::Signal(number),
         };
-        if self.is_to_end() && !self.owe_end() {
+        if self.pending.asks_to_end() && !self.pending.owe_end() {
             return Step::End(ended);
         }
-        self.last = Some(Crash { cause, at: SystemTime::now() });
-        self.crash = self.last;
-        let death = Death {
-            started: self.started,
-            has_served: self.has_served(),
-            died: self.began.elapsed(),
-            is_killed: cause == KILLED,
-            has_sessions: self.store.has_sessions(),
-            has_suspect: self.store.has_suspect(),
-        };
-        let reaction = self.deaths.add(&death);
+        let has_served = self.has_served();
+        let reaction = self.workers.add_death(cause, has_served, &self.store);
         let many = format!("{MAX_DEATHS} processes that served died within {PERIOD:?}");
-        if self.deaths.are_many()
+        if self.workers.have_many_deaths()
             && let Some(exchanged) = self.go_back(&format!("{many}, the last by {cause}"))
         {
             return Step::Leave(exchanged);
@@ -445,7 +307,7 @@ impl Holder {
         if let Some(exchanged) = self.go_back(&format!("its process ended with code {code}")) {
             return Step::Leave(exchanged);
         }
-        if self.is_to_end() || !self.store.has_sessions() {
+        if self.pending.asks_to_end() || !self.store.has_sessions() {
             return Step::End(ended);
         }
         complain("the process that serves could not start: sessions wait for the next attempt");
@@ -453,29 +315,9 @@ impl Holder {
         Step::Spawn
     }
 
-    /// Returns whether the worker has begun to serve, even if that was not seen so far.
+    /// Returns whether the worker has begun to serve, even if the holder has not seen that so far.
     fn has_served(&self) -> bool {
-        self.has_served || self.contact.is_ready()
-    }
-
-    /// Returns whether the program was asked to end.
-    pub(super) fn is_to_end(&self) -> bool {
-        ENDING.iter().any(|signal| self.received.has(signal.as_raw()))
-    }
-
-    /// Returns whether the next worker is to be told that the program was asked to end.
-    fn is_owed_end(&self) -> bool {
-        ENDING.iter().any(|signal| self.owed.has(signal.as_raw()))
-    }
-
-    /// Lets one more worker end the tunnels in order, if the last one died before it had done so.
-    /// Returns whether that is to happen.
-    fn owe_end(&mut self) -> bool {
-        if !std::mem::replace(&mut self.has_owed_end, true) {
-            let asked = ENDING.map(Signal::as_raw);
-            asked.into_iter().filter(|it| self.received.has(*it)).for_each(|it| self.owed.add(it));
-        }
-        self.is_owed_end()
+        self.workers.has_served() || self.contact.is_ready()
     }
 
     /// Passes signals on until the worker ends, or another program may take over.
@@ -499,7 +341,7 @@ impl Holder {
             if let Some(next) = self.poll_check() {
                 return Watched::Checked(next);
             }
-            let limit = (self.owed.0 != 0).then(|| self.until_told());
+            let limit = self.pending.has_owed().then(|| self.workers.left_of(START));
             let tick = self.check.as_ref().map(|_| TICK);
             self.wait(limit.into_iter().chain(tick).min());
         }
@@ -514,8 +356,8 @@ impl Holder {
         if std::mem::take(&mut self.is_upgrade_due) {
             self.begin_upgrade(None, false);
         }
-        if self.contact.is_ready() && !std::mem::replace(&mut self.has_served, true) {
-            self.finish_upgrade();
+        if self.contact.is_ready() && self.workers.serve() {
+            self.program.report_upgrade(&self.contact);
             if let Some(manager) = self.manager.take() {
                 manager.ready();
             }
@@ -525,19 +367,11 @@ impl Holder {
             // The main process runs again.
             let _ = worker.signal(Signal::CONT);
         }
-        if self.owed.0 != 0 && (self.contact.is_handling_signals() || self.until_told().is_zero()) {
-            for number in (1..64).filter(|number| self.owed.has(*number)) {
-                if let Some(signal) = Signal::from_named_raw(number) {
-                    let _ = worker.signal(signal);
-                }
-            }
-            self.owed = SignalSet::default();
+        let can_be_told =
+            self.contact.is_handling_signals() || self.workers.left_of(START).is_zero();
+        if can_be_told {
+            self.pending.send_owed(worker);
         }
-    }
-
-    /// Returns how long signals wait for the new worker at most.
-    fn until_told(&self) -> Duration {
-        (self.started + START).saturating_sub(self.began.elapsed())
     }
 
     /// Waits for a signal, at most for `limit`, and passes it on if it is the worker's.
@@ -546,12 +380,11 @@ impl Holder {
         if passed.signal == UPGRADE {
             return self.upgrade_to_own();
         }
-        let number = passed.signal.as_raw();
         if passed.signal != Signal::CONT {
-            self.received.add(number);
+            self.pending.add(passed.signal);
         }
         // The first worker is the program itself, which a signal may end while it starts.
-        let is_first = self.deaths.count() == 0 && self.contact.upgrade().number == 0;
+        let is_first = self.workers.deaths() == 0 && self.contact.upgrade().number == 0;
         let can_be_told = self.contact.is_handling_signals() || is_first;
         match &self.worker {
             Some(_) if passed.has_reached_worker => {}
@@ -560,16 +393,16 @@ impl Holder {
                 let _ = worker.signal(passed.signal);
             }
             _ if passed.signal == Signal::CONT => {}
-            _ => self.owed.add(number),
+            _ => self.pending.owe(passed.signal),
         }
     }
 
     /// Waits before the next worker, unless the program is asked to end: then the next one is started
     /// at once, to end in order.
     fn pause(&mut self, pause: Duration) {
-        let until = self.began.elapsed() + pause;
-        while !self.is_owed_end() {
-            let left = until.saturating_sub(self.began.elapsed());
+        let until = self.workers.elapsed() + pause;
+        while !self.pending.owes_end() {
+            let left = until.saturating_sub(self.workers.elapsed());
             if left.is_zero() {
                 return;
             }

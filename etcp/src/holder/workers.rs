@@ -1,0 +1,122 @@
+//! The record of the workers of this program: the start of the present one, and the deaths of the
+//! others.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use eternaltcp::process::Restart;
+use eternaltcp::store::StoreMemory;
+use rustix::process::Signal;
+
+use super::crash::{Death, Deaths, Reaction};
+use super::life::{Cause, Crash};
+
+/// The cause that is never the worker's own fault.
+const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
+
+/// The workers of this program.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// The start of this holder.
+    began: Instant,
+    deaths: Deaths,
+    /// The last death.
+    last: Option<Crash>,
+    /// The death that the present worker follows.
+    crash: Option<Crash>,
+    /// The start of the present worker, as the time since the holder's start.
+    started: Duration,
+    has_served: bool,
+}
+
+impl Workers {
+    /// Begins with the deaths of workers of another program.
+    pub(super) fn after(restarts: u64, last: Option<Crash>) -> Self {
+        Self {
+            began: Instant::now(),
+            deaths: Deaths::after(restarts),
+            last,
+            crash: None,
+            started: Duration::ZERO,
+            has_served: false,
+        }
+    }
+
+    /// Records that a worker is started now.
+    pub(super) fn start(&mut self) {
+        (self.started, self.has_served) = (self.began.elapsed(), false);
+    }
+
+    /// Returns the time since the holder's start.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Returns the rest of a time that began with the present worker.
+    pub(super) fn left_of(&self, time: Duration) -> Duration {
+        (self.started + time).saturating_sub(self.began.elapsed())
+    }
+
+    /// Records that the present worker serves. Returns whether that is new.
+    pub(super) fn serve(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_served, true)
+    }
+
+    /// Returns whether the present worker was seen to serve.
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served
+    }
+
+    /// Returns how many workers have died.
+    pub(super) fn deaths(&self) -> u64 {
+        self.deaths.count()
+    }
+
+    /// Returns whether the last deaths are too many within a short time.
+    pub(super) fn have_many_deaths(&self) -> bool {
+        self.deaths.are_many()
+    }
+
+    /// Returns the last death.
+    pub(super) fn last(&self) -> Option<Crash> {
+        self.last
+    }
+
+    /// Returns the last death as the status reports it.
+    pub(super) fn last_restart(&self) -> Option<Restart> {
+        self.last.map(|it| Restart { cause: it.cause.to_string(), at: it.at })
+    }
+
+    /// Returns the death that the present worker follows.
+    pub(super) fn crash(&self) -> Option<Crash> {
+        self.crash
+    }
+
+    /// Returns whether the worker before the present one may have died by its own fault.
+    pub(super) fn follows_fault(&self) -> bool {
+        self.crash.is_some_and(|last| last.cause != KILLED)
+    }
+
+    /// Lets the next worker follow no death: the holder ended the last one.
+    pub(super) fn clear_crash(&mut self) {
+        self.crash = None;
+    }
+
+    /// Records a death of the present worker. `has_served` says whether it had begun to serve.
+    pub(super) fn add_death(
+        &mut self,
+        cause: Cause,
+        has_served: bool,
+        store: &StoreMemory,
+    ) -> Reaction {
+        self.last = Some(Crash { cause, at: SystemTime::now() });
+        self.crash = self.last;
+        self.deaths.add(&Death {
+            started: self.started,
+            has_served,
+            died: self.began.elapsed(),
+            is_killed: cause == KILLED,
+            has_sessions: store.has_sessions(),
+            has_suspect: store.has_suspect(),
+        })
+    }
+}
