@@ -6,6 +6,7 @@
 
 mod alarms;
 mod dials;
+mod occasion;
 mod pace;
 mod usefulness;
 
@@ -16,6 +17,7 @@ use crate::time::Time;
 use alarms::Alarms;
 pub use dials::DialId;
 use dials::{Dial, Dials, YIELDS};
+pub use occasion::Occasion;
 use pace::DialPace;
 use usefulness::Usefulness;
 
@@ -32,33 +34,6 @@ const EVENT_GAP: Duration = Duration::from_millis(100);
 
 /// A carrier that lived this long counts as a success, and resets the pace.
 const WORTHY: Duration = Duration::from_secs(10);
-
-/// The reason for a dial.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Occasion {
-    /// There is no carrier.
-    Loss,
-    /// The carrier is doubted.
-    Suspicion(Suspicion),
-    /// The network changed, and the carrier uses the previous path.
-    Move,
-    /// The user asked for it.
-    Request,
-    /// A preferred server may be reachable again.
-    Preference,
-}
-
-impl Occasion {
-    /// Returns whether it is the suspicion that the path drops large packets.
-    fn is_of_size(self) -> bool {
-        matches!(self, Self::Suspicion(why) if why.is_of_size())
-    }
-
-    /// Returns whether the new carrier is wanted although the old one is alive.
-    fn is_unconditional(self) -> bool {
-        matches!(self, Self::Move | Self::Request | Self::Preference)
-    }
-}
 
 /// The tunnel's relation to a carrier, as far as dials are concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,6 +1,7 @@
 //! One session: its two directions, and how they end together.
 
 mod advertised;
+mod delivery;
 mod state;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::seq::Seq;
 use crate::time::Time;
 use advertised::Advertised;
 pub(crate) use advertised::Listing;
+pub use delivery::{Delivery, Lost};
 
 /// The progress of a session's opening.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -353,24 +355,8 @@ impl Session {
     pub(crate) fn awaited_opening(&self) -> Option<Kind> {
         (self.opening == Opening::Asked).then_some(Kind::Opened)
     }
-}
 
-/// The next action of the driver on a session's local socket.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Delivery<'a> {
-    /// Nothing at the moment.
-    Nothing,
-    /// Write these bytes, and more of [`crate::Tunnel::deliverable`]. Then tell
-    /// [`crate::Tunnel::delivered`] how many were taken.
-    Data(&'a [u8]),
-    /// Shut down the socket's sending side, then call [`crate::Tunnel::delivered_ending`].
-    End,
-    /// Reset the socket, once its own queue is empty or makes no progress. Then call
-    /// [`crate::Tunnel::delivered_ending`].
-    Reset(&'a Reset),
-}
-
-impl Session {
+    /// Returns the next action on the local socket.
     pub(crate) fn delivery(&self) -> Delivery<'_> {
         if let Some(reset) = &self.abort {
             return Delivery::Reset(reset);
@@ -392,15 +378,4 @@ impl Session {
             _ => None,
         }
     }
-}
-
-/// A session that ended with its tunnel, for the log.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lost {
-    /// The session.
-    pub session: SessionId,
-    /// Bytes taken from the local application that may or may not have been delivered.
-    pub in_doubt: u64,
-    /// Bytes received that the local application had not taken.
-    pub undelivered: u64,
 }

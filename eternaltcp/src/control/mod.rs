@@ -5,6 +5,7 @@
 //! client.
 
 mod ask;
+mod connections;
 mod message;
 mod path;
 mod place;

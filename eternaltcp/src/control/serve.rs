@@ -1,51 +1,28 @@
-//! The proxy's end of its control socket.
+//! The control socket of a proxy.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tokio::net::UnixListener;
+use tokio::task::AbortHandle;
 
-use super::message::{
-    Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, RestartStatus,
-    UpgradeAnswer,
-};
+use super::connections::{ServedSocket, accept};
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
-use crate::log_limit::{BURST, LogLimit, limited};
-use crate::net::listener::{AcceptPause, SocketFile, bind_unix};
-use crate::process::{
-    Restart, UpgradeStatus, Upgrades, main_process, supervised, upgrades as process_upgrades,
-};
+use crate::net::listener::{SocketFile, bind_unix};
+use crate::process::supervised;
 #[cfg(target_os = "linux")]
 use crate::recovery::RemainingListener;
 use crate::recovery::{KeptListeners, Recovery};
 #[cfg(target_os = "linux")]
 use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
-
-/// Concurrent connections; a further one is told so and closed.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Limits the lines about connections of other users.
-static FOREIGN: LogLimit = LogLimit::new(BURST);
-
-/// Time after which a connection without a request is closed.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// Time after which a connection is closed whose reader takes nothing of an answer.
-const SLOW: Duration = Duration::from_secs(10);
-
-/// Default time between two answers to a watch, and the minimum.
-const INTERVAL: Duration = Duration::from_secs(1);
-const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
@@ -64,15 +41,6 @@ impl Drop for ControlSocket {
         self.path.remove();
         self.task.abort();
     }
-}
-
-/// The state that all connections of a socket share.
-#[derive(Debug)]
-struct ServedSocket {
-    subject: Subject,
-    listen: Vec<String>,
-    started_at: SystemTime,
-    path: ControlPath,
 }
 
 impl ControlSocket {
@@ -195,209 +163,4 @@ fn rule_text(is_given: bool, path: &Path) -> String {
 fn pathname(socket: &impl AsFd) -> Option<PathBuf> {
     let address = socket2::SockRef::from(socket).local_addr().ok()?;
     address.as_pathname().map(Path::to_owned)
-}
-
-async fn accept(listener: UnixListener, served: Arc<ServedSocket>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut pause = AcceptPause::default();
-    // They end with this task.
-    let mut connections = JoinSet::new();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                pause.after(&error).await;
-                continue;
-            }
-        };
-        while connections.try_join_next().is_some() {}
-        if !is_ours(&stream) {
-            let text = "the control socket was opened by another user, and is closed to it";
-            limited!(&FOREIGN, warn, "{text}");
-            continue;
-        }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            refuse(&stream);
-            continue;
-        };
-        let served = Arc::clone(&served);
-        connections.spawn(async move {
-            if let Err(error) = converse(stream, &served).await {
-                debug!("control: {error}");
-            }
-            drop(place);
-        });
-    }
-}
-
-/// Returns whether the other end is this process's user, or root. The file's mode enforces the
-/// same; this also holds while the socket is being created.
-fn is_ours(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
-}
-
-/// Reports that there is no free place. A new connection takes one line at once.
-fn refuse(stream: &UnixStream) {
-    let text = format!("{MAX_CONNECTIONS} connections are open: close one");
-    let line = Reply::from(Answer::from(Fault::new(FaultCode::Busy, text))).line();
-    // A client that does not take it only sees the end.
-    let _ = stream.try_write(line.as_bytes());
-}
-
-/// Answers one request after the other.
-async fn converse(mut stream: UnixStream, served: &ServedSocket) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    loop {
-        let line = match timeout(IDLE, read_line(&mut stream, &mut buffer)).await {
-            Ok(Ok(Some(line))) => line,
-            Ok(Ok(None)) | Err(_) => return Ok(()),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                let fault = Fault::new(FaultCode::BadRequest, error.to_string());
-                return say(&mut stream, Answer::from(fault)).await;
-            }
-            Ok(Err(error)) => return Err(error),
-        };
-        match Request::parse(&line) {
-            Ok(Request::Watch { interval_ms }) => {
-                let interval = interval_ms.map_or(INTERVAL, Duration::from_millis);
-                return watch(stream, served, interval.max(MIN_INTERVAL)).await;
-            }
-            Ok(Request::Stop {}) => {
-                // The process may end before the answer could be sent.
-                say(&mut stream, Answer::Stopping {}).await?;
-                served.subject.stop().await;
-            }
-            Ok(request) => {
-                let answer = served.carry_out(request).await;
-                say(&mut stream, answer).await?;
-            }
-            Err(fault) => say(&mut stream, Answer::from(fault)).await?,
-        }
-    }
-}
-
-/// Returns the next line without its end, or `None` at the end of input. A truncated request is
-/// ignored.
-async fn read_line(stream: &mut UnixStream, buffer: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-    loop {
-        if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-            let rest = buffer.split_off(end + 1);
-            let mut line = std::mem::replace(buffer, rest);
-            line.pop();
-            return Ok(Some(line));
-        }
-        if buffer.len() >= MAX_REQUEST {
-            let text = format!("a request may have at most {MAX_REQUEST} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        let room = MAX_REQUEST - buffer.len();
-        if (&mut *stream).take(room as u64).read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    }
-}
-
-/// Sends the status repeatedly until the other end closes. The next one is made only when the last
-/// one was taken.
-async fn watch(
-    mut stream: UnixStream,
-    served: &ServedSocket,
-    interval: Duration,
-) -> io::Result<()> {
-    loop {
-        let answer = served.status().await;
-        say(&mut stream, answer).await?;
-        let (mut reader, _writer) = stream.split();
-        // Further input is ignored.
-        let mut ignored = [0; 64];
-        let ended = async { while !matches!(reader.read(&mut ignored).await, Ok(0) | Err(_)) {} };
-        tokio::select! {
-            () = ended => return Ok(()),
-            () = sleep(interval) => {}
-        }
-    }
-}
-
-async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
-    // Thousands of sessions take some time to format: not on a thread that moves data.
-    let line = tokio::task::spawn_blocking(move || Reply::from(answer).line());
-    let line = line.await.map_err(io::Error::other)?;
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        let count = timeout(SLOW, stream.write(rest)).await.map_err(io::Error::from)??;
-        rest = &rest[count..];
-    }
-    Ok(())
-}
-
-impl ServedSocket {
-    async fn carry_out(&self, request: Request) -> Answer {
-        let subject = &self.subject;
-        let result = match request {
-            Request::Status {} | Request::Watch { .. } | Request::Stop {} => {
-                Ok(self.status().await)
-            }
-            Request::Kill { tunnel, session } => subject.kill(tunnel.as_deref(), session).await,
-            Request::Reconnect {} => subject.reconnect().await,
-            Request::Drain { timeout_ms } => {
-                self.drain(timeout_ms.map(Duration::from_millis)).await
-            }
-            Request::Upgrade { program, check } => upgrade(program.as_deref(), check),
-            Request::UpgradeStatus {} => upgrades().map(|it| told(it.status())),
-        };
-        result.unwrap_or_else(Answer::from)
-    }
-
-    /// Drains the proxy, and leaves a path that the operator chose to its successor.
-    async fn drain(&self, limit: Option<Duration>) -> Result<Answer, Fault> {
-        let sessions = self.subject.drain(limit).await?;
-        let moved = self.path.leave();
-        let control = moved.and_then(|path| path.into_os_string().into_string().ok());
-        Ok(Answer::Draining { sessions, control })
-    }
-
-    async fn status(&self) -> Answer {
-        let process = supervised();
-        Answer::Status(Box::new(ProcessStatus {
-            role: self.subject.role(),
-            process: main_process(),
-            holder_pid: process.map(|process| process.holder),
-            worker_pid: Some(std::process::id()),
-            restarts: process.map_or(0, |process| process.restarts),
-            last_restart: process.and_then(|process| process.last_restart.as_ref()).map(restarted),
-            program_version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: self.started_at,
-            listen: self.listen.clone(),
-            is_draining: self.subject.is_draining(),
-            tunnels: self.subject.tunnels().await,
-        }))
-    }
-}
-
-/// Returns what replaces the program of this process.
-fn upgrades() -> Result<&'static dyn Upgrades, Fault> {
-    process_upgrades().ok_or_else(|| {
-        let text =
-            "one process serves, without a holder: its program cannot be replaced while it runs";
-        Fault::new(FaultCode::Unsupported, text)
-    })
-}
-
-fn upgrade(program: Option<&str>, is_check: bool) -> Result<Answer, Fault> {
-    let begun = upgrades()?.begin(program.map(Path::new), is_check);
-    begun.map(told).map_err(|text| Fault::new(FaultCode::TooLate, text))
-}
-
-fn told(status: UpgradeStatus) -> Answer {
-    Answer::Upgrade(UpgradeAnswer {
-        number: status.number,
-        state: status.state,
-        text: Some(status.text).filter(|text| !text.is_empty()),
-        program_version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
-}
-
-fn restarted(restart: &Restart) -> RestartStatus {
-    RestartStatus { cause: restart.cause.clone(), restarted_at: restart.at }
 }

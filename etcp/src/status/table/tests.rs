@@ -1,0 +1,163 @@
+//! Tables of whole answers.
+
+use super::*;
+use eternaltcp::control::{ProxyKind, RestartStatus};
+use eternaltcp::status::{ClientPeer, ServerPeer};
+
+const NOW: Duration = Duration::from_secs(1_764_000_000);
+
+fn ago(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + NOW - Duration::from_secs(seconds)
+}
+
+fn session(number: u32) -> SessionStatus {
+    SessionStatus {
+        session: number,
+        stage: SessionStage::Open,
+        from: Some(format!("127.0.0.1:{}", 40_000 + number)),
+        target: "localhost:5432".to_owned(),
+        opened_at: ago(30),
+        sent_bytes: 1200,
+        received_bytes: u64::from(number),
+        queued_bytes: 0,
+        undelivered_bytes: 0,
+    }
+}
+
+fn tunnel() -> TunnelStatus {
+    TunnelStatus {
+        tunnel: Some("33d69d2a".to_owned()),
+        peer: Peer::Server(ServerPeer {
+            address: "example.org:6200".to_owned(),
+            dials: 7,
+            doubts: 3,
+            false_alarms: 1,
+            spare: Some("10.0.0.2 via eth0".to_owned()),
+        }),
+        started_at: ago(7200),
+        state: TunnelCondition::Attached,
+        state_since_at: ago(720),
+        why: None,
+        carrier: Some(CarrierStatus {
+            local: "192.0.2.7:51742".parse().unwrap(),
+            peer: "198.51.100.1:6200".parse().unwrap(),
+            interface: Some("wlan0".to_owned()),
+            joined: 3,
+            round_trip: Some(Duration::from_micros(23_400)),
+            deviation: Some(Duration::from_micros(4_100)),
+            silent: Some(Duration::from_millis(300)),
+        }),
+        standby: Some(CarrierStatus {
+            local: "10.0.0.2:40404".parse().unwrap(),
+            peer: "198.51.100.1:6200".parse().unwrap(),
+            interface: Some("eth0".to_owned()),
+            joined: 0,
+            round_trip: Some(Duration::from_micros(41_000)),
+            deviation: None,
+            silent: Some(Duration::from_secs(9)),
+        }),
+        carriers: 5,
+        sent_bytes: 12_000_000,
+        received_bytes: 340_000_000,
+        queued_bytes: 0,
+        undelivered_bytes: 0,
+        replayed_bytes: 48_000,
+        last_loss: Some(Loss {
+            lost_at: ago(720),
+            kind: "silent".to_owned(),
+            why: "silent for 3s".to_owned(),
+            outage: Some(Duration::from_millis(310)),
+            replayed_bytes: 48_000,
+        }),
+        sessions: vec![session(1), session(3)],
+    }
+}
+
+fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
+    ProcessStatus {
+        role: ProxyKind::Cproxy,
+        process: 4711,
+        holder_pid: Some(4711),
+        worker_pid: Some(4712),
+        restarts: 0,
+        last_restart: None,
+        program_version: "0.1.0".to_owned(),
+        started_at: ago(10_800),
+        listen: vec!["127.0.0.1:5200".to_owned()],
+        is_draining: false,
+        tunnels,
+    }
+}
+
+fn page(tunnel: TunnelStatus, all: bool) -> String {
+    let process = process(vec![tunnel]);
+    render(&[process], SystemTime::UNIX_EPOCH + NOW, all)
+}
+
+#[test]
+fn a_client_whose_listeners_are_all_at_its_server_is_running() {
+    let process = ProcessStatus { listen: Vec::new(), ..process(Vec::new()) };
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    assert!(table.starts_with("cproxy 4711: running for 3.0 h\n"), "{table}");
+}
+
+#[test]
+fn a_process_that_was_restarted_says_why_and_when() {
+    let last = RestartStatus { cause: "SIGKILL".to_owned(), restarted_at: ago(720) };
+    let process = ProcessStatus { restarts: 2, last_restart: Some(last), ..process(Vec::new()) };
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    assert!(table.contains("\n  2 restarts, the last 12 min ago: SIGKILL\n"), "{table}");
+}
+
+#[test]
+fn the_table_tells_what_a_person_wants_to_know() {
+    let expected = "\
+cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
+  tunnel 33d69d2a to example.org:6200: attached for 12 min
+    path       192.0.2.7:51742 to 198.51.100.1:6200 via wlan0, round trip 23 ms ± 4.10 ms, with 3 more beside it
+    spare      10.0.0.2:40404 to 198.51.100.1:6200 via eth0, round trip 41 ms, silent for 9.00 s
+    carriers   5 so far, 7 dials, 3 doubts, of them 1 false alarm
+    last loss  12 min ago, silent: silent for 3s; back after 0.31 s, 48 kB replayed
+    data       12 MB sent, 340 MB received, 0 B queued out, 0 B queued in, 48 kB replayed
+    SESSION  FROM             TARGET          FOR   SENT    RECEIVED  QUEUED
+    1        127.0.0.1:40001  localhost:5432  30 s  1.2 kB  1 B       0 B out, 0 B in
+    3        127.0.0.1:40003  localhost:5432  30 s  1.2 kB  3 B       0 B out, 0 B in
+";
+    assert_eq!(page(tunnel(), false), expected);
+}
+
+#[test]
+fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
+    let mut waiting = tunnel();
+    (waiting.state, waiting.carrier) = (TunnelCondition::Detached, None);
+    (waiting.state_since_at, waiting.why) = (ago(20), Some("connection refused".to_owned()));
+    let text = page(waiting.clone(), false);
+    let line = "example.org:6200: waiting for the server for 20 s: connection refused";
+    assert!(text.contains(line), "{text}");
+    waiting.peer = Peer::Client(ClientPeer {
+        key: "SHA256:abc".to_owned(),
+        from: "192.0.2.7".to_owned(),
+        name: "evil\x1b[2Jname".to_owned(),
+        user: "1000".to_owned(),
+        machine: "0123456789abcdef".to_owned(),
+    });
+    (waiting.why, waiting.sessions) = (Some("bad\x1b[2J\nwords".to_owned()), Vec::new());
+    let text = page(waiting, false);
+    assert!(text.contains("from 192.0.2.7: waiting for its client for 20 s: bad"), "{text}");
+    assert!(text.contains("SHA256:abc, user 1000, machine 01234567\n"), "{text}");
+    assert!(text.contains("no sessions"), "{text}");
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn the_sessions_that_hold_most_are_listed_if_there_are_many() {
+    let mut crowded = tunnel();
+    crowded.sessions = (0..100).map(|number| session(number * 2 + 1)).collect();
+    crowded.sessions[0].queued_bytes = 9_000;
+    let text = page(crowded.clone(), false);
+    assert!(text.contains("9.0 kB out"), "{text}");
+    assert!(text.contains("and 80 more sessions (--all lists them)"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("localhost:5432")).count(), LISTED);
+    let text = page(crowded, true);
+    assert_eq!(text.lines().filter(|line| line.contains("localhost:5432")).count(), 100);
+}
