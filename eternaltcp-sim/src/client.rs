@@ -301,59 +301,63 @@ impl SimClient {
     fn handle_events(&mut self, env: &mut Env, events: Vec<Event>) {
         for event in events {
             note!(env, "the client is told: {event:?}");
-            let now = env.now;
-            match event {
-                Event::Attached { .. } => {
-                    env.counters.attaches += 1;
-                    env.history.note(now, Happening::Attached);
-                    self.failover.handle_attached(now);
-                }
-                Event::Refused(refusal) => {
-                    self.end.reconcile(env, false);
-                    if refusal.code == RefusalCode::TunnelUnknown {
-                        self.renew(env);
-                    } else {
-                        self.failover.handle_refused(now, env.random());
-                    }
-                }
-                Event::CarrierDead(_) => {
-                    self.end.reconcile(env, false);
-                    self.handle_lost(env);
-                }
-                Event::Closed(_) => {
-                    self.end.reconcile(env, false);
-                    self.renew(env);
-                }
-                Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
-                Event::Suspected(why) => {
-                    if self.failover.handle_suspected(now, why) {
-                        env.counters.doubts += 1;
-                        env.history.note(now, Happening::Suspected(why));
-                    }
-                    self.spare.take(env, &self.end);
-                }
-                Event::Relieved => {
-                    env.counters.false_alarms += 1;
-                    env.counters.races_won_by_old += u64::from(!self.dials.is_empty());
-                    env.history.note(now, Happening::Relieved);
-                    self.failover.handle_relieved(now);
-                }
-                Event::StandsBy(id) => {
-                    self.spare.handle_ready(env, id);
-                    if self.joining.handle_ready(env, &mut self.end, id) {
-                        self.pump(env);
-                    }
-                }
-                Event::StandbyLost(id, why) => {
-                    self.spare.handle_lost(env, id, &why);
-                    self.joining.handle_lost(env, id);
-                }
-                Event::StandbyDoubted(..) | Event::Opened(_) | Event::Dirty(_) => {}
-            }
+            self.handle_event(env, event);
         }
         self.note_progress();
         self.abandon(env);
         self.take_over(env);
+    }
+
+    fn handle_event(&mut self, env: &mut Env, event: Event) {
+        let now = env.now;
+        match event {
+            Event::Attached { .. } => {
+                env.counters.attaches += 1;
+                env.history.note(now, Happening::Attached);
+                self.failover.handle_attached(now);
+            }
+            Event::Refused(refusal) => {
+                self.end.reconcile(env, false);
+                if refusal.code == RefusalCode::TunnelUnknown {
+                    self.renew(env);
+                } else {
+                    self.failover.handle_refused(now, env.random());
+                }
+            }
+            Event::CarrierDead(_) => {
+                self.end.reconcile(env, false);
+                self.handle_lost(env);
+            }
+            Event::Closed(_) => {
+                self.end.reconcile(env, false);
+                self.renew(env);
+            }
+            Event::Suspected(_) | Event::Relieved if env.ignores_doubts => {}
+            Event::Suspected(why) => {
+                if self.failover.handle_suspected(now, why) {
+                    env.counters.doubts += 1;
+                    env.history.note(now, Happening::Suspected(why));
+                }
+                self.spare.take(env, &self.end);
+            }
+            Event::Relieved => {
+                env.counters.false_alarms += 1;
+                env.counters.races_won_by_old += u64::from(!self.dials.is_empty());
+                env.history.note(now, Happening::Relieved);
+                self.failover.handle_relieved(now);
+            }
+            Event::StandsBy(id) => {
+                self.spare.handle_ready(env, id);
+                if self.joining.handle_ready(env, &mut self.end, id) {
+                    self.pump(env);
+                }
+            }
+            Event::StandbyLost(id, why) => {
+                self.spare.handle_lost(env, id, &why);
+                self.joining.handle_lost(env, id);
+            }
+            Event::StandbyDoubted(..) | Event::Opened(_) | Event::Dirty(_) => {}
+        }
     }
 
     /// Handles a server that does not know the tunnel: everything that it carried is lost.

@@ -56,11 +56,16 @@ impl Drop for Over<'_> {
     }
 }
 
+/// Returns the number of attaches to wait for.
+fn attaches() -> usize {
+    std::env::var("ETCP_ATTACHES")
+        .map_or(ATTACHES, |text| text.parse().expect("ETCP_ATTACHES is a number"))
+}
+
 #[test]
 fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     let mut random = Random::from_environment("relay");
-    let attaches = std::env::var("ETCP_ATTACHES")
-        .map_or(ATTACHES, |text| text.parse().expect("ETCP_ATTACHES is a number"));
+    let attaches = attaches();
     let programs = Loopback::new(&OPTIONS);
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = target.local_addr().expect("it listens");
@@ -69,18 +74,15 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
     let relay = Relay::start(server, random.split());
     let (mut cproxy, proxy) = programs.cproxy(relay.address());
     let before = [&cproxy, &sproxy].map(Process::descriptors);
-    let start = Instant::now();
-    let tally = RelayTally::default();
+    let (start, tally) = (Instant::now(), RelayTally::default());
     let idle = [&cproxy, &sproxy].map(Process::memory);
     std::thread::scope(|scope| {
         let _over = Over { tally: &tally, target: address };
         scope.spawn(|| serve(scope, &target, &tally.is_closed));
-        let workers: Vec<_> = (0..SESSIONS)
-            .map(|_| {
-                let random = random.split();
-                scope.spawn(|| work(random, proxy, &tally))
-            })
-            .collect();
+        let workers = [(); SESSIONS].map(|()| {
+            let random = random.split();
+            scope.spawn(|| work(random, proxy, &tally))
+        });
         relay.rage();
         until(&format!("{attaches} attaches"), LIMIT * attaches as u32, || {
             assert!(!workers.iter().any(|worker| worker.is_finished()), "a session failed");
@@ -101,21 +103,14 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
         tally.reset.into_inner(),
         tally.bytes.into_inner() / 1_000_000,
     ));
-    for (program, before) in [&cproxy, &sproxy].into_iter().zip(before) {
-        wait_for_descriptors(program, before);
-    }
-    // It varies by tens of MB with the queues of the moment, and shrinks when they are empty.
-    for (program, idle) in [&cproxy, &sproxy].into_iter().zip(idle) {
-        let what = format!("{} bytes again; now: {}", idle + GROWTH, program.memory());
-        until(&what, PATIENCE, || program.memory() <= idle + GROWTH);
+    for (number, program) in [&cproxy, &sproxy].into_iter().enumerate() {
+        wait_for_descriptors(program, before[number]);
+        wait_for_memory(program, idle[number]);
     }
     assert!(cproxy.stop(PATIENCE).success());
     sproxy.wait_for("tunnel over", PATIENCE);
-    assert_eq!(
-        (sproxy.count("tunnel made"), sproxy.count("tunnel over")),
-        (1, 1),
-        "one tunnel, and no more"
-    );
+    let tunnels = ["tunnel made", "tunnel over"].map(|line| sproxy.count(line));
+    assert_eq!(tunnels, [1, 1], "one tunnel, and no more");
     wait_for_descriptors(&sproxy, alone);
     assert!(sproxy.stop(PATIENCE).success());
 }
@@ -125,6 +120,14 @@ fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
 fn wait_for_descriptors(program: &Process, before: usize) {
     let what = format!("{before} descriptors again; now: {:?}", program.descriptor_names());
     until(&what, PATIENCE, || program.descriptors() <= before);
+}
+
+/// Waits until the program has about as much memory as before. Its memory varies by tens of MB with
+/// the queues of the moment, and shrinks when they are empty.
+#[track_caller]
+fn wait_for_memory(program: &Process, before: u64) {
+    let what = format!("{} bytes again; now: {}", before + GROWTH, program.memory());
+    until(&what, PATIENCE, || program.memory() <= before + GROWTH);
 }
 
 /// Runs one session after the other, until the test is over.

@@ -45,17 +45,8 @@ fn a_source_address_with_a_zone_selects_its_interface_and_is_waited_for() {
     sproxy.wait_for("listening on", PATIENCE);
     let start = |name: &str, source: &str, server: &str| -> Process {
         Launch::new(name, &program)
-            .args([
-                "-v",
-                "cproxy",
-                "--listen",
-                "127.0.0.1:0",
-                "--no-ssh-config",
-                "--name",
-                name,
-                "-v",
-            ])
-            .args(["-b", source, "--server", server, "--identity"])
+            .args(["-v", "cproxy", "--listen", "127.0.0.1:0", "--no-ssh-config", "-v"])
+            .args(["--name", name, "-b", source, "--server", server, "--identity"])
             .arg(&keys.client)
             .arg("--known-hosts")
             .arg(&keys.known_hosts)

@@ -1,8 +1,9 @@
 //! Kill, reconnect and drain under load: continuing sessions lose nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{control, operate, session_of, status};
@@ -172,6 +173,45 @@ fn remote(program: &mut RunningProgram, count: usize) -> SocketAddr {
     text.and_then(|text| text.parse().ok()).expect("an address")
 }
 
+/// Connections that are made while the server drains, and wait for its successor.
+struct LateConnections {
+    open: TcpStream,
+    half_closed: TcpStream,
+    /// Sends more than the queues of a session hold.
+    bulk: TcpStream,
+    content: Vec<u8>,
+    writing: JoinHandle<std::io::Result<()>>,
+}
+
+impl LateConnections {
+    fn open(proxy: SocketAddr) -> Self {
+        let content: Vec<u8> =
+            (0..2_000_000_u32).map(|number| (number / 7).to_le_bytes()[0]).collect();
+        let [mut open, mut half_closed, bulk] = [(); 3].map(|()| dial(proxy));
+        open.write_all(b"ping").expect("it is taken");
+        half_closed.write_all(b"ping").expect("it is taken");
+        half_closed.shutdown(Shutdown::Write).expect("it is open");
+        let mut writer = bulk.try_clone().expect("it is open");
+        let sent = content.clone();
+        let writing = std::thread::spawn(move || {
+            writer.write_all(&sent).and_then(|()| writer.shutdown(Shutdown::Write))
+        });
+        Self { open, half_closed, bulk, content, writing }
+    }
+
+    /// Checks that everything comes back.
+    fn finish(mut self) {
+        self.open.read_exact(&mut [0; 4]).expect("the successor has it");
+        let mut rest = Vec::new();
+        self.half_closed.read_to_end(&mut rest).expect("the successor has it");
+        assert_eq!(rest, b"ping");
+        rest.clear();
+        self.bulk.read_to_end(&mut rest).expect("the successor has it");
+        assert!(rest == self.content, "{} bytes came back", rest.len());
+        self.writing.join().expect("it writes").expect("it is taken");
+    }
+}
+
 /// [CLOSE-2]
 #[test]
 fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_it() {
@@ -189,18 +229,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     assert_eq!(operate(&site, &["drain", "--control", &server]).code, Some(0));
     wait("the address of -R to be free", || TcpStream::connect(there).is_err());
 
-    // With a half-close, and more than the queues of a session hold.
-    let content: Vec<u8> = (0..2_000_000_u32).map(|number| (number / 7).to_le_bytes()[0]).collect();
-    let mut late: Vec<_> = (0..3).map(|_| dial(busy.listen)).collect();
-    late[0].write_all(b"ping").expect("it is taken");
-    late[1].write_all(b"ping").expect("it is taken");
-    late[1].shutdown(std::net::Shutdown::Write).expect("it is open");
-    let mut writer = late[2].try_clone().expect("it is open");
-    let sent = content.clone();
-    let writing = std::thread::spawn(move || {
-        writer.write_all(&sent).and_then(|()| writer.shutdown(std::net::Shutdown::Write))
-    });
-
+    let late = LateConnections::open(busy.listen);
     let address = old.address.to_string();
     let mut new = LoopbackSproxy::with(&site, echo.address, &["--listen", &address], None);
     assert_eq!(new.address, old.address);
@@ -221,14 +250,7 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     through.finish();
     assert_eq!(old.program.end().0, Some(0), "{}", old.program.log());
 
-    late[0].read_exact(&mut [0; 4]).expect("the successor has it");
-    let mut rest = Vec::new();
-    late[1].read_to_end(&mut rest).expect("the successor has it");
-    assert_eq!(rest, b"ping");
-    rest.clear();
-    late[2].read_to_end(&mut rest).expect("the successor has it");
-    assert!(rest == content, "{} bytes came back", rest.len());
-    writing.join().expect("it writes").expect("it is taken");
+    late.finish();
     let again = remote(&mut busy.program, 2);
     assert_eq!(again, there);
     Steady::start(again).finish();

@@ -43,6 +43,32 @@ fn first(outcome: &WorldOutcome, died: Time, what: impl Fn(&Happening) -> bool) 
     found.expect("a dead carrier is doubted and replaced")
 }
 
+/// A world's traffic, the end whose data are lost, the round trip, and the delays until the carrier
+/// is doubted and until the next one is attached.
+type Delays = (TrafficPattern, Option<Side>, Duration, Duration, Duration);
+
+/// Prints the longest delays for each kind of traffic and round trip.
+fn print_delays(rows: &[Delays]) {
+    for traffic in TRAFFIC {
+        for round_trip in [1, 20, 100, 300, 800].map(millis) {
+            let of = |way: fn(Option<Side>) -> bool| {
+                let rows = rows.iter().filter(move |row| (row.0, row.2) == (traffic, round_trip));
+                rows.filter(move |row| way(row.1))
+            };
+            let both = of(|writer| writer != Some(Side::Client));
+            let up = of(|writer| writer == Some(Side::Client));
+            println!(
+                "{traffic:?} {round_trip:?}: doubted after {:?}, attached after {:?}; {:?} and \
+                 {:?} where only the client's bytes are lost",
+                worst(both.clone().map(|row| row.3)),
+                worst(both.map(|row| row.4)),
+                worst(up.clone().map(|row| row.3)),
+                worst(up.map(|row| row.4)),
+            );
+        }
+    }
+}
+
 #[test]
 fn a_path_that_dies_is_doubted_and_left_in_time() {
     let rows = each(0..300, |seed| {
@@ -78,24 +104,7 @@ fn a_path_that_dies_is_doubted_and_left_in_time() {
         assert!(since <= goes_on, "seed {seed}, {round_trip:?}: heard for {since:?}");
         (traffic, writer, round_trip, doubted.since(died), attached.since(died))
     });
-    for traffic in TRAFFIC {
-        for round_trip in [1, 20, 100, 300, 800].map(millis) {
-            let of = |way: fn(Option<Side>) -> bool| {
-                let rows = rows.iter().filter(move |row| (row.0, row.2) == (traffic, round_trip));
-                rows.filter(move |row| way(row.1))
-            };
-            let both = of(|writer| writer != Some(Side::Client));
-            let up = of(|writer| writer == Some(Side::Client));
-            println!(
-                "{traffic:?} {round_trip:?}: doubted after {:?}, attached after {:?}; {:?} and \
-                 {:?} where only the client's bytes are lost",
-                worst(both.clone().map(|row| row.3)),
-                worst(both.map(|row| row.4)),
-                worst(up.clone().map(|row| row.3)),
-                worst(up.map(|row| row.4)),
-            );
-        }
-    }
+    print_delays(&rows);
 }
 
 #[test]

@@ -20,6 +20,36 @@ fn tunnel() -> TunnelState {
     }
 }
 
+fn sending(index: usize, phase: SendPhase) -> SendingState {
+    SendingState {
+        base: Seq::new(u32::MAX),
+        next: Seq::new(3),
+        numbering: 5,
+        digest: Digest::new(1 << 63),
+        offset: 10,
+        end: 20,
+        limit: 30,
+        dropped: 40,
+        phase,
+        opening: (index % 4 == 2).then(|| (Kind::Open, Bytes::from_static(b"a:1"))),
+        is_acknowledged: index.is_multiple_of(2),
+        is_cut: index.is_multiple_of(3),
+    }
+}
+
+fn receiving(phase: ReceivePhase) -> ReceivingState {
+    ReceivingState {
+        next: Seq::new(8),
+        digest: Digest::new(2),
+        offset: 100,
+        taken: 7,
+        taken_digest: Digest::new(3),
+        limit: 200,
+        used: 50,
+        phase,
+    }
+}
+
 /// Returns records with every variant of every field.
 fn sessions() -> Vec<SessionRecord> {
     let reset = || Reset::with_detail(Cause::Other(300), "no such thing");
@@ -50,30 +80,8 @@ fn sessions() -> Vec<SessionRecord> {
             id: SessionId::new(index as u32 + 1).unwrap(),
             opening: openings[index % 3].clone(),
             abort: (index % 2 == 1).then(reset),
-            send: SendingState {
-                base: Seq::new(u32::MAX),
-                next: Seq::new(3),
-                numbering: 5,
-                digest: Digest::new(1 << 63),
-                offset: 10,
-                end: 20,
-                limit: 30,
-                dropped: 40,
-                phase: phases[index % 7].clone(),
-                opening: (index % 4 == 2).then(|| (Kind::Open, Bytes::from_static(b"a:1"))),
-                is_acknowledged: index.is_multiple_of(2),
-                is_cut: index.is_multiple_of(3),
-            },
-            receive: ReceivingState {
-                next: Seq::new(8),
-                digest: Digest::new(2),
-                offset: 100,
-                taken: 7,
-                taken_digest: Digest::new(3),
-                limit: 200,
-                used: 50,
-                phase: all[index % 5],
-            },
+            send: sending(index, phases[index % 7].clone()),
+            receive: receiving(all[index % 5]),
         },
         socket: sockets[index % 2],
     };

@@ -102,7 +102,7 @@ mod on_linux {
 
     /// Returns whether it ended as it must.
     fn kill(options: Options) -> Result<bool, Box<dyn Error>> {
-        let mut applications = Applications::new()?;
+        let applications = Applications::new()?;
         let held = 64 << 20;
         let memory = StoreMemory::create(&Size::for_held(held, 16, 1000))?;
         let tally = Words::create(c"tally", Tally::LENGTH, 0)?;
@@ -113,51 +113,34 @@ mod on_linux {
                 relay(&memory, &sockets, options.threads, options.is_control, &tally)
             })
         };
-        let mut worker = start()?;
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (mut killed, began) = (0, Instant::now());
-        let result = loop {
-            // Nobody is killed before all sessions are at work, and then at any instant.
-            let is_ready = applications.are_at_work();
-            if !is_ready && began.elapsed() > PATIENCE {
-                break Err("the relay does not begin".to_owned());
-            }
-            let life = Duration::from_micros(random.next() % LONGEST_LIFE);
-            let until = Instant::now() + life;
-            let result = step(&mut applications, &worker, until, &mut random);
-            if result.is_err() || killed == options.kills {
-                break result;
-            }
-            if is_ready {
-                worker.signal(Signal::KILL)?;
-                worker.wait()?;
-                killed += 1;
-                worker = start()?;
-            }
+        let mut run = Run {
+            worker: start()?,
+            applications,
+            random: Random(0x9e37_79b9_7f4a_7c15),
+            killed: 0,
         };
-        let result = result.and_then(|()| {
-            applications.finish();
-            let until = Instant::now() + PATIENCE;
-            while !applications.are_done() {
-                if Instant::now() > until {
-                    return Err("the sessions do not end".to_owned());
-                }
-                step(&mut applications, &worker, Instant::now(), &mut random)?;
-            }
-            Ok(())
-        });
-        let _ = worker.signal(Signal::KILL);
-        let _ = worker.wait();
+        let result = match run.kill(options.kills, start)? {
+            Ok(()) => run.finish(),
+            Err(difference) => Err(difference),
+        };
+        let _ = run.worker.signal(Signal::KILL);
+        let _ = run.worker.wait();
         let count = |at: usize| tally.word(at).load(Ordering::Relaxed);
         println!(
-            "{killed} kills, {} bytes compared; {} between a read and its note, {} between a write \
+            "{} kills, {} bytes compared; {} between a read and its note, {} between a write \
              and its note, {} in a commit",
-            applications.compared(),
+            run.killed,
+            run.applications.compared(),
             count(Tally::READS),
             count(Tally::WRITES),
             count(Tally::COMMITS)
         );
-        Ok(match (result, options.is_control) {
+        Ok(is_expected(result, options.is_control))
+    }
+
+    /// Returns whether a run ended as it must, and prints why if that is remarkable.
+    fn is_expected(result: Result<(), String>, is_control: bool) -> bool {
+        match (result, is_control) {
             (Ok(()), false) => true,
             (Ok(()), true) => {
                 println!("without slots, too, every byte was right: this proves nothing");
@@ -171,23 +154,68 @@ mod on_linux {
                 println!("{difference}");
                 false
             }
-        })
+        }
     }
 
-    /// Lets the applications work for a while. An error is a difference, or the relay's own end.
-    fn step(
-        applications: &mut Applications,
-        worker: &Worker,
-        until: Instant,
-        random: &mut Random,
-    ) -> Result<(), String> {
-        loop {
-            applications.work(|| random.next())?;
-            if let Ok(Some(Ended::Exited(code))) = worker.try_wait() {
-                return Err(format!("the relay has ended by itself, with {code}"));
+    /// The applications, and the relay that is killed again and again.
+    struct Run {
+        worker: Worker,
+        applications: Applications,
+        random: Random,
+        killed: u32,
+    }
+
+    impl Run {
+        /// Kills the relay at random instants, once all sessions are at work. The inner error is a
+        /// difference, or the relay's own end.
+        fn kill(
+            &mut self,
+            kills: u32,
+            start: impl Fn() -> io::Result<Worker>,
+        ) -> io::Result<Result<(), String>> {
+            let began = Instant::now();
+            loop {
+                let is_ready = self.applications.are_at_work();
+                if !is_ready && began.elapsed() > PATIENCE {
+                    return Ok(Err("the relay does not begin".to_owned()));
+                }
+                let life = Duration::from_micros(self.random.next() % LONGEST_LIFE);
+                let result = self.step(Instant::now() + life);
+                if result.is_err() || self.killed == kills {
+                    return Ok(result);
+                }
+                if is_ready {
+                    self.worker.signal(Signal::KILL)?;
+                    self.worker.wait()?;
+                    self.killed += 1;
+                    self.worker = start()?;
+                }
             }
-            if Instant::now() >= until {
-                return Ok(());
+        }
+
+        /// Lets all sessions end.
+        fn finish(&mut self) -> Result<(), String> {
+            self.applications.finish();
+            let until = Instant::now() + PATIENCE;
+            while !self.applications.are_done() {
+                if Instant::now() > until {
+                    return Err("the sessions do not end".to_owned());
+                }
+                self.step(Instant::now())?;
+            }
+            Ok(())
+        }
+
+        /// Lets the applications work for a while. An error is a difference, or the relay's own end.
+        fn step(&mut self, until: Instant) -> Result<(), String> {
+            loop {
+                self.applications.work(|| self.random.next())?;
+                if let Ok(Some(Ended::Exited(code))) = self.worker.try_wait() {
+                    return Err(format!("the relay has ended by itself, with {code}"));
+                }
+                if Instant::now() >= until {
+                    return Ok(());
+                }
             }
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use eternaltcp::store::{StoreMemory, TunnelStore};
-use eternaltcp_proto::kept::{Call, Kept, SocketId, Store};
+use eternaltcp_proto::kept::{Call, Kept, Recovered, SocketId, Store};
 use eternaltcp_proto::{
     Acceptor, Config, Delivery, Event, Instance, Intent, Progress, READ_SIZE, SendPhase, SessionId,
     Side, Time, Transmit, Tunnel, TunnelId,
@@ -104,6 +104,32 @@ fn other(message: impl Into<String>) -> io::Error {
     io::Error::other(message.into())
 }
 
+/// Finds the sockets of the sessions that a store has.
+fn recovered_sockets<'a>(
+    kept: &mut Kept<TunnelStore>,
+    recovered: &Recovered,
+    sockets: &'a [OwnedFd],
+) -> io::Result<BTreeMap<SessionId, (BorrowedFd<'a>, bool)>> {
+    let mut all = BTreeMap::new();
+    for session in &recovered.sessions {
+        if session.is_damaged {
+            return Err(other(format!("a session is damaged: {session:?}")));
+        }
+        let state = &session.detached.state;
+        if session.is_suspect {
+            kept.judge(state.id, false);
+        }
+        let Some(id) = session.socket else { continue };
+        let socket = sockets.iter().find(|it| it.as_raw_fd() == id.descriptor);
+        let socket = socket.ok_or_else(|| other("a socket is missing"))?.as_fd();
+        if cookie(socket)? != id.cookie {
+            return Err(other("it is another socket"));
+        }
+        all.insert(state.id, (socket, state.send.phase != SendPhase::Open));
+    }
+    Ok(all)
+}
+
 impl<'a> Relay<'a> {
     fn new(
         memory: &StoreMemory,
@@ -117,23 +143,7 @@ impl<'a> Relay<'a> {
         let mut ends = BTreeMap::new();
         for store in stores {
             let (mut kept, recovered) = Kept::recover(store).ok_or_else(|| other("no tunnel"))?;
-            let mut all = BTreeMap::new();
-            for session in &recovered.sessions {
-                if session.is_damaged {
-                    return Err(other(format!("a session is damaged: {session:?}")));
-                }
-                let state = &session.detached.state;
-                if session.is_suspect {
-                    kept.judge(state.id, false);
-                }
-                let Some(id) = session.socket else { continue };
-                let socket = sockets.iter().find(|it| it.as_raw_fd() == id.descriptor);
-                let socket = socket.ok_or_else(|| other("a socket is missing"))?.as_fd();
-                if cookie(socket)? != id.cookie {
-                    return Err(other("it is another socket"));
-                }
-                all.insert(state.id, (socket, state.send.phase != SendPhase::Open));
-            }
+            let all = recovered_sockets(&mut kept, &recovered, sockets)?;
             let tunnel = kept.restore(Config::default(), &recovered).map_err(io::Error::other)?;
             let end = End { tunnel, kept, sockets: all, is_control, tally };
             ends.insert(recovered.tunnel.side == Side::Server, end);
