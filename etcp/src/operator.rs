@@ -23,8 +23,8 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Opens the control socket and starts the hook, as `args` say. `listen` are the proxy's
-    /// addresses. The hook hears of a restart first, and the socket of the process before this one is
-    /// served again.
+    /// addresses. After a restart, the hook gets its event first, and the control socket of the
+    /// earlier process is served again.
     pub(crate) fn start(
         args: OperatorArgs,
         subject: Subject,

@@ -47,7 +47,7 @@ pub(crate) fn ask(prompt: &str) -> io::Result<Option<Zeroizing<String>>> {
 pub(crate) fn restore() {
     let changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some((terminal, before)) = changed {
-        // There is nobody left to tell.
+        // The requester is gone.
         let _ = tcsetattr(&terminal, OptionalActions::Flush, &before);
     }
 }

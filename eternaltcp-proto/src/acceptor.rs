@@ -51,12 +51,12 @@ pub enum Progress {
     /// More input is needed.
     More,
     /// The client asks to stand by. Check it as an attach to that tunnel, then call
-    /// [`Acceptor::let_stand_by`] and go on.
+    /// [`Acceptor::let_stand_by`] and continue to poll.
     Standby(StandbyRequest),
     /// The carrier that stands by asks to join the attached one. Take it with
     /// [`Acceptor::into_join`].
     Join,
-    /// The client stated its identity and its request. Check it, then go on.
+    /// The client stated its identity and its request. Check it, then continue to poll.
     Hello(Hello),
     /// The request is complete. Take it with [`Acceptor::into_request`].
     Complete,

@@ -96,7 +96,8 @@ impl Scheduler {
         self.dequeue_with(|_| true)
     }
 
-    /// Does the same as [`Self::dequeue`], where only some of the bulk sessions may have a turn.
+    /// Takes the session whose turn it is, as [`Self::dequeue`] does, but skips bulk sessions that
+    /// `may` rejects.
     pub(crate) fn dequeue_with(&mut self, may: impl Fn(SessionId) -> bool) -> Option<SessionId> {
         let is_bulks_turn = self.interactive.is_empty() || self.ahead >= INTERACTIVE;
         if is_bulks_turn && let Some(id) = self.dequeue_bulk(may) {

@@ -42,7 +42,7 @@ pub struct SessionState {
     pub id: SessionId,
     /// How far its opening has come.
     pub opening: OpeningState,
-    /// Why the local socket is to be reset, where the peer did not say so.
+    /// The reason why the local socket must be reset, unless the peer has reset the session.
     pub abort: Option<Reset>,
     /// The direction to the peer.
     pub send: SendingState,
@@ -61,8 +61,8 @@ pub enum OpeningState {
     Established,
 }
 
-/// One direction of a session, at its sender. Payload is told by its place in the
-/// stream, which is counted from the application's first byte on.
+/// One direction of a session, at its sender. Payload is identified by its offset in the stream,
+/// counted from the application's first byte.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SendingState {
     /// The number of the first packet that is kept.
@@ -184,8 +184,8 @@ pub enum RestoreError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Damaged;
 
-/// Places in a stream are below this, and so are sums of costs: what a damaged state
-/// says does not overflow.
+/// The limit of offsets in a stream, and of sums of costs, so that a damaged state causes no
+/// overflow.
 pub(crate) const MAX_PLACE: u64 = 1 << 60;
 
 /// The application's bytes of a session, taken in pieces of any length.

@@ -201,7 +201,7 @@ impl Program {
         }
     }
 
-    /// Dies, and another one goes on.
+    /// Lets the process die, and another one continue.
     fn restart(&mut self) {
         let (state, sessions) = self.0.export();
         self.0 = Tunnel::restore(Config::default(), state, sessions).unwrap();

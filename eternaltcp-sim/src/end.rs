@@ -43,7 +43,7 @@ pub(crate) struct SimSocket {
     pub(crate) impatient_at: Option<Time>,
     /// Its sending side was shut.
     pub(crate) is_shut: bool,
-    /// A program before this one had it: what is done may have been done before.
+    /// An earlier program had the session, and may already have done what is done now.
     pub(crate) is_recovered: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The kernel's figures of a TCP connection, as far as any system gives them.
+//! The kernel's figures of a TCP connection, as far as the system provides them.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -32,20 +32,21 @@ pub struct TcpInfo {
     pub last_data_sent: Duration,
 }
 
-/// How many bytes a program has moved over a TCP connection, by the kernel's count. They are ranges,
-/// because the other end may read and write meanwhile.
+/// The number of bytes that a program has moved over a TCP connection, by the kernel's count. They
+/// are ranges, because the other end may read and write meanwhile.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MovedBytes {
-    /// Those that it has read; one more if the end of the stream was received.
+    /// The bytes that it has read, plus one if the end of the stream was received.
     pub read: RangeInclusive<u64>,
-    /// Those that it has written; up to two more, for the beginning and the end of the connection.
+    /// The bytes that it has written, plus up to two for the beginning and the end of the
+    /// connection.
     pub written: RangeInclusive<u64>,
 }
 
-/// How far a TCP connection was received and read.
+/// The amount of data that was received and read on a TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReadProgress {
-    /// Bytes that were received in order and that do not wait to be read; one more if the end of the
+    /// Bytes that were received in order and do not wait to be read, plus one if the end of the
     /// stream was received.
     pub count: u64,
     /// The connection is closed in both directions, or was reset.

@@ -84,7 +84,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Does the same on a thread that may block.
+/// Waits for the effect of closing a socket, on a thread that may block.
 ///
 /// # Panics
 /// The effect does not occur in time.

@@ -1,5 +1,5 @@
-//! Processes that share their descriptors. The usual harness has threads, which a process that starts
-//! workers may not have.
+//! Processes that share their descriptors. The usual test harness has threads, which a process that
+//! starts workers must not have.
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -67,7 +67,7 @@ mod linux {
             i32::from(&text != b"alive" || rest != [numbers[0]])
         });
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
-        // A descriptor that the worker has closed is closed.
+        // A descriptor that the worker has closed is closed here, too.
         let worker = spawn(&holding, |mut inherited| inherited.take_rest().count() as i32);
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
     }
@@ -135,7 +135,7 @@ mod linux {
             call.reset();
             let mut block = blocks.take().unwrap();
             let count = call.receive(there.as_fd(), block.rest());
-            // Nobody notes it: the worker dies here.
+            // No process records it, because the worker dies here.
             i32::from(count.is_err())
         });
         assert_eq!(worker.wait().unwrap(), Ended::Exited(0));
@@ -194,7 +194,7 @@ mod linux {
         receiver.read_exact(&mut text).unwrap();
         parent.signal(Signal::KILL).unwrap();
         parent.wait().unwrap();
-        // The worker of the one that died is this process's child now.
+        // The worker of the dead process is now a child of this process.
         let (_, status) = rustix::process::wait(WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.terminating_signal(), Some(9));
     }

@@ -44,7 +44,10 @@ impl ClientTls {
         Self::with_permit(identity, None)
     }
 
-    /// Does the same, but asks an agent for a signature only with this permit.
+    /// Creates the same configuration, but asks an agent for a signature only with this permit.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     pub fn with_permit(
         identity: &Identity,
         permit: Option<SigningPermit>,

@@ -257,8 +257,8 @@ impl Connection {
         self.encrypt_parts(&[plaintext], outgoing)
     }
 
-    /// Does the same for several slices as if they were one: a header and its payload share a
-    /// record without being copied together first.
+    /// Appends several slices as [`encrypt`](Self::encrypt) would append their concatenation. A
+    /// header and its payload share a record without being copied together first.
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).
@@ -271,8 +271,8 @@ impl Connection {
         self.seal(outgoing)
     }
 
-    /// Does the same as [`encrypt_parts`](Self::encrypt_parts), but the last bytes wait until their
-    /// record is full, or until [`seal`](Self::seal).
+    /// Appends several slices as [`encrypt_parts`](Self::encrypt_parts) does, but the last bytes
+    /// wait until their record is full, or until [`seal`](Self::seal).
     ///
     /// # Errors
     /// Those of [`encrypt`](Self::encrypt).

@@ -85,9 +85,9 @@ pub struct Deadlines {
     pub signature: Instant,
 }
 
-/// Does the same for a stranger, which gets more time only after a sign of life. A client that
-/// cannot sign at once sends what TLS allows before: the `change_cipher_spec` of RFC 8446, appendix
-/// D.4, which follows the server's hello. `asks` is called then.
+/// Performs the handshake with a stranger, which gets more time only after a sign of life. A client
+/// that cannot sign at once sends what TLS permits before its signature: the `change_cipher_spec`
+/// of RFC 8446, appendix D.4, after the server's hello. `asks` is called then.
 pub async fn handshake_of_stranger(
     stream: &TcpStream,
     connection: &mut Connection,

@@ -25,7 +25,7 @@ impl Notice {
         self.due_for(1)
     }
 
-    /// Does the same for several occurrences at once.
+    /// Counts several occurrences at once. Returns as [`Self::due`] does.
     pub(crate) fn due_for(&self, occasions: u64) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.times += occasions;

@@ -60,8 +60,8 @@ pub fn hide_memory() -> io::Result<()> {
     eternaltcp_sys::hide_memory()
 }
 
-/// The environment variable with which a program tells another one that is to take over from it how
-/// it does so. Other child processes do not get it.
+/// The environment variable with which a program tells its successor how to take over. Other child
+/// processes do not get it.
 pub const TAKEOVER_VARIABLE: &str = "ETCP_TAKEOVER";
 
 /// The environment variable with which a program passes a secret to itself when it restarts. Other

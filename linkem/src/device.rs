@@ -73,7 +73,7 @@ fn ip(script: &str) -> Result<(), String> {
         _ => failed(error),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // If ip has ended already, its stderr says more than the broken pipe.
+        // If ip has ended already, its stderr explains more than the broken pipe.
         let _ = stdin.write_all(script.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;

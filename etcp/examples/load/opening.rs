@@ -1,4 +1,4 @@
-//! How connections are made, and what their first bytes tell the server.
+//! The ways to make connections, with the first bytes that the server expects.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

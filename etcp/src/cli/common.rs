@@ -60,7 +60,7 @@ pub(crate) struct HolderArgs {
     /// for the process that serves, and starts another one when it dies
     #[arg(long, help_heading = "Control")]
     no_holder: bool,
-    /// Only say whether this program could take over from the one that started it
+    /// Only report whether this program could take over from the one that started it
     #[arg(long, hide = true)]
     check_store: bool,
 }

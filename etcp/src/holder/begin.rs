@@ -1,4 +1,5 @@
-//! How a holder begins: as the first process of a program, or with what another one hands over.
+//! The start of a holder: as the first process of a program, or with the state that another program
+//! hands over.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
@@ -22,7 +23,7 @@ pub(super) struct Previous {
     pub(super) program: PathBuf,
 }
 
-/// What a holder begins with.
+/// The initial state of a holder.
 pub(super) struct Beginning {
     pub(super) holding: Holding,
     pub(super) contact: Contact,
@@ -31,7 +32,7 @@ pub(super) struct Beginning {
     pub(super) started_at: SystemTime,
     pub(super) restarts: u64,
     pub(super) last: Option<Crash>,
-    /// Descriptors that were open when the main process was started, and stay so in each program.
+    /// Descriptors that were open when the main process was started. Each program leaves them open.
     pub(super) foreign: Vec<RawFd>,
     pub(super) line: Option<OwnedFd>,
     pub(super) previous: Option<Previous>,
@@ -41,12 +42,13 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Returns that of the main process.
+    /// Returns the state of the main process.
     pub(super) fn anew(state: std::fs::File, most: KeptAtMost) -> io::Result<Self> {
         let store = create_store(most)?;
         let contact = Contact::create(state)?;
         let manager = ServiceManager::of_environment();
-        // From now on nothing is opened here: what is open later is a worker's.
+        // The holder opens nothing from here on: descriptors that are opened later belong to
+        // workers.
         let holding = Holding::begin()?;
         Ok(Self {
             foreign: holding.kept_at_exec(),
@@ -64,8 +66,8 @@ impl Beginning {
         })
     }
 
-    /// Returns that of a program which replaces another one. The service manager knows already that
-    /// the main process serves.
+    /// Returns the state of a program that replaces another one. The service manager already knows
+    /// that the main process serves.
     pub(super) fn of_other(taken: TakenOver) -> io::Result<Self> {
         let TakenOver { said, main, trial, state, line, previous, store, inherited } = taken;
         let contact = Contact::create_below(main, state)?;
@@ -89,8 +91,8 @@ impl Beginning {
     }
 }
 
-/// Creates the memory that outlives workers. Where addresses are scarce (`ulimit -v`), it is smaller:
-/// what does not fit is not kept.
+/// Creates the memory that outlives workers. Where address space is scarce (`ulimit -v`), it is
+/// smaller, and state that does not fit is not kept.
 fn create_store(most: KeptAtMost) -> io::Result<StoreMemory> {
     let create = |part: u64| {
         let size = Size::for_held(most.memory / part, most.tunnels, most.sessions);

@@ -1,5 +1,5 @@
-//! The check of a program before it takes over: it is started with the same command line, and says
-//! whether it could go on.
+//! The check of a program before it takes over. The program is started with the same command line,
+//! and reports whether it can continue.
 
 use std::env;
 use std::ffi::OsString;
@@ -23,29 +23,30 @@ use crate::cli::{CHECK_FLAG, position_of_command};
 use crate::exit::ExitError;
 use crate::print;
 
-/// The longest time that a check takes.
+/// The time allowed for a check.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The end of what the program says that is kept.
+/// The number of bytes of the program's output that are kept: the last ones.
 const KEPT: usize = 8192;
 
-/// What the new program is asked, on its stdin.
+/// The question to the new program, on its stdin.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Question {
     /// The beginning of the store.
     header: Vec<u8>,
-    /// The fingerprint of the server's key, by which clients with sessions know it.
+    /// The fingerprint of the server's key, by which clients with sessions know the server.
     key: Option<String>,
 }
 
-/// What it says if it can take over, on its stdout.
+/// The answer of a program that can take over, on its stdout.
 #[derive(Debug, Serialize, Deserialize)]
 struct Consent {
     can_take_over: bool,
     version: String,
 }
 
-/// The new program's part: returns an error if it cannot take over. `key` is that of its server.
+/// Answers the question as the new program. Returns an error if it cannot take over. `key` is the
+/// fingerprint of its server key.
 pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
     let question: Question =
         serde_json::from_reader(io::stdin().lock()).map_err(ExitError::failed)?;
@@ -67,11 +68,11 @@ impl Question {
     }
 }
 
-/// A check that runs. Dropping it kills the program.
+/// A check in progress. Dropping it kills the program.
 #[derive(Debug)]
 pub(super) struct Check {
     pub(super) program: PathBuf,
-    /// Nothing but the check was asked for.
+    /// The request was for a check only.
     pub(super) is_all: bool,
     child: Child,
     until: Instant,
@@ -90,7 +91,7 @@ impl Check {
         as_started(&mut command)
             .args(with_check(&args))
             .arg0(args.first().map_or_else(|| program.as_os_str(), OsString::as_os_str));
-        // The variable with the proxy's password belongs to the command line.
+        // The variable with the proxy's password is part of the command line.
         if let Some(password) = env::var_os(eternaltcp::process::PRIVATE_VARIABLE) {
             command.env(eternaltcp::process::PRIVATE_VARIABLE, password);
         }
@@ -103,19 +104,19 @@ impl Check {
         Ok(Self { program, is_all, child, until, ended: None, said, complained })
     }
 
-    /// Notes that a process has ended.
+    /// Records that a process has ended.
     pub(super) fn note(&mut self, process: Pid, ended: Ended) {
         if process == Pid::from_child(&self.child) {
             self.ended = Some(ended);
         }
     }
 
-    /// Returns the descriptors that are open for it.
+    /// Returns the descriptors that are open for the check.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         [&self.said, &self.complained].into_iter().filter_map(Tail::descriptor)
     }
 
-    /// Returns what became of it, if that is known.
+    /// Returns the result of the check, if it is known.
     pub(super) fn poll(&mut self) -> Option<Result<String, String>> {
         self.said.read();
         self.complained.read();
@@ -140,7 +141,7 @@ impl Check {
 
 impl Drop for Check {
     fn drop(&mut self) {
-        // The process is still a child as long as its end was not seen, so the number is its own.
+        // The process stays a child until its end is seen, so the process id is still its own.
         if self.ended.is_none() {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
@@ -148,7 +149,7 @@ impl Drop for Check {
     }
 }
 
-/// Returns the arguments, without the program's name, with the flag that asks for a check.
+/// Returns the arguments, without the program's name, with the flag that requests a check.
 fn with_check(args: &[OsString]) -> Vec<OsString> {
     let mut with = args.to_vec();
     let at = position_of_command(args).map_or(with.len(), |at| at + 1);
@@ -168,7 +169,7 @@ fn last_line(text: &[u8]) -> Option<String> {
     Some(line.strip_prefix("etcp: ").unwrap_or(line).to_owned())
 }
 
-/// The end of what a program writes to a pipe.
+/// The end of a program's output on a pipe.
 #[derive(Debug)]
 struct Tail {
     pipe: Option<File>,
@@ -189,7 +190,7 @@ impl Tail {
     fn read(&mut self) {
         let Some(mut pipe) = self.pipe.as_ref() else { return };
         let mut part = [0; 4096];
-        // As much as a pipe holds: whoever writes faster is read again later.
+        // Reads at most the capacity of a pipe: a faster writer is read again later.
         for _ in 0..16 {
             match pipe.read(&mut part) {
                 Ok(length @ 1..) => self.text.extend_from_slice(&part[..length]),
@@ -201,8 +202,8 @@ impl Tail {
     }
 }
 
-/// Returns the path of the program that the user started: the one of the command line, if it still is
-/// this file, so that a link which is changed later leads to the new program.
+/// Returns the path of the program that the user started. It is the path of the command line if
+/// that still leads to this file, so that a link that is changed later leads to the new program.
 pub(super) fn own_program() -> io::Result<PathBuf> {
     use std::os::unix::fs::MetadataExt;
     let own = env::current_exe()?;

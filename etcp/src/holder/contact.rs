@@ -1,4 +1,4 @@
-//! What a holder and its worker tell each other: words in memory that both have, and a signal that
+//! The communication between a holder and its worker: words in shared memory, and a signal that
 //! makes the holder look at them.
 
 use std::ffi::{CStr, OsString};
@@ -15,16 +15,17 @@ use eternaltcp_sys::Words;
 use rustix::io::pread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-/// The signal with which a worker makes its holder look at the words. By default it does nothing.
+/// The signal with which a worker makes its holder look at the words. Its default action is to do
+/// nothing.
 pub(super) const LOOK: Signal = Signal::URG;
 
-/// Where the words are.
+/// The offsets of the words.
 const HANDLES: usize = 0;
 const READY: usize = 8;
 const STANDS_STILL: usize = 16;
 /// Whether a new program has taken over.
 const TAKEN_OVER: usize = 24;
-/// An upgrade that the worker asks for: one of the numbers below, and a path.
+/// The upgrade that the worker requests: one of the values below, and a path.
 const REQUEST: usize = 32;
 const PATH_LENGTH: usize = 40;
 /// The last upgrade: its number, a state, and a text.
@@ -35,13 +36,13 @@ const PATH: usize = 128;
 const TEXT: usize = PATH + MAX_PATH;
 const LENGTH: usize = TEXT + MAX_TEXT;
 
-/// The longest path of a program.
+/// The maximum length of a program's path.
 pub(super) const MAX_PATH: usize = 4096;
 
-/// The longest text about an upgrade.
+/// The maximum length of a text about an upgrade.
 const MAX_TEXT: usize = 1024;
 
-/// What is in `REQUEST`.
+/// The values of `REQUEST`.
 const NOTHING: u64 = 0;
 const BEING_WRITTEN: u64 = 1;
 const UPGRADE_WANTED: u64 = 2;
@@ -59,28 +60,30 @@ const STATES: [UpgradeState; 6] = [
 
 const NAME: &CStr = c"etcp-holder";
 
-/// Bytes of /proc/PID/stat up to the state: a number, and a name of at most 15 bytes.
+/// The length of /proc/PID/stat up to the state, in bytes: a number, and a name of at most 15
+/// bytes.
 const BEGINNING: usize = 64;
 
-/// The words, and the holder.
+/// The words, and the processes that use them.
 #[derive(Clone, Debug)]
 pub(super) struct Contact {
     words: Words,
     holder: Pid,
-    /// The main process: the holder, until a program has taken over from another one.
+    /// The main process. It is the holder until a program has taken over from another one.
     main: Pid,
     /// /proc/PID/stat of the main process.
     state: Arc<File>,
 }
 
 impl Contact {
-    /// Creates the words of this process and its workers. `state` is its own /proc/PID/stat.
+    /// Creates the words of this process and its workers. `state` is the /proc/PID/stat of this
+    /// process.
     pub(super) fn create(state: File) -> io::Result<Self> {
         let words = Words::create(NAME, LENGTH, 0)?;
         Ok(Self { words, holder: getpid(), main: getpid(), state: Arc::new(state) })
     }
 
-    /// Creates those of a program that has taken over from another one.
+    /// Creates the words of a program that takes over from another one.
     pub(super) fn create_below(main: Pid, state: File) -> io::Result<Self> {
         Ok(Self { main, ..Self::create(state)? })
     }
@@ -95,7 +98,7 @@ impl Contact {
 
     fn tell(&self, word: usize) {
         self.set(word, 1);
-        // A holder that is gone takes its worker along.
+        // If the holder is gone, the worker ends with it.
         let _ = kill_process(self.holder, LOOK);
     }
 
@@ -144,24 +147,24 @@ impl Contact {
 
 /// The holder's part.
 impl Contact {
-    /// Begins with a worker that has told nothing.
+    /// Clears what the last worker has reported.
     pub(super) fn forget(&self) {
         for word in [HANDLES, READY, STANDS_STILL] {
             self.set(word, 0);
         }
-        // It would be written by nobody.
+        // The worker that was writing the request is gone.
         let words = &self.words;
         let order = Ordering::SeqCst;
         let _ = words.word(REQUEST).compare_exchange(BEING_WRITTEN, NOTHING, order, order);
     }
 
-    /// Returns whether the worker of a new program was let go by the old one.
+    /// Returns whether the old program has let the worker of a new program serve.
     pub(super) fn has_taken_over(&self) -> bool {
         self.has(TAKEN_OVER)
     }
 
-    /// Takes what the worker asks for: a path, and whether only a check is wanted. Without a path the
-    /// program that was started is meant.
+    /// Takes the worker's request: a path, and whether only a check is wanted. Without a path, the
+    /// request is for the program that was started.
     pub(super) fn take_request(&self) -> Option<(Option<PathBuf>, bool)> {
         let request = self.get(REQUEST);
         if ![UPGRADE_WANTED, CHECK_WANTED].contains(&request) {
@@ -173,18 +176,18 @@ impl Contact {
         Some((path, request == CHECK_WANTED))
     }
 
-    /// Begins with the next upgrade, which nobody has asked for by a request, and returns its number.
+    /// Begins the next upgrade, which no request has asked for, and returns its number.
     pub(super) fn number_upgrade(&self) -> u64 {
         self.set(UPGRADE, self.get(UPGRADE) + 1);
         self.get(UPGRADE)
     }
 
-    /// Takes the number of an upgrade over from another program.
+    /// Continues with the upgrade number of another program.
     pub(super) fn set_upgrade_number(&self, number: u64) {
         self.set(UPGRADE, number);
     }
 
-    /// Tells how far the upgrade is.
+    /// Records the progress of the upgrade.
     pub(super) fn set_upgrade(&self, state: UpgradeState, text: &str) {
         let text = text.as_bytes();
         let text = &text[..text.len().min(MAX_TEXT)];
@@ -197,12 +200,12 @@ impl Contact {
         self.has(READY)
     }
 
-    /// Returns whether a signal ends the worker in order.
+    /// Returns whether the worker ends in order when it receives a signal.
     pub(super) fn is_handling_signals(&self) -> bool {
         self.has(HANDLES)
     }
 
-    /// Returns whether the worker stands still because the holder was stopped.
+    /// Returns whether the worker has stopped because the holder was stopped.
     pub(super) fn is_standing_still(&self) -> bool {
         self.has(STANDS_STILL)
     }
@@ -218,12 +221,12 @@ impl Contact {
         self.tell(READY);
     }
 
-    /// Tells the holder that the old program has let go.
+    /// Tells the holder that the old program has let this worker serve.
     pub(super) fn takes_over(&self) {
         self.tell(TAKEN_OVER);
     }
 
-    /// Asks for an upgrade. Returns false if one is under way.
+    /// Requests an upgrade. Returns false if an upgrade is in progress.
     pub(super) fn request_upgrade(&self, path: &[u8], is_check: bool) -> bool {
         let order = Ordering::SeqCst;
         let words = &self.words;
@@ -255,16 +258,17 @@ impl Contact {
         state_in(&text[..length]) == Some(b'T')
     }
 
-    /// Stops this process until the holder goes on, which then lets this one go on.
+    /// Stops this process until the holder continues, which then lets this one continue.
     pub(super) fn stand_still(&self) {
         self.set(STANDS_STILL, 1);
-        // The holder may have gone on meanwhile. It is told of the stop, and finds the word.
+        // The holder may have continued meanwhile. It receives SIGCHLD for the stop, and finds the
+        // word.
         let _ = kill_process(getpid(), Signal::STOP);
         self.set(STANDS_STILL, 0);
     }
 }
 
-/// Returns the state of a process (proc_pid_stat(5)). A name may contain anything.
+/// Returns the state of a process (proc_pid_stat(5)). A name may contain any character.
 fn state_in(stat: &[u8]) -> Option<u8> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     stat.get(end + 2).copied()

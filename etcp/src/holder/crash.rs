@@ -1,27 +1,29 @@
-//! What follows the death of a worker: another one, after a pause that grows, or the end.
+//! The reaction to the death of a worker: another worker, after a pause that grows, or the end of
+//! the program.
 //!
-//! A worker that dies once is replaced at once: nobody notices. One that dies again and again
-//! would take the processor from everybody, so the pauses grow. If deaths follow each other and
-//! nothing that could be left out is the reason, the next worker would die too: the program ends.
+//! A worker that dies once is replaced at once, and nobody notices. A worker that dies again and
+//! again would use up the processor, so the pauses grow. If several deaths follow each other and
+//! there is no suspect tunnel to leave out, the next worker would die too, so the program ends.
 //!
-//! SIGKILL is never the worker's own fault: somebody sent it, or memory ran out. While sessions depend
-//! on the proxy, a worker that had begun to serve is replaced at once, unless that happens very often.
+//! SIGKILL is never the worker's own fault: somebody sent it, or memory ran out. While sessions
+//! depend on the proxy, a worker that had begun to serve is replaced at once, unless that happens
+//! very often.
 
 use std::time::Duration;
 
-/// Deaths within [`PERIOD`] with which the holder gives up.
+/// The number of deaths within [`PERIOD`] after which the holder gives up.
 pub(super) const MAX_DEATHS: usize = 3;
 
-/// The time in which [`MAX_DEATHS`] are too many.
+/// The time within which [`MAX_DEATHS`] are too many.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 
 /// The pauses before the first, the second and each further worker.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
 
-/// A worker that lived so long died for a reason of its own: the pauses begin anew.
+/// A worker that lived at least this long died for a new reason, and the pauses begin anew.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Times that workers which served may be killed within [`PERIOD`].
+/// The number of times that a serving worker may be killed within [`PERIOD`].
 const MAX_KILLS: usize = 10;
 
 /// The reaction to a death.
@@ -33,29 +35,29 @@ pub(super) enum Reaction {
     GiveUp,
 }
 
-/// A death of a worker. Times are those since the holder's start.
+/// A death of a worker. Times are relative to the holder's start.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Death {
     pub(super) started: Duration,
-    /// It had begun to serve.
+    /// The worker had begun to serve.
     pub(super) has_served: bool,
     pub(super) died: Duration,
-    /// SIGKILL ended it.
+    /// SIGKILL ended the worker.
     pub(super) is_killed: bool,
     /// Sessions depend on the next worker.
     pub(super) has_sessions: bool,
-    /// The next worker leaves out what may be the reason.
+    /// The next worker leaves out a tunnel that may be the reason.
     pub(super) has_suspect: bool,
 }
 
 impl Death {
-    /// Returns whether somebody killed a worker that served.
+    /// Returns whether a serving worker was killed from outside.
     fn is_outside_act(&self) -> bool {
         self.is_killed && self.has_sessions && self.has_served
     }
 }
 
-/// The last few times at which something happened.
+/// The last times of an event.
 #[derive(Clone, Debug)]
 struct Latest<const COUNT: usize>([Option<Duration>; COUNT]);
 
@@ -66,7 +68,7 @@ impl<const COUNT: usize> Default for Latest<COUNT> {
 }
 
 impl<const COUNT: usize> Latest<COUNT> {
-    /// Adds a time. Returns whether all of them are within [`PERIOD`].
+    /// Adds a time. Returns whether all of the times are within [`PERIOD`].
     fn add(&mut self, now: Duration) -> bool {
         self.0.rotate_right(1);
         if let Some(first) = self.0.first_mut() {
@@ -75,7 +77,7 @@ impl<const COUNT: usize> Latest<COUNT> {
         self.are_close()
     }
 
-    /// Returns whether all of them are within [`PERIOD`].
+    /// Returns whether all of the times are within [`PERIOD`].
     fn are_close(&self) -> bool {
         let ends = [self.0.first(), self.0.last()].map(|time| time.copied().flatten());
         let [Some(last), Some(first)] = ends else { return false };
@@ -88,28 +90,28 @@ impl<const COUNT: usize> Latest<COUNT> {
 pub(super) struct Deaths {
     crashes: Latest<MAX_DEATHS>,
     kills: Latest<MAX_KILLS>,
-    /// Crashes in a row without a worker that settled.
+    /// The number of consecutive crashes of workers that did not live for [`SETTLED`].
     in_a_row: usize,
     count: u64,
 }
 
 impl Deaths {
-    /// Begins with those of the program that another one replaced.
+    /// Begins with the deaths of a program that was replaced.
     pub(super) fn after(count: u64) -> Self {
         Self { count, ..Self::default() }
     }
 
-    /// Returns whether the last deaths that count are too many for one time, whatever the reason.
+    /// Returns whether the last crashes are within [`PERIOD`], whatever their reason.
     pub(super) fn are_many(&self) -> bool {
         self.crashes.are_close()
     }
 
-    /// Returns how many workers have died.
+    /// Returns the number of workers that have died.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Notes a death.
+    /// Records a death.
     pub(super) fn add(&mut self, death: &Death) -> Reaction {
         self.count += 1;
         if death.is_outside_act() && !self.kills.add(death.died) {
@@ -135,7 +137,7 @@ mod tests {
         Duration::from_secs_f64(seconds)
     }
 
-    /// A fault of a worker that served from its start on.
+    /// Returns a fault of a worker that served from its start.
     fn fault(started: f64, died: f64) -> Death {
         let (started, died) = (at(started), at(died));
         Death {
@@ -186,7 +188,7 @@ mod tests {
             let reaction = deaths.add(&killed(start, start + 0.2));
             assert_eq!(reaction, Reaction::Restart(Duration::ZERO));
         }
-        // One that did not serve, and two without a session.
+        // One worker did not serve, and two had no session.
         let unready = Death { has_served: false, ..killed(50.0, 53.0) };
         assert_eq!(deaths.add(&unready), Reaction::Restart(PAUSES[0]));
         let idle = Death { has_sessions: false, ..killed(54.0, 55.0) };

@@ -1,8 +1,8 @@
-//! The exchange of the program: it is a worker's death, after which another program goes on.
+//! The exchange of the program. The worker is ended, and another program continues.
 //!
-//! The new program gets a copy of all descriptors. Until its worker has read everything, this one
-//! keeps its own: if the new one is not ready in time, it is killed, and a worker of this program
-//! goes on. Neither of them accepts or closes a connection meanwhile.
+//! The new program gets a copy of all descriptors. The old program keeps its own until the new
+//! worker has read everything. If the new program is not ready in time, it is killed, and a worker
+//! of the old program continues. Neither program accepts or closes a connection meanwhile.
 
 use std::env;
 use std::ffi::CString;
@@ -31,45 +31,46 @@ use super::signals::HolderSignals;
 use super::watch::Holder;
 use crate::exit::complain;
 
-/// The time in which a new program is ready.
+/// The time allowed for a new program to become ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time in which a new program that dies again and again is replaced by the one before it.
+/// The time after its start during which a new program that dies repeatedly is replaced by the
+/// previous one.
 const PROBATION: Duration = Duration::from_secs(60);
 
-/// The time in which processes that were killed are gone.
+/// The time allowed for killed processes to disappear.
 const KILLED: Duration = Duration::from_millis(300);
 
-/// The interval at which signals are looked for meanwhile.
+/// The interval at which signals are checked meanwhile.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// The program that is to serve.
+/// The next program.
 #[derive(Debug)]
 pub(super) struct Next {
     pub(super) program: PathBuf,
-    /// The file, for the way back.
+    /// The file, if the previous program returns.
     pub(super) executable: Option<OwnedFd>,
-    /// Why the present program cannot go on, for the way back.
+    /// The reason why the present program cannot continue, if the previous one returns.
     pub(super) failure: Option<String>,
 }
 
-/// Why the program was not exchanged.
+/// The reason why the program was not exchanged.
 #[derive(Debug)]
 pub(super) enum NotExchanged {
     /// The worker ended by itself.
     Ended(Ended),
-    /// The new program is not ready. This one goes on.
+    /// The new program is not ready, and the present one continues.
     NotReady(String),
 }
 
-/// A new program that serves, and the other end of its line if this is the main process.
+/// The holder of the new program, and the read end of its pipe if this is the main process.
 pub(super) struct Exchanged {
     holder: Pid,
     line: Option<OwnedFd>,
 }
 
 impl Holder {
-    /// Upgrades to the program that the user started, as a signal asks for.
+    /// Upgrades to the program that the user started, because a signal requests it.
     pub(super) fn upgrade_to_own(&mut self) {
         let busy = [UpgradeState::Checking, UpgradeState::Replacing];
         if busy.contains(&self.contact.upgrade().state) {
@@ -80,10 +81,10 @@ impl Holder {
         self.is_upgrade_due = true;
     }
 
-    /// Begins to check a program, which then replaces this one if that is wanted.
+    /// Begins to check a program, which then replaces this one unless only the check is wanted.
     pub(super) fn begin_upgrade(&mut self, program: Option<PathBuf>, is_all: bool) {
         if self.check.is_some() {
-            // A signal and a request came together: both get the same answer.
+            // A signal and a request came together, and both get the same answer.
             return;
         }
         let program = program.unwrap_or_else(|| self.program.path().to_owned());
@@ -99,7 +100,7 @@ impl Holder {
         }
     }
 
-    /// Returns the program to go on with, if its check is over and well.
+    /// Returns the next program, if its check has succeeded.
     pub(super) fn poll_check(&mut self) -> Option<Next> {
         let result = self.check.as_mut()?.poll()?;
         let check = self.check.take()?;
@@ -123,14 +124,14 @@ impl Holder {
         Some(Next { program: check.program.clone(), executable: None, failure: None })
     }
 
-    /// Tells everybody that this program goes on.
+    /// Reports that this program continues.
     pub(super) fn fail_upgrade(&self, why: &str) {
         let why = crate::exit::plain(why);
         self.contact.set_upgrade(UpgradeState::Failed, &why);
         complain(&format!("the program was not upgraded: {why}"));
     }
 
-    /// Notes that the worker of a new program was let go.
+    /// Records that the old program has let the worker of a new program serve.
     pub(super) fn settle_trial(&mut self) {
         if self.contact.has_taken_over()
             && let Some(trial) = self.trial.take()
@@ -139,7 +140,7 @@ impl Holder {
         }
     }
 
-    /// Goes back to the program before this one, if this one is new and that is possible.
+    /// Returns to the previous program, if this one is new and there is a previous one.
     pub(super) fn go_back(&mut self, why: &str) -> Option<Exchanged> {
         let previous = self.previous.take_if(|_| self.workers.elapsed() < PROBATION)?;
         let failure = crate::exit::plain(&format!("{}: {why}", self.program.path().display()));
@@ -147,7 +148,7 @@ impl Holder {
         let Previous { executable, program } = previous;
         let next = Next { program, executable: Some(executable), failure: Some(failure) };
         let result = self.exchange(&next);
-        // From here on its number is a worker's.
+        // From here on, the descriptor number may be used by a worker.
         next.executable.iter().for_each(|file| self.holding.remove(file.as_fd()));
         match result {
             Ok(exchanged) => Some(exchanged),
@@ -159,14 +160,15 @@ impl Holder {
         }
     }
 
-    /// Lets another program go on. Then nothing that workers opened is open here.
+    /// Lets another program continue. Afterwards no descriptor of a worker is open here.
     pub(super) fn exchange(&mut self, next: &Next) -> Result<Exchanged, NotExchanged> {
         if let Some(ended) = self.stop_worker() {
             return Err(NotExchanged::Ended(ended));
         }
         let not_ready = |error: io::Error| NotExchanged::NotReady(error.to_string());
         let mut left = self.holding.left_open().map_err(not_ready)?;
-        // The others are of no use to anybody, such as epoll and locks of the control socket.
+        // Other descriptors, such as epoll and the locks of the control socket, are of no use to
+        // the next program.
         let sockets: Vec<_> = left.take_rest().filter(is_socket).collect();
         let result = self.start_next(next, &sockets);
         match result {
@@ -185,8 +187,7 @@ impl Holder {
         }
     }
 
-    /// Kills the worker: it makes no difference whether it ends by itself. Returns how it ended, if that
-    /// was what it was to do.
+    /// Kills the worker, unless it has ended by itself. Returns how it ended if it ended in order.
     fn stop_worker(&mut self) -> Option<Ended> {
         let worker = self.worker.take()?;
         let _ = worker.signal(Signal::KILL);
@@ -203,7 +204,7 @@ impl Holder {
         sockets: &[OwnedFd],
     ) -> Result<(Applicant, Exchanged), String> {
         let failed = |error: io::Error| error.to_string();
-        // The main process reads it. Others tell it who follows them.
+        // The main process reads the pipe. Other holders write their successor to it.
         let pipe = match &self.line {
             Some(_) => None,
             None => {
@@ -221,7 +222,7 @@ impl Holder {
         if let Err(why) = self.wait_until_ready(&applicant, &successor) {
             successor.signal(Signal::KILL);
             if !applicant.wait_for_end(KILLED) {
-                // It has started others, which have copies of all connections.
+                // It has started other processes, which have copies of all connections.
                 kill_owners(socket);
                 applicant.wait_for_end(KILLED);
             }
@@ -240,7 +241,7 @@ impl Holder {
             line,
             tables: files[0].as_raw_fd(),
             payload: files[1].as_raw_fd(),
-            // From there, there is no way further back.
+            // The previous program has no further program to return to.
             previous: (!is_back).then(|| self.program.executable()),
             foreign: self.foreign.clone(),
             started_at: unix_ms(self.started_at),
@@ -285,8 +286,8 @@ impl Holder {
         })
     }
 
-    /// Waits until the new program is ready. Signals wait, too; one that asks the program to end is
-    /// the end of the exchange.
+    /// Waits until the new program is ready. Signals are left pending; a signal that asks the
+    /// program to end cancels the exchange.
     fn wait_until_ready(&self, applicant: &Applicant, successor: &Successor) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -304,26 +305,27 @@ impl Holder {
             }
             let mut fds =
                 [PollFd::new(applicant, PollFlags::IN), PollFd::new(successor, PollFlags::IN)];
-            // An error is as good as a time-out: everything is looked at again.
+            // An error is treated as a timeout: everything is checked again.
             let _ = poll(&mut fds, Some(&TICK));
         }
     }
 
-    /// Leaves everything to the new program. The main process waits for it and returns how it ended;
-    /// another one ends now.
+    /// Leaves everything to the new program. The main process waits for it and returns how it
+    /// ended. Any other process ends now.
     pub(super) fn leave(self, exchanged: Exchanged) -> Ended {
         let (signals, line) = self.into_line();
         if let Some(reader) = exchanged.line {
             return Waiter::new(signals, reader, exchanged.holder).wait();
         }
         if let Some(line) = line {
-            // The pipe is never full: it has one number for each upgrade, which is read soon.
+            // The pipe is never full: it holds one number for each upgrade, and the main process
+            // reads it soon.
             let _ = write(&line, &exchanged.holder.as_raw_nonzero().get().to_ne_bytes());
         }
         Ended::Exited(0)
     }
 
-    /// Closes everything but what it takes to wait for another holder.
+    /// Closes everything except for what is needed to wait for another holder.
     fn into_line(self) -> (HolderSignals, Option<OwnedFd>) {
         (self.signals, self.line)
     }

@@ -1,8 +1,8 @@
-//! What a holder tells the program that takes over from it.
+//! The state that a holder hands over to the program that replaces it.
 //!
-//! The new program finds the number of a socket in its environment, and on that socket one line: the
-//! numbers of the other descriptors, and what the program knows of its past. It answers `ready` when
-//! its worker has read everything, waits for `go`, and serves.
+//! The new program finds the number of a socket in its environment. On that socket it reads one
+//! line, with the numbers of the other descriptors and the program's history. It answers `ready`
+//! when its worker has read everything, waits for `go`, and serves.
 
 use std::env;
 use std::fs::File;
@@ -20,19 +20,19 @@ use serde::{Deserialize, Serialize};
 
 use super::life::{Cause, Crash};
 
-/// The longest line.
+/// The maximum length of the line in bytes.
 const MAX_LINE: u64 = 1 << 16;
 
-/// The longest time in which the other side says its part. The old holder waits for less.
+/// The time allowed for each message of the other side. The old holder waits for less.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 const READY: &[u8] = b"ready\n";
 const GO: &[u8] = b"go\n";
 
-/// The name of the program's main thread, which execveat(2) would make a number.
+/// The name of the program's main thread. Without it, execveat(2) would use a number.
 const NAME: &std::ffi::CStr = c"etcp";
 
-/// The line. A version that knows more fields finds them missing in that of an older one.
+/// The contents of the line. Fields that an older version does not send are missing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Handover {
     /// The number of the upgrade.
@@ -41,30 +41,30 @@ pub(super) struct Handover {
     pub(super) main: i32,
     /// /proc/PID/stat of the main process.
     pub(super) state: RawFd,
-    /// Where a holder tells the main process which process holds after it.
+    /// The pipe on which a holder tells the main process which holder follows it.
     pub(super) line: RawFd,
     pub(super) tables: RawFd,
     pub(super) payload: RawFd,
-    /// The executable of the program before, if there is a way back to it.
+    /// The executable of the previous program, if it can be used again.
     pub(super) previous: Option<RawFd>,
-    /// Descriptors that the main process was started with, which are nobody's.
+    /// Descriptors that were open when the main process was started. They belong to no program.
     pub(super) foreign: Vec<RawFd>,
-    /// When the main process started, in milliseconds of Unix time.
+    /// The start of the main process, in milliseconds of Unix time.
     pub(super) started_at: u64,
     pub(super) restarts: u64,
     /// The last death of a worker.
     pub(super) last: Option<PastCrash>,
-    /// The path of the new program, and that of the one before.
+    /// The paths of the new program and the previous one.
     pub(super) program: PathBuf,
     pub(super) previous_program: PathBuf,
-    /// The reason why this program, which served before, has to serve again.
+    /// The reason why this program, which was replaced, serves again.
     pub(super) failure: Option<String>,
 }
 
-/// A death of a worker, as another version may read it.
+/// The death of a worker, in a form that other versions can read.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct PastCrash {
-    /// The number of the signal; `None`: a panic.
+    /// The number of the signal, or `None` for a panic.
     signal: Option<i32>,
     at: u64,
 }
@@ -94,7 +94,7 @@ pub(super) fn at_unix_ms(at: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(at)
 }
 
-/// What a program has taken over.
+/// The state that a program has taken over.
 #[derive(Debug)]
 pub(super) struct TakenOver {
     pub(super) said: Handover,
@@ -104,13 +104,13 @@ pub(super) struct TakenOver {
     pub(super) line: OwnedFd,
     pub(super) previous: Option<OwnedFd>,
     pub(super) store: StoreMemory,
-    /// The descriptors that workers of the other program have left.
+    /// The descriptors that workers of the other program have left open.
     pub(super) inherited: Inherited,
 }
 
 impl TakenOver {
-    /// Returns what another program hands over, if there is one. To be called before this one opens
-    /// anything.
+    /// Returns the state that another program hands over, if there is one. Call this before
+    /// anything is opened.
     pub(super) fn of_environment() -> Option<io::Result<Self>> {
         let number = env::var(TAKEOVER_VARIABLE).ok()?;
         let number = number.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
@@ -133,7 +133,7 @@ impl TakenOver {
                 "the program has to be the process that was started, not one of its children";
             return Err(io::Error::other(text));
         }
-        // It is for people only.
+        // The name is only informative.
         let _ = rustix::thread::set_name(NAME);
         let state = File::from(take(said.state)?);
         let (line, tables, payload) = (take(said.line)?, take(said.tables)?, take(said.payload)?);
@@ -149,8 +149,8 @@ impl TakenOver {
 pub(super) struct Trial(UnixStream);
 
 impl Trial {
-    /// Says that everything is read, and waits until the other program has let go. An error means
-    /// that it has not, and serves itself.
+    /// Reports that everything is read, and waits until the other program has let go. An error
+    /// means that the other program has not let go, and continues itself.
     pub(super) fn wait_for_go(&self) -> io::Result<()> {
         (&self.0).write_all(READY)?;
         let mut said = [0; GO.len()];
@@ -170,7 +170,7 @@ impl AsFd for Trial {
 pub(super) struct Applicant(UnixStream);
 
 impl Applicant {
-    /// Returns both ends, with the line in the one of the new program.
+    /// Returns both ends. The new program's end has the line.
     pub(super) fn introduce(handover: &Handover) -> io::Result<(Self, UnixStream)> {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
@@ -181,7 +181,7 @@ impl Applicant {
         Ok((Self(here), there))
     }
 
-    /// Returns whether it is ready. An error means that it never will be.
+    /// Returns whether the new program is ready. An error means that it never will be.
     pub(super) fn is_ready(&self) -> io::Result<bool> {
         let mut said = [0; READY.len()];
         match (&self.0).read(&mut said) {
@@ -193,14 +193,14 @@ impl Applicant {
         }
     }
 
-    /// Lets it serve.
+    /// Lets the new program serve.
     pub(super) fn go(&self) {
-        // If it has died meanwhile, so have the sessions, as with any holder.
+        // If it has died meanwhile, the sessions are lost, as with the death of any holder.
         let _ = (&self.0).write_all(GO);
     }
 
-    /// Waits until nobody has the other end, at most for `limit`: then neither the process nor its
-    /// worker runs. Returns whether that is so.
+    /// Waits at most `limit` until no process has the other end open. Then neither the new holder
+    /// nor its worker runs. Returns whether that is so.
     pub(super) fn wait_for_end(&self, limit: Duration) -> bool {
         let _ = self.0.set_nonblocking(false);
         let _ = self.0.set_read_timeout(Some(limit));
@@ -209,7 +209,7 @@ impl Applicant {
             match (&self.0).read(&mut said) {
                 Ok(0) => return true,
                 Ok(_) => {}
-                // What it was told and did not read is lost.
+                // The new program ended without reading everything.
                 Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
             }
         }
@@ -222,7 +222,7 @@ impl AsFd for Applicant {
     }
 }
 
-/// Returns the variable with which the new program finds its end.
+/// Returns the environment variable with which the new program finds its end.
 pub(super) fn variable(there: &UnixStream) -> String {
     format!("{TAKEOVER_VARIABLE}={}", there.as_raw_fd())
 }

@@ -1,4 +1,4 @@
-//! What a process that serves knows about those before it, and what it tells its holder.
+//! The life of a process that serves: its predecessors, and its reports to the holder.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use super::manager::ServiceManager;
 /// The reason why a worker died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cause {
-    /// A signal of this number.
+    /// A signal with this number.
     Signal(i32),
     /// A panic.
     Panic,
@@ -49,16 +49,16 @@ pub(crate) struct Life {
     /// `None`: this is the main process.
     #[cfg(target_os = "linux")]
     pub(super) contact: Option<Contact>,
-    /// What workers before it left, until it is taken.
+    /// The state that earlier workers left, until it is taken.
     pub(super) recovery: Recovery,
-    /// The number of workers that died before it.
+    /// The number of workers that died before this one.
     pub(super) restarts: u64,
     /// The death of the last of them.
     pub(super) last: Option<Crash>,
 }
 
 impl Life {
-    /// The life of a process without a holder.
+    /// Returns the life of a process without a holder.
     pub(super) fn alone() -> Self {
         Self {
             #[cfg(target_os = "linux")]
@@ -69,12 +69,12 @@ impl Life {
         }
     }
 
-    /// Returns how the worker before this one died, and how many did so far.
+    /// Returns the death of the last worker, and the number of deaths so far.
     pub(crate) fn restart(&self) -> Option<(Crash, u64)> {
         self.last.map(|last| (last, self.restarts))
     }
 
-    /// Returns what the workers before this one have left. There is something in it once.
+    /// Returns the state that earlier workers have left. It is empty after the first call.
     pub(crate) fn take_recovery(&mut self) -> Recovery {
         std::mem::take(&mut self.recovery)
     }
@@ -91,7 +91,7 @@ impl Life {
     pub(crate) fn ready(&self) {
         #[cfg(target_os = "linux")]
         if let Some(contact) = &self.contact {
-            // It listens to the main process only.
+            // The service manager accepts messages of the main process only.
             return contact.ready();
         }
         if let Some(manager) = ServiceManager::of_environment() {

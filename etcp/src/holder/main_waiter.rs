@@ -1,5 +1,5 @@
-//! The main process after an upgrade. The program that serves has a holder of its own, which is a
-//! child of this process. This one passes signals on to it, and ends as it does.
+//! The main process after an upgrade. The new program has its own holder, which is a child of the
+//! main process. The main process passes signals on to that holder, and ends as it does.
 
 use std::os::fd::OwnedFd;
 
@@ -9,17 +9,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::signals::HolderSignals;
 
-/// Ends of other processes that are remembered: the next holder may have died before the one that
-/// tells of it.
+/// The maximum number of ends of other processes that are remembered. The next holder may die
+/// before the one that announces it.
 const REMEMBERED: usize = 8;
 
-/// Bytes of the number of a process.
+/// The size of a process id in bytes.
 const NUMBER: usize = size_of::<i32>();
 
 #[derive(Debug)]
 pub(super) struct Waiter {
     signals: HolderSignals,
-    /// On which a holder tells which one follows it.
+    /// The pipe on which a holder announces its successor.
     line: OwnedFd,
     holder: Pid,
     ended: Vec<(Pid, Ended)>,
@@ -42,7 +42,7 @@ impl Waiter {
                     continue;
                 }
                 Ok(None) => {}
-                // There is no child: all are in the list.
+                // There are no more children: all ends are in the list.
                 Err(_) if self.end_of_holder().is_some() => {}
                 Err(_) => return Ended::Signalled(Signal::KILL.as_raw()),
             }
@@ -62,7 +62,7 @@ impl Waiter {
         found.map(|(_, ended)| *ended)
     }
 
-    /// Returns the holder that the last one named, if it did.
+    /// Returns the successor that the last holder announced, if there is one.
     fn follower(&self) -> Option<Pid> {
         let mut number = [0; NUMBER];
         let mut last = None;
@@ -75,7 +75,7 @@ impl Waiter {
     fn pass_on(&self) {
         let Some(passed) = self.signals.wait(None) else { return };
         if !passed.has_reached_worker {
-            // It is a child that was not waited for, so the number is its own.
+            // The holder was not waited for yet, so the process id is still its own.
             let _ = kill_process(self.holder, passed.signal);
         }
     }

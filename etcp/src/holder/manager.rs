@@ -1,4 +1,4 @@
-//! Readiness, as service managers ask for it (sd_notify(3)).
+//! The notification of service managers about readiness (sd_notify(3)).
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,7 +15,7 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// Returns the manager that wants to know, if there is one.
+    /// Returns the service manager, if there is one that expects a notification.
     pub(super) fn of_environment() -> Option<Self> {
         Self::at(&env::var_os("NOTIFY_SOCKET")?)
     }
@@ -28,14 +28,14 @@ impl ServiceManager {
             _ => return None,
         };
         let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
-        // A program that is started gets no copy of it.
+        // A program that is started gets no copy of the socket.
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).ok()?;
         Some(Self { socket, address })
     }
 
-    /// Tells it that the program serves.
+    /// Reports that the program serves.
     pub(super) fn ready(&self) {
-        // There is nothing to do about a manager that does not listen.
+        // A service manager that does not listen is ignored.
         let _ = sendto(&self.socket, b"READY=1", SendFlags::empty(), &self.address);
     }
 }

@@ -1,13 +1,13 @@
-//! The main process of a proxy, the *holder*: it keeps what has to outlive the process that serves,
-//! the *worker*, and starts another worker when one dies.
+//! The main process of a proxy, the *holder*. It keeps the state that must outlive the process that
+//! serves, the *worker*, and starts another worker when one dies.
 //!
-//! The holder has one thread and no runtime, and does little after its start: what does little seldom
-//! fails. If the system lacks what the next worker needs, the holder tries again until there is
-//! enough. The worker is a copy of it, with the same table of descriptors. To
-//! the shell and to a service manager both are one program: the holder passes signals on, and it
-//! ends as the worker does that ended in order.
+//! The holder has one thread and no runtime, and does little after its start, so that little can
+//! fail in it. If the system lacks resources for the next worker, the holder tries again until there
+//! are enough. The worker is a copy of the holder, and shares its table of descriptors. The shell and
+//! the service manager see both as one program: the holder passes signals on, and when a worker ends
+//! in order, the holder ends in the same way.
 //!
-//! Where the system refuses what a holder needs, and on other systems, one process serves.
+//! On other systems, and where the system refuses what a holder needs, one process serves.
 
 #[cfg(target_os = "linux")]
 mod begin;
@@ -51,10 +51,10 @@ use crate::logging;
 pub(crate) use life::{Crash, Life};
 pub(crate) use stop::{look, stop_with_holder};
 
-/// The most that a proxy has to be able to keep.
+/// The maximum state that a proxy must be able to keep.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeptAtMost {
-    /// Bytes of payload with their charges, of all tunnels.
+    /// Payload of all tunnels in bytes, including the charges.
     pub(crate) memory: u64,
     pub(crate) tunnels: u32,
     pub(crate) sessions: u32,
@@ -62,14 +62,15 @@ pub(crate) struct KeptAtMost {
 
 /// The main process before it serves.
 pub(crate) struct MainProcess {
-    /// It only says whether it could take over from the program that started it.
+    /// Whether the process only reports whether it could take over from the program that started
+    /// it.
     only_checks: bool,
     #[cfg(target_os = "linux")]
     files: Option<own_files::OwnFiles>,
 }
 
 impl MainProcess {
-    /// A process that serves itself.
+    /// Returns a process that serves without workers.
     pub(crate) fn alone() -> Self {
         Self {
             only_checks: false,
@@ -78,13 +79,14 @@ impl MainProcess {
         }
     }
 
-    /// A process that only says whether it could take over from the one that started it.
+    /// Returns a process that only reports whether it could take over from the program that started
+    /// it.
     pub(crate) fn checking() -> Self {
         Self { only_checks: true, ..Self::alone() }
     }
 
-    /// Returns whether another program served before this one: then files that are made at a first
-    /// start must be there.
+    /// Returns whether another program served before this one. In that case, files that are created
+    /// at a first start must exist.
     pub(crate) fn has_predecessor(&self) -> bool {
         #[cfg(target_os = "linux")]
         if self.files.as_ref().is_some_and(own_files::OwnFiles::takes_over) {
@@ -93,8 +95,8 @@ impl MainProcess {
         self.only_checks
     }
 
-    /// A process that is to be a holder. To be called before its memory is hidden: files about a
-    /// hidden process belong to root. It logs without a thread from now on.
+    /// Returns a process that becomes a holder. Call this before its memory is hidden, because
+    /// files about a hidden process belong to root. From here on the process logs without a thread.
     #[cfg(target_os = "linux")]
     pub(crate) fn holder() -> Self {
         logging::hold_thread();
@@ -106,8 +108,8 @@ impl MainProcess {
         Self::alone()
     }
 
-    /// Serves by `work`: in workers, until one of them ends in order, or in this process. What `work`
-    /// contains is in each worker as it is now. `key` is the fingerprint of a server's key.
+    /// Runs `work` in workers until one of them ends in order, or in this process. Each worker gets
+    /// a copy of `work` in its present state. `key` is the fingerprint of a server's key.
     pub(crate) fn serve(
         self,
         most: KeptAtMost,

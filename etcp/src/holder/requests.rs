@@ -1,4 +1,4 @@
-//! Upgrades as a worker asks for them, and what it knows of them.
+//! Requests for upgrades by a worker.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,17 +1,18 @@
-//! Which of the two processes goes first when memory runs out (proc_pid_oom_score_adj(5)).
+//! The order in which the kernel kills holder and worker when memory runs out
+//! (proc_pid_oom_score_adj(5)).
 
 use std::fs::{self, File};
 use std::io;
 
 use rustix::io::pwrite;
 
-/// How much sooner than the holder a worker is killed.
+/// The amount by which a worker's score exceeds the holder's.
 const SOONER: i32 = 100;
 
-/// The greatest value of the file.
+/// The maximum value of the file.
 const HIGHEST: i32 = 1000;
 
-/// The score of this process, and that of its workers.
+/// The scores of this process and its workers.
 #[derive(Debug)]
 pub(super) struct Score {
     file: File,
@@ -30,10 +31,10 @@ impl Score {
         })
     }
 
-    /// Does `work` with the score of workers, which a process that is started meanwhile inherits. A
-    /// process that hides its memory cannot change its own later.
+    /// Runs `work` with the score of workers, which a process that is started meanwhile inherits. A
+    /// worker cannot change its own score once it has hidden its memory.
     pub(super) fn with_that_of_workers<T>(&self, work: impl FnOnce() -> T) -> T {
-        // Without it the kernel chooses by size alone.
+        // Without the score the kernel chooses by size alone.
         let _ = pwrite(&self.file, self.workers.as_bytes(), 0);
         let result = work();
         let _ = pwrite(&self.file, self.own.as_bytes(), 0);

@@ -1,4 +1,4 @@
-//! The signals of a holder, most of which are its worker's.
+//! The signals of a holder, most of which are meant for its worker.
 
 use std::io;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use rustix::process::{Signal, getpid, getsid};
 
 use super::contact::LOOK;
 
-/// The signals that are the worker's.
+/// The signals that are passed on to the worker.
 const PASSED_ON: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::CONT];
 
-/// Those of them that ask the program to end.
+/// The signals that ask the program to end.
 pub(super) const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
-/// The signal that asks for an upgrade. It is the holder's own, and passed on by a main process that
-/// is none any more.
+/// The signal that requests an upgrade. It is meant for the holder. The main process passes it on
+/// if it is no longer the holder.
 pub(super) const UPGRADE: Signal = Signal::USR2;
 
 /// The signals that the holder waits for.
@@ -27,16 +27,16 @@ pub(super) struct HolderSignals {
     leads_session: bool,
 }
 
-/// A signal of the worker.
+/// A signal for the worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PassedOn {
     pub(super) signal: Signal,
-    /// The worker has got it already.
+    /// The worker has already received it.
     pub(super) has_reached_worker: bool,
 }
 
 impl HolderSignals {
-    /// Makes them wait. Those that were ignored when the program was started stay ignored.
+    /// Blocks the signals. Those that were ignored when the program was started stay ignored.
     pub(super) fn block() -> io::Result<Self> {
         let mut watched = vec![Signal::CHILD, LOOK];
         watched.extend(
@@ -46,15 +46,15 @@ impl HolderSignals {
         Ok(Self { blocked: BlockedSignals::block(&watched)?, leads_session })
     }
 
-    /// Returns whether a signal waits that asks the program to end.
+    /// Returns whether a pending signal asks the program to end.
     pub(super) fn is_asked_to_end(&self) -> bool {
         ENDING.iter().any(|signal| self.blocked.is_pending(*signal))
     }
 
-    /// Waits for a signal, at most for `limit`. Returns one that is the worker's, or asks for an
-    /// upgrade; the others only end the wait.
+    /// Waits at most `limit` for a signal. Returns it if it is meant for the worker or requests an
+    /// upgrade. Other signals only end the wait.
     pub(super) fn wait(&self, limit: Option<Duration>) -> Option<PassedOn> {
-        // An error is as good as no signal: whoever waits looks at everything, and waits again.
+        // An error is treated like no signal: the caller checks everything and waits again.
         let received = self.blocked.wait(limit).ok().flatten()?;
         let is_passed = PASSED_ON.contains(&received.signal) || received.signal == UPGRADE;
         is_passed.then(|| PassedOn {
@@ -64,9 +64,9 @@ impl HolderSignals {
     }
 }
 
-/// Returns whether the worker has got the signal as well: a key on a terminal sends it to the whole
-/// process group. When the terminal goes away, the process that leads the session may be the only
-/// one that is told.
+/// Returns whether the worker has received the signal as well: a key on a terminal sends it to the
+/// whole process group. When the terminal is closed, only the process that leads the session may
+/// receive the signal.
 fn is_of_group(received: ReceivedSignal, leads_session: bool) -> bool {
     let is_of_terminal = matches!(received.signal, Signal::HUP | Signal::CONT);
     received.is_of_kernel && !(leads_session && is_of_terminal)

@@ -1,8 +1,8 @@
-//! A worker stops when its holder is stopped: whoever stops the program means both.
+//! Stops a worker when its holder is stopped, because a user who stops the program means both.
 //!
-//! Nobody is told that its parent was stopped, so the worker looks: when it wakes to do something,
-//! before it does that, but not more often than every 50 ms; and each second if it never sleeps. A
-//! worker that nothing wakes need not stop.
+//! A process is not notified when its parent is stopped, so the worker checks. It checks before it
+//! acts when it wakes up, at most every 50 ms, and once a second if it never sleeps. A worker that
+//! nothing wakes need not stop.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::watch;
@@ -17,10 +17,10 @@ mod linux {
 
     use crate::holder::contact::Contact;
 
-    /// The least time between two looks.
+    /// The minimum time between two checks.
     const PAUSE: Duration = Duration::from_millis(50);
 
-    /// How often a worker looks that does not sleep.
+    /// The interval of the checks of a worker that does not sleep.
     const BUSY: Duration = Duration::from_secs(1);
 
     static WATCH: OnceLock<StopWatch> = OnceLock::new();
@@ -28,18 +28,19 @@ mod linux {
     struct StopWatch {
         contact: Contact,
         began: Instant,
-        /// When somebody looked last, in milliseconds since `began`.
+        /// The time of the last check, in milliseconds since `began`.
         looked: AtomicU64,
     }
 
-    /// Lets this process look for the state of its holder.
+    /// Lets this process check the state of its holder.
     pub(in crate::holder) fn watch(contact: Contact) {
         let looked = AtomicU64::new(0);
-        // A process has one holder.
+        // A process has only one holder.
         let _ = WATCH.set(StopWatch { contact, began: Instant::now(), looked });
     }
 
-    /// Stops if the holder is stopped. Cheap if somebody looked a moment ago.
+    /// Stops this process if the holder is stopped. The call is cheap if there was a check a moment
+    /// ago.
     pub(crate) fn look() {
         let Some(watch) = WATCH.get() else { return };
         let now = u64::try_from(watch.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -54,7 +55,7 @@ mod linux {
         }
     }
 
-    /// Looks now and then, for as long as the current runtime lives.
+    /// Checks regularly as long as the current runtime lives.
     pub(crate) fn stop_with_holder() {
         if WATCH.get().is_some() {
             tokio::spawn(async {

@@ -1,6 +1,5 @@
 //! The holder: starts workers, watches them, and passes signals on.
 
-use std::cell::Cell;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::time::{Duration, SystemTime};
@@ -8,9 +7,7 @@ use std::time::{Duration, SystemTime};
 use eternaltcp::process::{SupervisedProcess, set_supervised, set_upgrades};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::store::StoreMemory;
-use eternaltcp_sys::{
-    Ended, Holding, Inherited, PANICKED, Worker, restore_blocked, set_title, spawn_worker,
-};
+use eternaltcp_sys::{Ended, Holding, Inherited, PANICKED, Worker, spawn_worker};
 use rustix::process::{Pid, Signal};
 use tracing::warn;
 
@@ -21,7 +18,7 @@ use super::contact::Contact;
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, Next, NotExchanged};
 use super::handover::Trial;
-use super::hold::End;
+use super::hold::{End, Work, serve};
 use super::life::{Cause, Crash, Life};
 use super::manager::ServiceManager;
 use super::own_files::OwnFiles;
@@ -32,10 +29,10 @@ use super::score::Score;
 use super::signals::{HolderSignals, UPGRADE};
 use super::stop;
 use super::workers::Workers;
-use crate::exit::{self, ExitError, complain};
-use crate::logging;
+use crate::exit::{ExitError, complain};
 
-/// Time for a new worker to handle signals. Then it gets those that wait for it in any case.
+/// The time allowed for a new worker to handle signals. After that it gets the waiting signals in
+/// any case.
 const START: Duration = Duration::from_secs(5);
 
 /// The pause after the system refused to start a worker.
@@ -44,30 +41,27 @@ const SPAWN_AGAIN: Duration = Duration::from_millis(200);
 /// The pause after a worker could not start.
 const START_AGAIN: Duration = Duration::from_secs(1);
 
-/// The interval at which a check is looked at.
+/// The interval at which the result of a check is polled.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The name of a worker for `ps` and `top`.
-const NAME: &std::ffi::CStr = c"etcp: worker";
-
-/// Why a holder does more than to pass signals on.
+/// The reason why the holder stops watching a worker.
 enum Watched {
     Ended(Ended),
-    /// A program may take over.
+    /// Another program may take over.
     Checked(Next),
 }
 
-/// What follows.
+/// The next step of the holder.
 enum Step {
-    /// Another worker.
+    /// Start another worker.
     Spawn,
-    /// The end of the program.
+    /// End the program.
     End(Ended),
-    /// Another program.
+    /// Leave everything to another program.
     Leave(Exchanged),
 }
 
-/// The holder, with the worker that lives now.
+/// The holder, with its present worker.
 pub(super) struct Holder {
     pub(super) signals: HolderSignals,
     pub(super) holding: Holding,
@@ -88,20 +82,17 @@ pub(super) struct Holder {
     /// The pipe on which this holder tells the main process which holder follows it. `None`: this
     /// is the main process.
     pub(super) line: Option<OwnedFd>,
-    /// The way back to the program before this one.
+    /// The previous program, to which this holder can return.
     pub(super) previous: Option<Previous>,
-    /// The worker that has not taken over yet.
+    /// The worker of this program that has not taken over yet.
     pub(super) trial: Option<Trial>,
     pub(super) check: Option<Check>,
-    /// A signal has asked for an upgrade that has not begun.
+    /// A signal has requested an upgrade that has not begun.
     pub(super) is_upgrade_due: bool,
 }
 
-/// The work of a program: each worker takes it from its own copy of the memory.
-pub(super) type Work<W> = Cell<Option<W>>;
-
 impl Holder {
-    /// Begins, and starts the first worker.
+    /// Creates a holder, and starts the first worker.
     pub(super) fn start<W>(
         files: OwnFiles,
         most: KeptAtMost,
@@ -116,7 +107,7 @@ impl Holder {
         let executable = executable?;
         let beginning = match taken.transpose()? {
             Some(taken) => {
-                // What is closed later must not count as the holder's own.
+                // A descriptor that is closed later must not count as the holder's own.
                 drop(state);
                 Beginning::of_other(taken)?
             }
@@ -176,11 +167,9 @@ impl Holder {
         Ok(())
     }
 
-    /// Starts a worker, and tries again while the system has no process or no memory for it: the
-    /// sessions wait in the store.
-    ///
-    /// # Errors
-    /// That of the last attempt, once the program is asked to end.
+    /// Starts a worker, and tries again while the system has no process or no memory for it. The
+    /// sessions wait in the store. Returns the error of the last attempt once the program is asked to
+    /// end.
     fn spawn_at_last<W>(&mut self, work: &Work<W>) -> io::Result<()>
     where
         W: FnOnce(Life) -> Result<(), ExitError>,
@@ -265,7 +254,7 @@ impl Holder {
         self.worker = None;
         self.settle_trial();
         if self.trial.is_some() {
-            // The other program goes on.
+            // The other program continues.
             return Step::End(Ended::Exited(PANICKED));
         }
         let cause = match ended {
@@ -274,7 +263,7 @@ impl Holder {
                 return self.follow_failed_start(ended, code);
             }
             Ended::Exited(_) => return Step::End(ended),
-            // It was not there yet, or not yet handled, as in a single process.
+            // The worker did not handle the signal yet: a single process would end, too.
             Ended::Signalled(number) if self.pending.has_received(number) => {
                 return Step::End(ended);
             }
@@ -301,8 +290,8 @@ impl Holder {
         Step::Spawn
     }
 
-    /// Decides what follows a worker that could not start. Sessions that depend on the program wait
-    /// for one that can: the reason may be a lack of descriptors, threads or memory, which passes.
+    /// Decides what follows a worker that could not start. Existing sessions wait for the next one,
+    /// because a lack of descriptors, threads or memory is usually temporary.
     fn follow_failed_start(&mut self, ended: Ended, code: i32) -> Step {
         if let Some(exchanged) = self.go_back(&format!("its process ended with code {code}")) {
             return Step::Leave(exchanged);
@@ -332,7 +321,7 @@ impl Holder {
             match self.worker.as_ref().map(|it| it.reap(&mut note)) {
                 Some(Ok(None)) => {}
                 Some(Ok(Some(ended))) => return Watched::Ended(ended),
-                // It cannot be waited for: nobody knows what became of it.
+                // The worker cannot be waited for, so its end is unknown.
                 Some(Err(_)) | None => {
                     return Watched::Ended(Ended::Signalled(Signal::KILL.as_raw()));
                 }
@@ -347,7 +336,7 @@ impl Holder {
         }
     }
 
-    /// Acts on what the worker told.
+    /// Handles the reports of the worker.
     fn look(&mut self) {
         self.settle_trial();
         if let Some((program, is_all)) = self.contact.take_request() {
@@ -374,7 +363,7 @@ impl Holder {
         }
     }
 
-    /// Waits for a signal, at most for `limit`, and passes it on if it is the worker's.
+    /// Waits at most `limit` for a signal, and passes it on if it is meant for the worker.
     fn wait(&mut self, limit: Option<Duration>) {
         let Some(passed) = self.signals.wait(limit) else { return };
         if passed.signal == UPGRADE {
@@ -383,13 +372,13 @@ impl Holder {
         if passed.signal != Signal::CONT {
             self.pending.add(passed.signal);
         }
-        // The first worker is the program itself, which a signal may end while it starts.
+        // The first worker counts as the program itself, which a signal may end while it starts.
         let is_first = self.workers.deaths() == 0 && self.contact.upgrade().number == 0;
         let can_be_told = self.contact.is_handling_signals() || is_first;
         match &self.worker {
             Some(_) if passed.has_reached_worker => {}
             Some(worker) if can_be_told || passed.signal == Signal::CONT => {
-                // A worker that is gone is found by the next look.
+                // The next call of `reap` finds a worker that is gone.
                 let _ = worker.signal(passed.signal);
             }
             _ if passed.signal == Signal::CONT => {}
@@ -397,8 +386,8 @@ impl Holder {
         }
     }
 
-    /// Waits before the next worker, unless the program is asked to end: then the next one is started
-    /// at once, to end in order.
+    /// Waits before the next worker is started. If the program is asked to end, the next worker is
+    /// started at once, to end in order.
     fn pause(&mut self, pause: Duration) {
         let until = self.workers.elapsed() + pause;
         while !self.pending.owes_end() {
@@ -409,19 +398,4 @@ impl Holder {
             self.wait(Some(left));
         }
     }
-}
-
-/// Serves as a worker. Returns the exit code.
-fn serve<W>(begin: impl FnOnce() -> io::Result<Life>, work: &Work<W>) -> i32
-where
-    W: FnOnce(Life) -> Result<(), ExitError>,
-{
-    restore_blocked();
-    // Both are for people, and for the kernel's messages about its memory.
-    let _ = rustix::thread::set_name(NAME);
-    let _ = set_title(&NAME.to_string_lossy());
-    logging::start_thread();
-    let Ok(life) = begin() else { return PANICKED };
-    let Some(work) = work.take() else { return PANICKED };
-    i32::from(exit::finish(work(life)))
 }

@@ -51,7 +51,7 @@ impl Workers {
         self.began.elapsed()
     }
 
-    /// Returns the rest of a time that began with the present worker.
+    /// Returns the rest of a time that begins with the start of the present worker.
     pub(super) fn left_of(&self, time: Duration) -> Duration {
         (self.started + time).saturating_sub(self.began.elapsed())
     }
@@ -96,7 +96,7 @@ impl Workers {
         self.crash.is_some_and(|last| last.cause != KILLED)
     }
 
-    /// Lets the next worker follow no death: the holder ended the last one.
+    /// Clears that death, because the holder ended the last worker itself.
     pub(super) fn clear_crash(&mut self) {
         self.crash = None;
     }

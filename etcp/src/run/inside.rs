@@ -17,7 +17,7 @@ use crate::exit::ExitError;
 const NOT_FOUND: u8 = 127;
 const NOT_RUN: u8 = 126;
 
-/// Runs the program when told to. Its stdin is the connection to `etcp run`.
+/// Runs the program on command. Its stdin is the connection to `etcp run`.
 pub(crate) fn run(args: &CommandArgs) -> Result<(), ExitError> {
     let line = rustix::stdio::stdin().as_fd().try_clone_to_owned().map_err(ExitError::failed)?;
     let line = UnixStream::from(line);
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &CommandArgs) -> Result<(), ExitError> {
     })?;
     drop(sockets);
     let Some(stdin) = take_stdin(&line).map_err(ExitError::failed)? else {
-        // The process that would have told it is gone, and has reported why.
+        // The process that would have given the command is gone, and has reported why.
         return Err(ExitError::Ended(1));
     };
     rustix::stdio::dup2_stdin(&stdin).map_err(ExitError::failed)?;

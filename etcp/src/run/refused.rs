@@ -152,7 +152,7 @@ fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, bytes.get(wire::HEADER..length)?, behind(bytes, length)))
 }
 
-/// Does the same for an attribute.
+/// Returns an attribute's type, its contents, and the bytes that follow it.
 fn next_attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);

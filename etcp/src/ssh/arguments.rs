@@ -9,7 +9,7 @@ const WITH_VALUE: &[u8] = b"BbcDEeFIiJLlmOopPQRSwW";
 /// With one of these options ssh makes no connection, or uses an existing one.
 const WITHOUT_CONNECTION: &[u8] = b"GVQO";
 
-/// Options that say how to log in, and where.
+/// Options for the login and its destination.
 const OF_LOGIN: &[u8] = b"1246BbCcEFIiJKklmopPqvy";
 
 /// One option as it was given, with its value.

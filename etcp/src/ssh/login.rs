@@ -226,8 +226,8 @@ mod tests {
             output.read_line(&mut String::new()).unwrap();
             (child, output)
         };
-        // The program in the background says that it is ready: until its exec it has the
-        // shell's trap, and would take the signal for nothing.
+        // The program in the background reports that it is ready. Until its exec, it has the
+        // shell's trap, and would ignore the signal.
         let tidy =
             "trap 'kill $!; echo told; exit 1' TERM; sh -c 'echo ready; exec sleep 600' & wait";
         let (mut child, mut output) = shell(tidy);

@@ -205,7 +205,7 @@ fn carriers(tunnel: &TunnelStatus) -> String {
             counted(server.doubts, "doubt", "doubts"),
             counted(server.false_alarms, "false alarm", "false alarms")
         );
-        // A proxy of an older version tells only its path.
+        // A proxy of an older version reports only its path.
         if let (Some(spare), None) = (&server.spare, &tunnel.standby) {
             line += &format!("; a spare stands by over {spare}");
         }

@@ -48,7 +48,7 @@ fn connected(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Child {
     child
 }
 
-/// Does the same with further carriers, all of which have joined.
+/// Starts an `etcp connect` over several carriers, all of which have joined.
 fn connected_by_several(site: &LoopbackSite, sproxy: &LoopbackSproxy) -> Child {
     let command = &mut connect(site, sproxy.address, &site.client, &["--carriers", "3", "-v"]);
     let mut child = command.stderr(Stdio::piped()).spawn().expect("it runs");

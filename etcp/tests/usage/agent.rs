@@ -40,7 +40,7 @@ fn complaint(
     complaint_of("connect", site, server, socket, args)
 }
 
-/// Does the same for another command.
+/// Returns the message of another failing command, and its exit code.
 #[track_caller]
 fn complaint_of(
     mode: &str,

@@ -34,7 +34,7 @@ impl RemoteFixture {
         Self { site, sproxy, echo }
     }
 
-    /// Does the same with a server on this port.
+    /// Creates the fixture with a server on this port.
     fn at(port: &HeldPort) -> Self {
         let (site, echo) = (LoopbackSite::new(), Echo::start());
         let sproxy = LoopbackSproxy::at(&site, echo.address, port);
@@ -47,7 +47,7 @@ impl RemoteFixture {
         Cproxy::with(&self.site, self.sproxy.address, name, key, &["-R", &forward])
     }
 
-    /// Does the same with the first user's key.
+    /// Returns such a client with the first user's key.
     fn own(&self, name: &str, listen: &str) -> Cproxy {
         self.client(name, &self.site.client, listen)
     }

@@ -231,7 +231,7 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(progra
 os.execvp(sys.argv[2], sys.argv[2:])
 "#;
 
-/// The folder of a service is not in the environment of whoever asks for the status.
+/// The caller's environment does not name the folder of a service.
 #[test]
 fn a_service_of_the_system_is_found_without_a_flag_by_root_and_named_to_others() {
     if !skip::can_run("usage::surroundings (service)", &["unshare"]) {

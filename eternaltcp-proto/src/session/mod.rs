@@ -48,7 +48,7 @@ pub(crate) struct Session {
     send: SendQueue,
     receive: ReceiveQueue,
     opening: Opening,
-    /// Why the local socket must be reset, if the peer did not say so.
+    /// The reason why the local socket must be reset, unless the peer has reset the session.
     abort: Option<Reset>,
     /// Its lane in the scheduler.
     lane: Lane,

@@ -14,7 +14,7 @@ use crate::suspicion::Suspicion;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// Heartbeats are never closer together than this, whatever the server says.
+/// The minimum interval of heartbeats, whatever the server requests.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of a standby carrier.
@@ -57,7 +57,7 @@ pub(crate) struct Standby {
     config: StandbyConfig,
     /// The request, until the server has agreed.
     question: Option<Question>,
-    /// Whether the driver was told of a doubt.
+    /// Whether a doubt was reported to the driver.
     is_doubted: bool,
     /// How long the answer to the request took.
     first_round_trip: Option<Duration>,

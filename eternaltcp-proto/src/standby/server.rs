@@ -12,8 +12,8 @@ use crate::seq::Seq;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// A carrier that stands by at the server. Whatever the client sends, this holds at most the answer
-/// and one echo.
+/// A carrier that stands by at the server. It holds at most the answer and one echo, whatever the
+/// client sends.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     tunnel: TunnelId,

@@ -22,7 +22,7 @@ pub(super) struct Carriers {
     told: Option<ToldDoubt>,
 }
 
-/// A doubt that the driver was told of.
+/// A doubt that was reported to the driver.
 #[derive(Clone, Copy, Debug)]
 struct ToldDoubt {
     /// When it began.
@@ -30,7 +30,7 @@ struct ToldDoubt {
     why: Suspicion,
 }
 
-/// What the driver has to be told of a doubt.
+/// A change of a doubt, to be reported to the driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DoubtNews {
     Begun(Suspicion),
@@ -204,7 +204,7 @@ impl Carriers {
         of_attach.map(|carrier| &carrier.liveness).find_map(Liveness::suspicion)
     }
 
-    /// Compares the doubt with the one that the driver was told of. Returns what is new.
+    /// Compares the doubt with the one that was reported to the driver. Returns the change.
     pub(super) fn note_suspicion(&mut self, now: Time) -> Option<DoubtNews> {
         let (told, suspicion) = (self.told, self.suspicion());
         self.told = suspicion.map(|why| ToldDoubt { since: told.map_or(now, |it| it.since), why });

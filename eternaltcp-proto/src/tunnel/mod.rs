@@ -333,7 +333,7 @@ impl Tunnel {
         self.carriers.reorder_mut().retire(id);
     }
 
-    /// Fails a session that cannot go on. The peer and the local socket are told.
+    /// Fails a session that cannot continue. The peer and the local socket are told.
     fn fail(&mut self, now: Time, id: SessionId, cause: Cause, detail: &str) {
         self.sessions.with(id, |session| session.fail(Reset::with_detail(cause, detail)));
         self.discard_ahead(now, id);

@@ -37,7 +37,7 @@ impl<'a> FuzzInput<'a> {
         }
     }
 
-    /// Does the same for 64 bits.
+    /// Returns the right 64-bit value, or sometimes a wrong one near it or anywhere.
     pub(super) fn near_long(&mut self, right: u64) -> u64 {
         match self.byte() {
             0..=219 => right,

@@ -47,8 +47,9 @@ fn first(outcome: &WorldOutcome, died: Time, what: impl Fn(&Happening) -> bool) 
 /// is doubted and until the next one is attached.
 type Delays = (TrafficPattern, Option<Side>, Duration, Duration, Duration);
 
-/// Prints the longest delays for each kind of traffic and round trip.
-fn print_delays(rows: &[Delays]) {
+/// Describes the longest delays for each kind of traffic and round trip.
+fn longest_delays(rows: &[Delays]) -> Vec<String> {
+    let mut lines = Vec::new();
     for traffic in TRAFFIC {
         for round_trip in [1, 20, 100, 300, 800].map(millis) {
             let of = |way: fn(Option<Side>) -> bool| {
@@ -57,16 +58,17 @@ fn print_delays(rows: &[Delays]) {
             };
             let both = of(|writer| writer != Some(Side::Client));
             let up = of(|writer| writer == Some(Side::Client));
-            println!(
+            lines.push(format!(
                 "{traffic:?} {round_trip:?}: doubted after {:?}, attached after {:?}; {:?} and \
                  {:?} where only the client's bytes are lost",
                 worst(both.clone().map(|row| row.3)),
                 worst(both.map(|row| row.4)),
                 worst(up.clone().map(|row| row.3)),
                 worst(up.map(|row| row.4)),
-            );
+            ));
         }
     }
+    lines
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn a_path_that_dies_is_doubted_and_left_in_time() {
         assert!(since <= goes_on, "seed {seed}, {round_trip:?}: heard for {since:?}");
         (traffic, writer, round_trip, doubted.since(died), attached.since(died))
     });
-    print_delays(&rows);
+    println!("{}", longest_delays(&rows).join("\n"));
 }
 
 #[test]

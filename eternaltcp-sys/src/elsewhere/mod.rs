@@ -1,6 +1,6 @@
-//! Unix systems other than Linux: nothing that only Linux has. Changes of networks are found by
-//! looking now and then, the kernel gives no figures of a connection, and options that do not
-//! exist are errors that the callers can live with.
+//! The calls on Unix systems other than Linux. Changes of the network are found by polling, the
+//! kernel's figures of a connection are missing, and options that do not exist return errors, which
+//! the callers tolerate.
 
 mod network;
 mod process;
@@ -21,7 +21,7 @@ pub use socket::{
 
 use std::io;
 
-/// Returns the error for something that this system does not offer.
+/// Returns the error for a feature that this system does not have.
 fn unsupported(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, format!("this system has no {what}"))
 }

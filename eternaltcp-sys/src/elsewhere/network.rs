@@ -1,4 +1,4 @@
-//! Changes of interfaces and their addresses, found by looking.
+//! Changes of interfaces and their addresses, found by polling.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::warn;
 
-/// The time between two looks.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Notices when interfaces or addresses of this machine may have changed. It does not report what
+/// Reports when interfaces or addresses of this machine may have changed. It does not report what
 /// changed: look again. Routes are not watched.
 #[derive(Debug)]
 pub struct NetworkWatch {
@@ -19,7 +19,7 @@ pub struct NetworkWatch {
 }
 
 impl NetworkWatch {
-    /// Starts to watch. Needs a tokio runtime.
+    /// Starts watching. Needs a tokio runtime.
     ///
     /// # Errors
     /// The system does not list its interfaces.
@@ -29,8 +29,7 @@ impl NetworkWatch {
         Ok(Self { ticks, seen: look()? })
     }
 
-    /// Waits for a change; several changes since the last call count as one. Cancelling it loses
-    /// none.
+    /// Waits for a change. Changes since the last call count as one. Cancel-safe.
     pub async fn changed(&mut self) {
         loop {
             self.ticks.tick().await;

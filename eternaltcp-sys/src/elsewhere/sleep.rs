@@ -1,19 +1,19 @@
-//! The machine's sleep: the wall clock goes on in it, the standard library's monotonic clock does
-//! not (on macOS, `CLOCK_UPTIME_RAW`).
+//! The machine's sleep: the wall clock continues during it, and the standard library's monotonic
+//! clock does not (on macOS, `CLOCK_UPTIME_RAW`).
 
 use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// How often the clocks are compared.
+/// The interval at which the clocks are compared.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Wall-clock time gained over monotonic time that counts as a sleep. Corrections of the clock are
-/// smaller; one that is not costs a look at the network.
+/// The gain of the wall clock over monotonic time that counts as a sleep. Corrections of the clock
+/// are smaller. A larger correction only causes a check of the network.
 const MIN_SLEEP: Duration = Duration::from_secs(2);
 
-/// Notices that the machine slept.
+/// Reports when the machine slept.
 #[derive(Debug)]
 pub struct SleepWatch {
     ticks: Interval,
@@ -21,7 +21,7 @@ pub struct SleepWatch {
 }
 
 impl SleepWatch {
-    /// Starts to watch. Needs a tokio runtime.
+    /// Starts watching. Needs a tokio runtime.
     ///
     /// # Errors
     /// None on this system.
@@ -31,7 +31,7 @@ impl SleepWatch {
         Ok(Self { ticks, last: now() })
     }
 
-    /// Waits until the machine has slept, and returns for how long. Cancelling it loses nothing.
+    /// Waits until the machine has slept, and returns the length of its sleep. Cancel-safe.
     pub async fn woke(&mut self) -> Duration {
         loop {
             self.ticks.tick().await;

@@ -1,4 +1,4 @@
-//! Options and questions of sockets.
+//! Options and queries of sockets.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket};
 use super::unsupported;
 use crate::TcpInfo;
 
-/// Returns the kernel's figures of a connection: none on this system.
+/// Returns the kernel's figures of a connection, which this system does not have.
 ///
 /// # Errors
 /// Never.
@@ -19,7 +19,8 @@ pub fn carrier_info(_: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
     Ok(None)
 }
 
-/// Returns how much the other end's kernel has not taken: this system does not say.
+/// Returns the number of bytes that the other end's kernel has not taken. This system does not
+/// report it.
 ///
 /// # Errors
 /// Always.
@@ -27,7 +28,7 @@ pub fn unsent(_: BorrowedFd<'_>) -> io::Result<usize> {
     Err(unsupported("count of unsent bytes"))
 }
 
-/// Makes a socket that is not connected use one interface.
+/// Binds an unconnected socket to one interface.
 ///
 /// # Errors
 /// There is no such interface now, or the system cannot do it.
@@ -49,7 +50,7 @@ fn bind_to_index(_: &Socket, _: Option<std::num::NonZeroU32>) -> io::Result<()> 
     Err(unsupported("way to bind a socket to an interface"))
 }
 
-/// Returns the number of an interface: by its name, or as it is written.
+/// Returns the number of an interface, given by its name or its number.
 ///
 /// # Errors
 /// `NotFound` if there is no such interface now.
@@ -63,7 +64,7 @@ pub fn interface_index(zone: &str) -> io::Result<u32> {
     })
 }
 
-/// Lets a listener take connections to foreign addresses: this system has no TPROXY.
+/// Lets a listener accept connections to foreign addresses. This system has no TPROXY.
 ///
 /// # Errors
 /// Always.
@@ -71,7 +72,7 @@ pub fn set_transparent(_: &Socket, _: Domain) -> io::Result<()> {
     Err(unsupported("TPROXY"))
 }
 
-/// Limits the rate at which the kernel sends: not on this system.
+/// Limits the rate at which the kernel sends. This system cannot do it.
 ///
 /// # Errors
 /// Always.
@@ -79,7 +80,7 @@ pub fn set_pacing(_: BorrowedFd<'_>, _: Option<u64>) -> io::Result<()> {
     Err(unsupported("pacing of sockets"))
 }
 
-/// Lets the kernel enlarge a receive buffer whose size was set: not on this system.
+/// Lets the kernel enlarge a receive buffer whose size was set. This system cannot do it.
 ///
 /// # Errors
 /// Always.
@@ -93,7 +94,7 @@ pub fn mptcp_available() -> bool {
     false
 }
 
-/// Returns whether a route leads to an address over one interface: this system does not say.
+/// Returns whether a route leads to an address over one interface. This system does not report it.
 ///
 /// # Errors
 /// Always.
@@ -101,13 +102,13 @@ pub fn has_route(_: IpAddr, _: IpAddr, _: u32) -> io::Result<bool> {
     Err(unsupported("way to ask for a route"))
 }
 
-/// Returns whether a process has the file open for writing: this system does not say.
+/// Returns whether a process has the file open for writing. This system does not report it.
 #[must_use]
 pub fn has_writer(_: &File) -> Option<bool> {
     None
 }
 
-/// Makes a socket for MPTCP: this system has none.
+/// Makes a socket for MPTCP, which this system does not have.
 ///
 /// # Errors
 /// Always.
@@ -121,7 +122,8 @@ pub fn is_mptcp_socket(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Accepts a connection without blocking, and returns it with its peer's address, if that is of IP.
+/// Accepts a connection without blocking, and returns it with its peer's address, if that is an IP
+/// address.
 ///
 /// # Errors
 /// Those of accept(2).
@@ -139,7 +141,7 @@ pub fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(&socket).send(bytes)
 }
 
-/// Limits how long sent bytes may stay unacknowledged: not on this system.
+/// Limits how long sent bytes may stay unacknowledged. This system cannot do it.
 ///
 /// # Errors
 /// Always.
@@ -147,7 +149,7 @@ pub fn limit_silence(_: BorrowedFd<'_>, _: Option<Duration>) -> io::Result<()> {
     Err(unsupported("limit of silence"))
 }
 
-/// Limits how many unsent bytes the kernel holds: not on this system.
+/// Limits how many unsent bytes the kernel holds. This system cannot do it.
 ///
 /// # Errors
 /// Always.
@@ -155,7 +157,7 @@ pub fn limit_unsent(_: BorrowedFd<'_>, _: u32) -> io::Result<()> {
     Err(unsupported("limit of unsent bytes"))
 }
 
-/// Chooses the congestion control of a socket: not on this system.
+/// Chooses the congestion control of a socket. This system cannot do it.
 ///
 /// # Errors
 /// Always.
@@ -163,7 +165,8 @@ pub fn set_congestion(_: &Socket, _: &str) -> io::Result<()> {
     Err(unsupported("choice of congestion controls"))
 }
 
-/// Returns the destination that a connection had before it was redirected: not on this system.
+/// Returns the destination that a connection had before it was redirected. This system does not
+/// report it.
 ///
 /// # Errors
 /// Always.

@@ -1,4 +1,5 @@
-//! Memory for payload, in blocks. Each has one owner, who fills it and shares what it has filled.
+//! Memory for payload, in blocks. Each block has one owner, which fills it and shares the filled
+//! part.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::memfd::{Mapping, too_large};
 
-/// A block's size is a multiple of this: the size of pages on most machines.
+/// The unit of block sizes: the size of a page on most machines.
 const PAGE: usize = 4096;
 
 /// Memory for payload that outlives the process, in blocks of one size.
@@ -21,35 +22,36 @@ struct BlockMemory {
     free: Mutex<FreeBlocks>,
 }
 
-/// The blocks that nobody has.
+/// The free blocks.
 struct FreeBlocks {
-    /// Blocks that were in use, the last one at the end: its memory may be in the processor's
-    /// cache.
+    /// Free blocks that were in use. The last one comes first, because its memory may be in the
+    /// processor's cache.
     warm: Vec<u32>,
-    /// How many of them, from the beginning, were not needed since the last trim.
+    /// The number of these blocks, from the beginning, that have been unused since the last trim.
     spare: usize,
-    /// Blocks whose memory was given back.
+    /// Free blocks whose memory was returned to the system.
     cold: Vec<u32>,
-    /// The first block that nobody ever had.
+    /// The first block that was never used.
     fresh: u32,
     count: u32,
 }
 
 impl Blocks {
-    /// Creates `count` blocks of `size` bytes, of which none has memory yet. `name` is shown in
+    /// Creates `count` blocks of `size` bytes. None of them has memory yet. `name` is shown in
     /// `/proc`.
     ///
     /// # Errors
-    /// The size is not that of whole pages, or the system has no such memory.
+    /// The size is not a multiple of the page size, or the system has no such memory.
     pub fn create(name: &CStr, size: usize, count: u32) -> io::Result<Self> {
         let length = size.checked_mul(count as usize).ok_or_else(too_large)?;
         Self::new(Mapping::create(name, length)?, size)
     }
 
-    /// Opens what [`Self::create`] made, with blocks of the same size. Nobody has any of them.
+    /// Opens the memory that [`Self::create`] made, with blocks of the same size. All of them are
+    /// free.
     ///
     /// # Errors
-    /// The memory was not made so.
+    /// The memory was not made by [`Self::create`].
     pub fn open(file: OwnedFd, size: usize) -> io::Result<Self> {
         Self::new(Mapping::open(file)?, size)
     }
@@ -69,27 +71,27 @@ impl Blocks {
         self.0.mapping.file()
     }
 
-    /// Returns a block's size.
+    /// Returns the size of a block.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.size
     }
 
-    /// Returns how many blocks there are.
+    /// Returns the number of blocks.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.0.free().count
     }
 
-    /// Returns a block that nobody has: the one that was in use last. Its contents are left over.
+    /// Returns a free block, the most recently used one if possible. Its contents are left over.
     #[must_use]
     pub fn take(&self) -> Option<Block> {
         let index = self.0.free().take()?;
         Some(Block { owner: Arc::new(Owner { memory: Arc::clone(&self.0), index }), filled: 0 })
     }
 
-    /// Returns the block with this index, with what a process before this one wrote to it, if
-    /// nobody has it.
+    /// Returns the block with this index, with the contents that an earlier process wrote to it, if
+    /// it is free.
     #[must_use]
     pub fn claim(&self, index: u32) -> Option<Block> {
         if !self.0.free().claim(index) {
@@ -98,18 +100,17 @@ impl Blocks {
         Some(Block { owner: Arc::new(Owner { memory: Arc::clone(&self.0), index }), filled: 0 })
     }
 
-    /// Gives back to the system what was not needed since the last call.
+    /// Returns memory to the system that has been unused since the last call.
     pub fn trim(&self) {
         let idle = self.0.free().take_spare();
         for index in &idle {
-            // If the system refuses, it stays as it is.
+            // If the system refuses, the memory stays allocated.
             let _ = self.0.mapping.release(*index as usize * self.0.size, self.0.size);
         }
         self.0.free().cold.extend(idle);
     }
 
-    /// Gives back the memory of all blocks that nobody has, whatever a process before this one left
-    /// there.
+    /// Returns the memory of all free blocks, whatever an earlier process left in it.
     pub fn release_untaken(&self) {
         let mut free = self.0.free();
         free.spare = free.warm.len();
@@ -121,8 +122,7 @@ impl Blocks {
         }
     }
 
-    /// Returns the place of bytes that lie in a block: the index of the block, and where they begin
-    /// in it.
+    /// Returns the index of the block that contains these bytes, and their offset in it.
     #[must_use]
     pub fn place_of(&self, bytes: &[u8]) -> Option<(u32, usize)> {
         let at = self.0.mapping.offset_of(bytes)?;
@@ -157,7 +157,7 @@ impl FreeBlocks {
 
     fn claim(&mut self, index: u32) -> bool {
         if (self.fresh..self.count).contains(&index) {
-            // Those before it may have memory.
+            // Blocks before this one may have memory.
             self.warm.extend(self.fresh..index);
             self.fresh = index + 1;
             return true;
@@ -171,7 +171,7 @@ impl FreeBlocks {
         is_found
     }
 
-    /// Takes out the blocks that were not needed since the last call.
+    /// Removes the blocks that have been unused since the last call.
     fn take_spare(&mut self) -> Vec<u32> {
         let idle = self.warm.drain(..self.spare).collect();
         self.spare = self.warm.len();
@@ -179,7 +179,7 @@ impl FreeBlocks {
     }
 }
 
-/// An owner of a block, or of a part of it. It becomes free with the last one.
+/// An owner of a block or of a part of it. The block becomes free with its last owner.
 struct Owner {
     memory: Arc<BlockMemory>,
     index: u32,
@@ -197,26 +197,26 @@ impl Drop for Owner {
     }
 }
 
-/// A block of [`Blocks`], and the right to fill what is not filled of it.
+/// A block of [`Blocks`], with the right to fill the rest of it.
 pub struct Block {
     owner: Arc<Owner>,
     filled: usize,
 }
 
 impl Block {
-    /// Returns which block it is.
+    /// Returns the index of the block.
     #[must_use]
     pub fn index(&self) -> u32 {
         self.owner.index
     }
 
-    /// Returns how many of its bytes are filled.
+    /// Returns the number of filled bytes.
     #[must_use]
     pub fn filled(&self) -> usize {
         self.filled
     }
 
-    /// Returns the rest, to be written.
+    /// Returns the unfilled rest, for writing.
     #[must_use]
     pub fn rest(&mut self) -> &mut [u8] {
         let length = self.owner.memory.size - self.filled;
@@ -228,7 +228,7 @@ impl Block {
         unsafe { std::slice::from_raw_parts_mut(self.owner.address(self.filled), length) }
     }
 
-    /// Fills so many bytes of the rest with what is there, and returns them.
+    /// Declares the first `length` bytes of the rest as filled, and returns them.
     ///
     /// # Panics
     /// The rest is shorter.
@@ -240,8 +240,8 @@ impl Block {
         Part { owner: Arc::clone(&self.owner), from, length }
     }
 
-    /// Fills the rest with what is there, and returns the whole block: what a process before this
-    /// one has left.
+    /// Declares the whole rest as filled, and returns the block with the contents that an earlier
+    /// process has left.
     #[must_use]
     pub fn into_part(self) -> Part {
         let length = self.owner.memory.size;
@@ -255,7 +255,7 @@ impl fmt::Debug for Block {
     }
 }
 
-/// Bytes of a [`Block`] that do not change any more. Their block is not used again before they are
+/// Filled bytes of a [`Block`], which no longer change. The block is not reused before they are
 /// dropped.
 pub struct Part {
     owner: Arc<Owner>,
@@ -288,7 +288,7 @@ mod tests {
         Blocks::create(c"test", SIZE, count).unwrap()
     }
 
-    /// Returns how much memory a file has.
+    /// Returns the amount of memory that a file has.
     fn held(file: BorrowedFd<'_>) -> u64 {
         fstat(file).unwrap().st_blocks as u64 * 512
     }

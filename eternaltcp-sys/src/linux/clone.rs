@@ -1,7 +1,7 @@
-//! A process that shares the table of descriptors with the one that started it.
+//! Processes that share the table of descriptors with their parent.
 //!
-//! Each descriptor that it opens is its parent's, too, at the moment it exists, and stays open when
-//! it dies. A descriptor that it closes is closed for both.
+//! A descriptor that such a process opens belongs to its parent, too, and stays open when the
+//! process dies. A descriptor that it closes is closed for both.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,40 +18,40 @@ use rustix::process::{
     set_parent_process_death_signal, wait, waitpid,
 };
 
-/// Milliseconds in which a thread that has ended is forgotten by the kernel.
+/// The time that the kernel may take to remove a thread that has ended, in milliseconds.
 const ENDING: u32 = 200;
 
-/// The limit of a table of descriptors, unless an administrator has raised it (`fs.nr_open`).
+/// The maximum size of a table of descriptors, unless an administrator has raised it (`fs.nr_open`).
 const MAX_TABLE: u64 = 1 << 20;
 
-/// The exit code of a worker that panicked, as that of a whole program.
+/// The exit code of a worker that panicked, which is that of a program that panics.
 pub const PANICKED: i32 = 101;
 
 /// A process that was made by [`spawn_worker`].
 ///
-/// It has to be [waited for](Self::wait); dropping this neither ends it nor waits.
+/// It must be [waited for](Self::wait). Dropping this neither ends it nor waits.
 #[derive(Debug)]
 pub struct Worker {
     process: Pid,
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// It returned, or called exit(2), with this code.
+    /// The process returned, or called exit(2), with this code.
     Exited(i32),
-    /// A signal ended it.
+    /// A signal ended the process.
     Signalled(i32),
 }
 
-/// The descriptors of a process that starts workers: all others in the table are its workers'.
+/// The own descriptors of a process that starts workers. All others in the table belong to workers.
 #[derive(Debug)]
 pub struct Holding {
     own: BTreeSet<RawFd>,
 }
 
 impl Holding {
-    /// Counts the descriptors that are open now. Call it before the first worker is started.
+    /// Records the descriptors that are open now. Call it before the first worker is started.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -59,13 +59,13 @@ impl Holding {
         Ok(Self { own: open_descriptors()? })
     }
 
-    /// Counts a descriptor that was opened later.
+    /// Records a descriptor that was opened later.
     pub fn add(&mut self, descriptor: BorrowedFd<'_>) {
         self.own.insert(descriptor.as_raw_fd());
     }
 
-    /// Does the same in a program that took over from another one: the descriptors in `inherited` are
-    /// those of the other one's workers.
+    /// Records the descriptors of a program that took over from another one. Those in `inherited`
+    /// belong to the other program's workers.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -75,8 +75,8 @@ impl Holding {
         Ok(Self { own })
     }
 
-    /// Returns the descriptors that workers have left open. To be called while no worker lives: what
-    /// a living one has open is its own.
+    /// Returns the descriptors that workers have left open. Call this while no worker lives,
+    /// because a living worker owns its descriptors.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -84,29 +84,29 @@ impl Holding {
         Ok(Inherited { open: others_open(&self.own)?.into_iter().collect() })
     }
 
-    /// Returns the own descriptors, but for the standard ones, that stay open when this process starts
-    /// another program.
+    /// Returns the own descriptors that stay open when this process starts another program, without
+    /// the standard ones.
     #[must_use]
     pub fn kept_at_exec(&self) -> Vec<RawFd> {
         let is_kept = |number: &RawFd| *number > libc::STDERR_FILENO && is_kept_at_exec(*number);
         self.own.iter().copied().filter(is_kept).collect()
     }
 
-    /// Counts a descriptor no more, because it is about to be closed.
+    /// Removes a descriptor from the record, because it is about to be closed.
     pub fn remove(&mut self, descriptor: BorrowedFd<'_>) {
         self.own.remove(&descriptor.as_raw_fd());
     }
 }
 
-/// The descriptors that workers before this one have left open, each to be taken once.
+/// The descriptors that earlier workers have left open. Each can be taken once.
 #[derive(Debug)]
 pub struct Inherited {
     open: BTreeSet<RawFd>,
 }
 
 impl Inherited {
-    /// Returns the descriptors that were open when this program was started, but for the standard
-    /// ones. To be called before it opens anything.
+    /// Returns the descriptors that were open when this program was started, without the standard
+    /// ones. Call this before the program opens anything.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -116,28 +116,32 @@ impl Inherited {
         Ok(Self { open })
     }
 
-    /// Makes all of them close when another program is started: they were open to reach this one.
+    /// Makes all of them close when another program is started. They were left open only to reach
+    /// this one.
     pub fn close_at_exec(&self) {
         for number in &self.open {
-            // SAFETY: only the flags of a descriptor change that nobody in this process uses so far.
+            // SAFETY: only the flags of a descriptor change, and nothing in this process uses it so
+            // far.
             unsafe { libc::fcntl(*number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
 
-    /// Leaves a descriptor as it is: it is nobody's here.
+    /// Leaves a descriptor open, because it belongs to nothing in this process.
     pub fn leave(&mut self, number: RawFd) {
         self.open.remove(&number);
     }
 
-    /// Returns the descriptor with this number, if a worker before this one has left it open and it
-    /// was not taken since.
+    /// Returns the descriptor with this number, if an earlier worker has left it open and it was
+    /// not taken since.
     pub fn take(&mut self, number: RawFd) -> Option<OwnedFd> {
-        // SAFETY: it was open when this process began, and is in none of the values that were copied
-        // from the parent, whose descriptors are not in the set. The process that owned it is dead.
+        // SAFETY: the descriptor was open when this process began, and no value that was copied
+        // from the parent owns it, because the set excludes the parent's descriptors. The process
+        // that owned it is dead.
         self.open.remove(&number).then(|| unsafe { OwnedFd::from_raw_fd(number) })
     }
 
-    /// Does the same if it is the one that is meant; otherwise it stays.
+    /// Returns the descriptor with this number if `is_meant` accepts it. Otherwise it can still be
+    /// taken.
     pub fn take_if(
         &mut self,
         number: RawFd,
@@ -151,37 +155,37 @@ impl Inherited {
         None
     }
 
-    /// Returns those that were not taken, to look at them or to close them.
+    /// Returns the descriptors that were not taken, for inspection or to be closed.
     pub fn take_rest(&mut self) -> impl Iterator<Item = OwnedFd> {
         // SAFETY: as for `take`.
         std::mem::take(&mut self.open).into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) })
     }
 }
 
-/// Returns the descriptors that are open and not in `own`, in order. With thousands of them it takes a
-/// tenth of the time that reading the folder of /proc takes.
+/// Returns the open descriptors that are not in `own`, in order. With thousands of descriptors, this
+/// takes a tenth of the time of reading the folder in /proc.
 fn others_open(own: &BTreeSet<RawFd>) -> io::Result<Vec<RawFd>> {
     match table_size()? {
         Some(size) if own.last().is_none_or(|last| *last < size) => {
             let mut open = Vec::new();
             for number in (0..size).filter(|number| !own.contains(number) && is_open(*number)) {
-                // A process without memory must not die of it: its caller tries again.
+                // A lack of memory must not end the process: its caller tries again.
                 open.try_reserve(1)?;
                 open.push(number);
             }
             Ok(open)
         }
-        // A system that only looks like Linux.
+        // A system that only emulates Linux.
         _ => Ok(open_descriptors()?.difference(own).copied().collect()),
     }
 }
 
-/// Returns a number that is above those of all descriptors, if the system tells one. Allocates nothing.
+/// Returns a number above those of all descriptors, if the system reports one. Allocates no memory.
 fn table_size() -> io::Result<Option<RawFd>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let status = match open(c"/proc/self/status", flags, Mode::empty()) {
         Ok(status) => status,
-        // The limit of now may be lower than it was.
+        // The present limit may be lower than an earlier one.
         Err(Errno::MFILE) => {
             let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(MAX_TABLE);
             return Ok(limit.min(MAX_TABLE).try_into().ok());
@@ -200,7 +204,7 @@ fn open_descriptors() -> io::Result<BTreeSet<RawFd>> {
     let numbers = names.map(|name| Ok(name?.file_name().to_str().and_then(|it| it.parse().ok())));
     let mut numbers: BTreeSet<_> =
         numbers.filter_map(Result::transpose).collect::<io::Result<_>>()?;
-    // The one through which the folder was read is closed by now.
+    // The descriptor of the folder itself is closed by now.
     numbers.retain(|number| is_open(*number));
     Ok(numbers)
 }
@@ -212,34 +216,35 @@ fn is_kept_at_exec(number: RawFd) -> bool {
 }
 
 fn is_open(number: RawFd) -> bool {
-    // SAFETY: it reads the flags of a number, whether or not that is a descriptor.
+    // SAFETY: the call reads the flags of a number, which need not be a descriptor.
     unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
 }
 
-/// Returns whether this process has one thread. Allocates nothing.
+/// Returns whether this process has one thread. Allocates no memory.
 pub(super) fn has_one_thread() -> io::Result<bool> {
     for _ in 0..ENDING {
-        // A folder has a link for itself, one in its parent, and one for each folder in it: the threads.
+        // The link count of a folder is two more than the number of folders in it, which are the
+        // threads.
         if stat(c"/proc/self/task")?.st_nlink == 3 {
             return Ok(true);
         }
-        // Whoever waited for a thread goes on a moment before the kernel forgets it.
+        // The kernel removes a thread a moment after a waiting thread learns of its end.
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(false)
 }
 
-/// Starts a process that runs `work` and exits with the code that it returns. It is a copy of this
-/// one, shares its descriptors, and ends with it. `work` gets the descriptors that earlier workers left
-/// open when this was called.
+/// Starts a process that runs `work` and exits with the code that it returns. The process is a copy of
+/// this one, shares its descriptors, and ends with it. `work` gets the descriptors that earlier workers
+/// have left open at the time of the call.
 ///
-/// A descriptor that either of the two processes closes is closed for both: values which own one
-/// must be dropped in one of them only. The buffers of the standard library's streams are in both
-/// copies: flush them first.
+/// A descriptor that either process closes is closed for both: a value that owns one must be dropped
+/// in only one of them. Buffered output of the standard library's streams is in both copies, so flush
+/// it first.
 ///
 /// # Errors
 /// This process has more than one thread, there is no `/proc`, or the system refuses a process or
-/// memory. With several threads the copy could find a lock taken that nobody ever releases.
+/// memory. With several threads, the copy could find a lock that is held and never released.
 pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> io::Result<Worker> {
     if !has_one_thread()? {
         return Err(io::Error::new(
@@ -247,12 +252,13 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
             "this process has several threads",
         ));
     }
-    // Before there are two processes: neither can take what the other one opens for a worker's.
+    // The list is made before there are two processes, so that neither takes the other's new
+    // descriptors for a worker's.
     let left = others_open(&holding.own)?;
     let parent = getpid();
-    // SAFETY: as fork(2), in a process that has one thread, but for the shared table: the copy has
-    // memory of its own, in which everything is as this thread left it. No stack is given, so it
-    // goes on here.
+    // SAFETY: the call is like fork(2), in a process that has one thread, except for the shared
+    // table: the copy has its own memory, in the state in which this thread left it. No stack is
+    // given, so the copy continues here.
     let result = unsafe { clone(libc::CLONE_FILES | libc::SIGCHLD, null_mut()) };
     match result {
         ..0 => Err(io::Error::last_os_error()),
@@ -264,19 +270,20 @@ pub fn spawn_worker(holding: &Holding, work: impl FnOnce(Inherited) -> i32) -> i
     }
 }
 
-/// Calls clone(2) without a wrapper: that of the C library for fork(2) cannot share descriptors.
+/// Calls clone(2) directly, because the C library's fork(2) cannot share descriptors.
 ///
 /// # Safety
-/// The same as for fork(2), with the effects of the flags. With `CLONE_PIDFD`, `handle` is valid memory.
+/// The same as for fork(2), with the effects of the flags. With `CLONE_PIDFD`, `handle` must be
+/// valid memory.
 pub(super) unsafe fn clone(flags: libc::c_int, handle: *mut libc::c_int) -> libc::c_long {
     let (flags, none) = (libc::c_long::from(flags), 0 as libc::c_long);
-    // The order of the first two arguments is another one on this machine (clone(2)).
+    // On this architecture the first two arguments are swapped (clone(2)).
     let (first, second) = if cfg!(target_arch = "s390x") { (none, flags) } else { (flags, none) };
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller guarantees it.
     unsafe { libc::syscall(libc::SYS_clone, first, second, handle, none, none) }
 }
 
-/// The function that the copy runs. It never returns to the code that called [`spawn_worker`].
+/// Runs `work` in the copy. It never returns to the code that called [`spawn_worker`].
 fn run(parent: Pid, work: impl FnOnce() -> i32) -> ! {
     // The parent may have died before this call.
     let is_bound = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
@@ -285,18 +292,18 @@ fn run(parent: Pid, work: impl FnOnce() -> i32) -> ! {
     } else {
         PANICKED
     };
-    // SAFETY: it only ends the process: what was registered to be done at an exit is the parent's.
+    // SAFETY: the call only ends the process. Exit handlers belong to the parent and do not run.
     unsafe { libc::_exit(code) }
 }
 
 impl Worker {
-    /// Returns its process.
+    /// Returns the process id.
     #[must_use]
     pub fn process(&self) -> Pid {
         self.process
     }
 
-    /// Sends it a signal. It is not waited for yet, so that the number is still its own.
+    /// Sends a signal to the process. Its id cannot be reused, because it was not waited for.
     ///
     /// # Errors
     /// Those of kill(2).
@@ -304,7 +311,7 @@ impl Worker {
         Ok(kill_process(self.process, signal)?)
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     ///
     /// # Errors
     /// Those of waitpid(2), such as `EINTR` if a signal was caught.
@@ -316,7 +323,7 @@ impl Worker {
         }
     }
 
-    /// Returns how it ended, if it has.
+    /// Returns the end of the process, if it has ended.
     ///
     /// # Errors
     /// Those of waitpid(2).
@@ -324,9 +331,9 @@ impl Worker {
         self.poll(WaitOptions::NOHANG)
     }
 
-    /// Waits for all child processes that have ended, and returns how this one ended, if it has.
-    /// The first process of a container is the parent of all that lose theirs. `other` is told of
-    /// those that ended before this one.
+    /// Waits for all child processes that have ended, and returns the end of this one, if it has
+    /// ended. The first process of a container is the parent of all orphans. `other` is called for
+    /// each of those that ended before this one.
     ///
     /// # Errors
     /// Those of waitpid(2). `ECHILD`: it was waited for before.

@@ -24,8 +24,8 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Creates memory that is zero, and that nobody can shrink: an access beyond the end of a file
-    /// would be a fatal signal.
+    /// Creates zeroed memory that no process can shrink. An access beyond the end of a file would
+    /// cause a fatal signal.
     pub(super) fn create(name: &CStr, length: usize) -> io::Result<Self> {
         let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, length as u64)?;
@@ -67,11 +67,11 @@ impl Mapping {
         self.base.as_ptr().wrapping_add(at)
     }
 
-    /// Keeps the pages of a range in memory while this process lives, if the system lets it.
+    /// Locks the pages of a range in memory while this process lives, if the system permits it.
     pub(super) fn lock(&self, from: usize, length: usize) {
         assert!(from.checked_add(length).is_some_and(|end| end <= self.length));
-        // SAFETY: the range lies in the mapping. The call changes nothing but where its pages are. If
-        // the limit of locked memory is reached, they may be swapped out.
+        // SAFETY: the range lies in the mapping. The call only affects the location of its pages.
+        // If the limit of locked memory is reached, they may be swapped out.
         let _ = unsafe { libc::mlock(self.address(from).cast(), length) };
     }
 
@@ -80,18 +80,18 @@ impl Mapping {
         self.file.as_fd()
     }
 
-    /// Returns how many bytes are mapped.
+    /// Returns the number of mapped bytes.
     pub(super) fn length(&self) -> usize {
         self.length
     }
 
-    /// Returns where bytes lie in the mapping, if all of them do.
+    /// Returns the offset of bytes in the mapping, if all of them lie in it.
     pub(super) fn offset_of(&self, bytes: &[u8]) -> Option<usize> {
         let at = bytes.as_ptr().addr().checked_sub(self.base.addr().get())?;
         (at.checked_add(bytes.len())? <= self.length).then_some(at)
     }
 
-    /// Gives the memory of a range back to the system. It reads as zero afterwards.
+    /// Returns the memory of a range to the system. It reads as zero afterwards.
     pub(super) fn release(&self, from: usize, length: usize) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         Ok(fallocate(&self.file, flags, from as u64, length as u64)?)
@@ -100,7 +100,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: nothing refers to the mapping any more, since all that does owns or borrows it.
+        // SAFETY: nothing refers to the mapping any more, since everything that does owns or
+        // borrows it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
     }
 }

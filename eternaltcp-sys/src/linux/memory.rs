@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-/// The file systems of control groups, and the files with their limits of memory.
+/// The file systems of control groups, and the names of their memory limit files.
 const VERSION_2: (&str, &[&str]) = ("cgroup2", &["memory.max", "memory.high"]);
 const VERSION_1: (&str, &[&str]) = ("cgroup", &["memory.limit_in_bytes"]);
 

@@ -1,9 +1,9 @@
-//! Reads and writes whose result the kernel itself notes in memory that outlives the process.
+//! Reads and writes whose result the kernel itself records in memory that outlives the process.
 //!
 //! recvmmsg(2) and sendmmsg(2) with one message store the number of bytes in `msg_len`, in user
-//! memory and within the call. A call on a socket that does not block runs to its end even if the
-//! process is killed meanwhile. So the next process finds one of two things: nothing was moved, or
-//! exactly so many bytes.
+//! memory and within the call. A call on a non-blocking socket runs to its end even if the process
+//! is killed meanwhile. So the next process finds that either nothing was moved, or exactly the
+//! recorded number of bytes.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -12,18 +12,18 @@ use std::ptr;
 
 use super::words::Words;
 
-/// Bytes of the place for one call: a line of the processor's cache.
+/// The size of the slot for one call in bytes: a line of the processor's cache.
 pub(super) const CALL: usize = 64;
 
 const _: () = assert!(size_of::<libc::mmsghdr>() <= CALL);
 
-/// A count that no call has: the kernel has noted nothing.
+/// A count that no call has: the kernel has recorded nothing.
 const NOTHING: u32 = u32::MAX;
 
 /// The maximum number of slices of one call (`IOV_MAX`, limits.h).
 const MAX_SLICES: usize = 1024;
 
-/// The place for one call: its only owner in this process.
+/// The only owner in this process of the slot for one call.
 pub struct NotedCall {
     words: Words,
     index: usize,
@@ -34,26 +34,26 @@ impl NotedCall {
         Self { words, index }
     }
 
-    /// Returns the number of bytes that the last call moved; `None` if it moved nothing, or there
-    /// was none since [`Self::reset`].
+    /// Returns the number of bytes that the last call moved. Returns `None` if it moved nothing, or
+    /// if there was no call since [`Self::reset`].
     #[must_use]
     pub fn count(&self) -> Option<u32> {
-        // SAFETY: the place lies in the mapping, and only this owner writes to it, directly or
-        // through the kernel, which is done by now.
+        // SAFETY: the slot lies in the mapping, and only this owner writes to it, directly or
+        // through the kernel, whose call has ended by now.
         let count = unsafe { ptr::read_volatile(&raw const (*self.header()).msg_len) };
         (count != NOTHING).then_some(count)
     }
 
-    /// Forgets the last call.
+    /// Clears the result of the last call.
     pub fn reset(&mut self) {
         self.prepare(ptr::null_mut(), 0);
     }
 
-    /// Receives from a socket, without blocking. 0 bytes are the end of the stream. An error that
-    /// the socket has is told before the bytes that wait.
+    /// Receives from a socket without blocking. 0 bytes mean the end of the stream. A pending error
+    /// of the socket is returned before the bytes that wait.
     ///
     /// # Errors
-    /// Those of recvmmsg(2), or nothing may be received.
+    /// Those of recvmmsg(2). `InvalidInput` for an empty buffer.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -61,15 +61,15 @@ impl NotedCall {
         let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
         self.prepare(&raw mut part, 1);
         let flags = libc::MSG_DONTWAIT;
-        // SAFETY: one message, at an address that stays mapped, with one part that is borrowed
-        // for writing until the call is over.
+        // SAFETY: there is one message, at an address that stays mapped, with one part that is
+        // borrowed for writing until the call is over.
         let result = unsafe {
             libc::recvmmsg(socket.as_raw_fd(), self.header(), 1, flags as _, ptr::null_mut())
         };
         self.result(result)
     }
 
-    /// Sends to a socket, without blocking and without a signal if it is broken.
+    /// Sends to a socket without blocking, and without a signal if the connection is broken.
     ///
     /// # Errors
     /// Those of sendmmsg(2).
@@ -78,21 +78,21 @@ impl NotedCall {
         // The kernel only reads them; an `IoSlice` is an `iovec`.
         self.prepare(parts.as_ptr().cast_mut().cast(), count);
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: one message, at an address that stays mapped, with parts that are borrowed until
-        // the call is over.
+        // SAFETY: there is one message, at an address that stays mapped, with parts that are
+        // borrowed until the call is over.
         let result = unsafe { libc::sendmmsg(socket.as_raw_fd(), self.header(), 1, flags as _) };
         self.result(result)
     }
 
-    /// Writes a message of these parts, of which nothing is moved yet.
+    /// Writes a message with these parts, of which nothing is moved yet.
     fn prepare(&mut self, parts: *mut libc::iovec, count: usize) {
         // SAFETY: all fields are numbers or pointers, for which zero is a value.
         let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
         header.msg_hdr.msg_iov = parts;
         header.msg_hdr.msg_iovlen = count as _;
         header.msg_len = NOTHING;
-        // SAFETY: the place lies in the mapping, is aligned to a line of the cache behind whole
-        // words, and has no other owner.
+        // SAFETY: the slot lies in the mapping, is aligned to a cache line after whole words, and
+        // has no other owner.
         unsafe { ptr::write_volatile(self.header(), header) };
     }
 

@@ -1,4 +1,4 @@
-//! Signals that are waited for, in a process with one thread and no runtime.
+//! Blocked signals for a process with one thread and no runtime, which waits for them.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -7,23 +7,23 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-/// Signals that are blocked, so that they wait until they are asked for.
+/// Signals that are blocked, so that they stay pending until the process waits for them.
 pub struct BlockedSignals {
     set: libc::sigset_t,
 }
 
-/// A signal that came.
+/// A received signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReceivedSignal {
     /// The signal.
     pub signal: Signal,
-    /// Whether the kernel sent it, and not a process: a key on a terminal sends it to the whole
-    /// process group (signal(7)).
+    /// Whether the kernel sent it rather than a process. The kernel sends the signal of a key on a
+    /// terminal to the whole process group (signal(7)).
     pub is_of_kernel: bool,
 }
 
 impl BlockedSignals {
-    /// Blocks these signals for the calling thread, and so for the threads and processes that it
+    /// Blocks these signals for the calling thread, and for the threads and processes that it
     /// starts from now on.
     ///
     /// # Errors
@@ -42,19 +42,20 @@ impl BlockedSignals {
         }
     }
 
-    /// Returns whether one of them was sent and not asked for so far.
+    /// Returns whether this signal is pending.
     #[must_use]
     pub fn is_pending(&self, signal: Signal) -> bool {
         let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-        // SAFETY: the set is valid memory, to which the call writes; all zeros are a value of it.
+        // SAFETY: the set is valid memory, to which the call writes; all zeros are a value of the
+        // type.
         unsafe {
             libc::sigpending(set.as_mut_ptr());
             libc::sigismember(set.as_ptr(), signal.as_raw()) == 1
         }
     }
 
-    /// Waits for one of the signals, at most for `limit`. Without a limit it waits for ever.
-    /// Returns `None` if none came.
+    /// Waits at most `limit` for one of the signals; without a limit, it waits for ever. Returns
+    /// `None` if there was none.
     ///
     /// # Errors
     /// The system refuses.
@@ -101,11 +102,11 @@ mod tests {
 
     #[test]
     fn a_blocked_signal_waits_until_it_is_asked_for() {
-        // On a thread of its own, whose mask ends with it.
+        // The test runs on its own thread, whose mask ends with it.
         let thread = std::thread::spawn(|| {
             let signals = BlockedSignals::block(&[Signal::WINCH]).unwrap();
             assert_eq!(signals.wait(Some(Duration::ZERO)).unwrap(), None);
-            // SAFETY: the thread that the signal is sent to is this one.
+            // SAFETY: the thread that receives the signal is this one.
             unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGWINCH) };
             assert!(signals.is_pending(Signal::WINCH) && !signals.is_pending(Signal::TERM));
             let expected = ReceivedSignal { signal: Signal::WINCH, is_of_kernel: false };

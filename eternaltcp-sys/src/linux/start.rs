@@ -17,7 +17,7 @@ use rustix::process::{
 /// The highest signal number.
 const SIGNALS: libc::c_int = 64;
 
-/// A bit for each ignored or blocked signal.
+/// One bit for each ignored or blocked signal.
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
@@ -29,7 +29,8 @@ static CORE: AtomicU64 = AtomicU64::new(u64::MAX);
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = note;
 
-/// Runs before `main`, on the only thread. Uses nothing of the standard library that needs setup.
+/// Runs before `main`, on the only thread. Uses nothing of the standard library that needs
+/// initialization.
 extern "C" fn note() {
     let mut mask = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the set is valid memory, to which the current mask is written.
@@ -129,14 +130,14 @@ fn restore() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives this process the state with which it was started, before it becomes another program.
-/// [`Command`] does the rest of it by itself.
+/// Restores the state with which this process was started, before it becomes another program.
+/// [`Command`] does the rest by itself.
 pub(super) fn restore_all() {
     if !has(&IGNORED, libc::SIGPIPE) {
         // SAFETY: the default action runs no code of this program.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
-    // It never fails.
+    // The call never fails.
     let _ = restore();
 }
 
@@ -155,7 +156,7 @@ mod tests {
     #[test]
     fn a_started_program_has_the_original_limits_and_signals() {
         const SHOW: &str = "ulimit -Sn; ulimit -Sc; grep -E 'Sig(Blk|Ign):' /proc/self/status";
-        // The parent of this process had the same, and std changes SIGPIPE only for itself.
+        // The parent of this process had the same state, and std changes SIGPIPE only for itself.
         let descriptors = getrlimit(Resource::Nofile);
         let before = output(Command::new("sh").args(["-c", "ulimit -Sn; ulimit -Sc"]));
         let all = Rlimit { current: descriptors.maximum, ..descriptors };

@@ -1,7 +1,7 @@
-//! A program that takes over from this one.
+//! The start of a program that takes over from this one.
 //!
-//! execve(2) gives a process a table of descriptors of its own, so a new program cannot share that of
-//! the holder which starts it: it gets a copy, in which chosen descriptors stay open.
+//! execve(2) gives a process its own table of descriptors, so a new program cannot share the table
+//! of the holder that starts it. It gets a copy, in which chosen descriptors stay open.
 
 use std::ffi::{CStr, CString, c_char};
 use std::io;
@@ -18,32 +18,32 @@ use rustix::process::{
 use super::clone::{clone, has_one_thread};
 use super::start;
 
-/// The exit code of a process whose program could not be started, as that of a shell.
+/// The exit code of a process whose program could not be started, as in a shell.
 const NOT_STARTED: i32 = 127;
 
 /// The file of a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Executable<'a> {
-    /// At this path.
+    /// The file at this path.
     At(&'a CStr),
-    /// This file, wherever it is now.
+    /// This open file, even if its path has changed.
     Opened(BorrowedFd<'a>),
 }
 
-/// A program, and what it is started with.
+/// A program, and the state with which it is started.
 #[derive(Clone, Copy, Debug)]
 pub struct NewProgram<'a> {
-    /// Its file.
+    /// The program's file.
     pub executable: Executable<'a>,
-    /// Its arguments, with its name.
+    /// The arguments, including the name.
     pub arguments: &'a [CString],
-    /// Its environment.
+    /// The environment.
     pub environment: &'a [CString],
-    /// Descriptors that it finds open, under the same numbers. The others stay open if they are not
-    /// to be closed at execve(2).
+    /// Descriptors that the program finds open, under the same numbers. Others stay open unless
+    /// they are marked to be closed at execve(2).
     pub open: &'a [RawFd],
-    /// The main process, if that is not this one. It is then the parent of the new process, as it is
-    /// of this one.
+    /// The main process, if it is not this one. It becomes the parent of the new process, as it is
+    /// the parent of this one.
     pub main: Option<Pid>,
 }
 
@@ -55,11 +55,11 @@ pub struct Successor {
 }
 
 /// Starts a program with a copy of this process's descriptors, and with the signals and limits with
-/// which this process was started. It ends with the main process.
+/// which this process was started. The program ends with the main process.
 ///
 /// # Errors
-/// This process has more than one thread, or the system refuses. A program that cannot be started is
-/// a process that ends.
+/// This process has more than one thread, or the system refuses. If the program cannot be started,
+/// its process ends.
 pub fn spawn_successor(program: &NewProgram<'_>) -> io::Result<Successor> {
     if !has_one_thread()? {
         return Err(io::ErrorKind::ResourceBusy.into());
@@ -71,8 +71,8 @@ pub fn spawn_successor(program: &NewProgram<'_>) -> io::Result<Successor> {
     let parent = program.main.unwrap_or_else(getpid);
     let sibling = if program.main.is_some() { libc::CLONE_PARENT } else { 0 };
     let mut handle: libc::c_int = -1;
-    // SAFETY: as fork(2), in a process that has one thread; the handle is valid memory. No stack is
-    // given, so the copy goes on here.
+    // SAFETY: the call is like fork(2), in a process that has one thread; the handle is valid
+    // memory. No stack is given, so the copy continues here.
     let result =
         unsafe { clone(libc::CLONE_PIDFD | libc::SIGCHLD | sibling, from_mut(&mut handle)) };
     match result {
@@ -87,7 +87,7 @@ pub fn spawn_successor(program: &NewProgram<'_>) -> io::Result<Successor> {
     }
 }
 
-/// The part of the copy. The vectors end with null.
+/// Runs in the copy. The vectors end with null.
 fn become_program(
     parent: Pid,
     program: &NewProgram<'_>,
@@ -122,24 +122,24 @@ fn become_program(
             }
         }
     }
-    // SAFETY: it only ends the process: what was registered to be done at an exit is the parent's.
+    // SAFETY: the call only ends the process. Exit handlers belong to the parent and do not run.
     unsafe { libc::_exit(NOT_STARTED) }
 }
 
 impl Successor {
-    /// Returns its process.
+    /// Returns the process id.
     #[must_use]
     pub fn process(&self) -> Pid {
         self.process
     }
 
-    /// Sends it a signal, if it still is there.
+    /// Sends a signal to the process, if it still exists.
     pub fn signal(&self, signal: Signal) {
-        // One that has ended is what the caller wants, or finds soon.
+        // A process that has ended is what the caller wants, or finds soon.
         let _ = pidfd_send_signal(&self.handle, signal);
     }
 
-    /// Returns whether it has ended.
+    /// Returns whether the process has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
@@ -148,7 +148,7 @@ impl Successor {
 }
 
 impl AsFd for Successor {
-    /// Returns a descriptor that can be read when the process has ended.
+    /// Returns a descriptor that becomes readable when the process has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
     }
@@ -165,7 +165,7 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(bind) };
 }
 
-/// Lets this process end when its parent does. Returns whether `parent` is its parent still.
+/// Lets this process end when its parent does. Returns whether `parent` is still its parent.
 ///
 /// # Errors
 /// The system refuses.

@@ -33,11 +33,11 @@ pub fn carrier_info(socket: BorrowedFd<'_>) -> io::Result<Option<TcpInfo>> {
 /// The state of a connection that is over (`TCP_CLOSE`, linux/tcp_states.h).
 const CLOSED: u8 = 7;
 
-/// Returns how far a connection was received and read. Returns `None` for MPTCP, and for kernels
-/// before Linux 4.1, which do not count that.
+/// Returns how much of a connection's data was received and read. Returns `None` for MPTCP, and
+/// before Linux 4.1, which does not count it.
 ///
 /// # Errors
-/// It is not a TCP socket.
+/// The socket is not TCP.
 pub fn read_progress(socket: BorrowedFd<'_>) -> io::Result<Option<ReadProgress>> {
     if is_mptcp(socket) {
         return Ok(None);
@@ -52,16 +52,18 @@ pub fn read_progress(socket: BorrowedFd<'_>) -> io::Result<Option<ReadProgress>>
     Ok(Some(ReadProgress { count, is_closed: raw.state[0] == CLOSED }))
 }
 
-/// Returns how many bytes this program has moved over a connection that nobody reads or writes at
-/// this end now. Returns `None` where the kernel does not count that, as [`read_progress`] does.
+/// Returns how many bytes this program has moved over a connection, as long as nothing reads or
+/// writes at this end. Returns `None` where the kernel does not count them, as [`read_progress`]
+/// does.
 ///
 /// # Errors
-/// It is not a TCP socket.
+/// The socket is not TCP.
 pub fn moved_bytes(socket: BorrowedFd<'_>) -> io::Result<Option<MovedBytes>> {
     if is_mptcp(socket) {
         return Ok(None);
     }
-    // What waits to be read only grows meanwhile, and what waits to be acknowledged only shrinks.
+    // Meanwhile the bytes that wait to be read can only grow in number, and the unacknowledged ones
+    // can only shrink.
     let waiting = || Ok::<_, io::Error>((ioctl_fionread(socket)?, unsent(socket)? as u64));
     let (unread_before, unsent_before) = waiting()?;
     let (raw, length) = get_option::<Raw>(socket, libc::IPPROTO_TCP, libc::TCP_INFO)?;
@@ -203,7 +205,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
-    /// Returns a connection, each end with the requested protocol.
+    /// Returns a connected pair of sockets, each with the requested protocol.
     fn connection(client: Protocol, server: Protocol) -> Option<(TcpStream, TcpStream)> {
         let socket = |protocol| Socket::new(Domain::IPV4, Type::STREAM, Some(protocol));
         let (client, listener) = (socket(client).ok()?, socket(server).ok()?);
@@ -240,7 +242,7 @@ mod tests {
         assert_eq!((info.unacknowledged, info.unsent, info.backoff), (0, 0, 0));
         assert!(info.last_ack < Duration::from_secs(60), "{info:?}");
         assert!(info.min_round_trip.unwrap() <= info.round_trip, "{info:?}");
-        // The SYN counts too.
+        // The SYN is counted, too.
         assert_eq!(info.arrived, Some(5));
     }
 

@@ -1,4 +1,4 @@
-//! The words that `ps` shows for this process.
+//! The title that `ps` shows for this process.
 
 use std::io;
 
@@ -6,11 +6,12 @@ use std::io;
 /// (proc_pid_stat(5)).
 const ARGUMENTS: usize = 45;
 
-/// Replaces the arguments of this process, as others see them, by one text. It is cut to the length
-/// of the arguments, because there is no more room. Afterwards [`std::env::args`] returns the text,
-/// too.
+/// Replaces the arguments of this process, as other processes see them, by one text. The text is
+/// cut to the length of the arguments, because there is no more room. Afterwards [`std::env::args`]
+/// returns the text, too.
 ///
-/// Only a process with one thread may call this: another one could read its arguments meanwhile.
+/// Only a process with one thread may call this, because another thread could read its arguments
+/// meanwhile.
 ///
 /// # Errors
 /// There is no `/proc`, or the process has several threads.
@@ -32,7 +33,7 @@ pub fn set_title(text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns where the arguments begin and end.
+/// Returns the addresses where the arguments begin and end.
 fn arguments() -> io::Result<(usize, usize)> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace());

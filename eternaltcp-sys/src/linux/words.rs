@@ -1,5 +1,5 @@
-//! Memory of atomic words, for tables. It is read and written by whole words only, so that another
-//! process which has it mapped, too, can see a half-written record, but never a half-written word.
+//! Memory of atomic words, for tables. It is read and written only in whole words, so that another
+//! process that maps it can see a half-written record, but never a half-written word.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -11,38 +11,38 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::memfd::{Mapping, too_large};
 use super::mmsg::{CALL, NotedCall};
 
-/// Memory of atomic words that outlives the process. Behind the words are places for
-/// [noted calls](NotedCall), which the words do not reach.
+/// Memory of atomic words that outlives the process. After the words come the slots for [recorded
+/// calls](NotedCall), which are not accessible as words.
 #[derive(Clone)]
 pub struct Words(Arc<WordMemory>);
 
 struct WordMemory {
     mapping: Mapping,
-    /// How many bytes are words.
+    /// The length of the words in bytes.
     length: usize,
-    /// The places for calls that have an owner.
+    /// The slots for calls that have an owner.
     taken: Box<[AtomicBool]>,
 }
 
-/// Bytes of a word.
+/// The size of a word in bytes.
 const WORD: usize = size_of::<u64>();
 
 impl Words {
-    /// Creates `length` bytes of words that are zero, and places for `calls` calls. `name` is shown
+    /// Creates `length` bytes of words that are zero, and `calls` slots for calls. `name` is shown
     /// in `/proc`.
     ///
     /// # Errors
-    /// The length is no multiple of 8, or the system has no such memory.
+    /// The length is not a multiple of 8, or the system has no such memory.
     pub fn create(name: &CStr, length: usize, calls: usize) -> io::Result<Self> {
         let behind = calls.checked_mul(CALL).ok_or_else(too_large)?;
         let whole = length.checked_add(behind).ok_or_else(too_large)?;
         Self::new(Mapping::create(name, whole)?, length, calls)
     }
 
-    /// Opens what [`Self::create`] made, with the same numbers.
+    /// Opens the memory that [`Self::create`] made with the same numbers.
     ///
     /// # Errors
-    /// The memory is of another size, or was not made so.
+    /// The memory has another size, or was not made by [`Self::create`].
     pub fn open(file: OwnedFd, length: usize, calls: usize) -> io::Result<Self> {
         Self::new(Mapping::open(file)?, length, calls)
     }
@@ -62,26 +62,26 @@ impl Words {
         self.0.mapping.file()
     }
 
-    /// Returns how many bytes are words.
+    /// Returns the length of the words in bytes.
     #[must_use]
     pub fn length(&self) -> usize {
         self.0.length
     }
 
-    /// Returns the word that begins with byte `at`.
+    /// Returns the word at the byte offset `at`.
     ///
     /// # Panics
-    /// There is none: `at` is beyond the end, or no multiple of 8.
+    /// `at` is beyond the end, or not a multiple of 8.
     #[must_use]
     pub fn word(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(WORD) && at < self.0.length, "no word begins at {at}");
-        // SAFETY: the word lies in the mapping, which lives as long as `self` and whose beginning is
-        // aligned to a page. The words are accessed atomically only; the places for calls lie
-        // behind them.
+        // SAFETY: the word lies in the mapping, which lives as long as `self` and whose beginning
+        // is aligned to a page. The words are accessed only atomically; the slots for calls lie
+        // after them.
         unsafe { AtomicU64::from_ptr(self.0.mapping.address(at).cast()) }
     }
 
-    /// Writes bytes from `at` on, word by word; the last word is filled up with zeros.
+    /// Writes bytes from the offset `at` on, word by word. The last word is padded with zeros.
     ///
     /// # Panics
     /// As [`Self::word`], for each of the words.
@@ -93,7 +93,7 @@ impl Words {
         }
     }
 
-    /// Reads bytes from `at` on.
+    /// Reads bytes from the offset `at` on.
     ///
     /// # Panics
     /// As [`Self::word`], for each of the words.
@@ -104,25 +104,25 @@ impl Words {
         }
     }
 
-    /// Returns the place for a call with this index, if there is one and nobody has it.
+    /// Returns the slot for a call with this index, if it exists and has no owner.
     #[must_use]
     pub fn take_call(&self, index: usize) -> Option<NotedCall> {
         let is_taken = self.0.taken.get(index)?.swap(true, Ordering::Acquire);
         if is_taken {
             return None;
         }
-        // The kernel must be able to write there although the process is being killed: a page fault
-        // could fail then.
+        // The kernel must be able to write to the slot although the process is being killed: a page
+        // fault could fail then.
         self.0.mapping.lock(self.0.length + index * CALL, CALL);
         Some(NotedCall::new(self.clone(), index))
     }
 
-    /// Returns the address of the place for a call.
+    /// Returns the address of the slot for a call.
     pub(super) fn call(&self, index: usize) -> *mut libc::mmsghdr {
         self.0.mapping.address(self.0.length + index * CALL).cast()
     }
 
-    /// Lets somebody else have the place for a call.
+    /// Frees the slot for a call.
     pub(super) fn return_call(&self, index: usize) {
         if let Some(taken) = self.0.taken.get(index) {
             taken.store(false, Ordering::Release);

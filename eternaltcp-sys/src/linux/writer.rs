@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-/// The command that chooses the signal that tells the holder of a lease about a writer; `libc` has
-/// no name for it on every target.
+/// The command that chooses the signal by which the holder of a lease learns about a writer. `libc`
+/// has no name for it on every target.
 const F_SETSIG: libc::c_int = 10;
 
 /// Returns whether a process has the file open for writing; `None` if the system does not tell this
@@ -44,7 +44,7 @@ mod tests {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let ask = || has_writer(&File::open(&path).unwrap());
         if ask().is_none() {
-            // A file system without leases does not tell.
+            // A file system without leases does not report writers.
             return;
         }
         assert_eq!(ask(), Some(false));
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(ask(), Some(true));
         drop(writer);
         assert_eq!(ask(), Some(false));
-        // The lease is returned: no writer has to wait.
+        // The lease is returned: no writer must wait.
         drop(File::options().write(true).open(&path).unwrap());
     }
 }

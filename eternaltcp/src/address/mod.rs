@@ -85,7 +85,7 @@ pub(crate) fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-/// Does the same for an address with its port; a zone stays.
+/// Converts an IPv4-mapped address with its port; a zone is kept.
 pub(crate) fn canonical_address(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {

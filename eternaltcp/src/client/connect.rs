@@ -59,7 +59,7 @@ impl ClientConfig {
         Self::with_files(server, &identity, &known_hosts)
     }
 
-    /// Does the same with other files.
+    /// Returns the configuration of [`Self::for_server`] with other files.
     ///
     /// # Errors
     /// As [`Self::for_server`].

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// application gets its answer when the target is connected; until then it waits, even during an
 /// outage.
 ///
-/// Dropping the future closes the listener. Connections that were accepted go on.
+/// Dropping the future closes the listener. Accepted connections continue.
 pub async fn serve_dynamic(mut listener: Listener, opener: Opener) {
     let places = Arc::new(Semaphore::new(PLACES));
     loop {

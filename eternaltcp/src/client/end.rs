@@ -11,7 +11,7 @@ pub enum ClientEnd {
     /// The program closed it, or its last session ended in order after [`Client::finish`](super::Client::finish).
     #[error("the tunnel was closed")]
     Done,
-    /// It could not go on. One line says why.
+    /// The client could not continue, for the given reason in one line.
     #[error("{0}")]
     Failed(String),
     /// The server rejected the client, or the client the server.

@@ -84,7 +84,7 @@ impl Joining {
         self.fill_beside(dialer, tunnel, current, tunnel.joined_count());
     }
 
-    /// Does the same, given the number that have joined.
+    /// Makes one more carrier if there are too few, given the number that have joined.
     fn fill_beside(
         &mut self,
         dialer: &mut PoolDialer,

@@ -92,8 +92,8 @@ impl RemoteListener {
         Self { _kept: kept, ..self }
     }
 
-    /// Returns what a process before this one has left of it, and its session. Returns `None` if it
-    /// cannot be used.
+    /// Returns the session and the listener that an earlier process has left. Returns `None` if
+    /// they cannot be used.
     #[cfg(target_os = "linux")]
     pub(super) fn recovered(found: OwnedListener) -> Option<(SessionId, Self, AttendedListener)> {
         let mut parts = found.text.splitn(3, '\n');

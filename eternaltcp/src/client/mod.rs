@@ -177,7 +177,7 @@ pub struct Client {
     events: Events,
     /// The fields of its log lines.
     span: Span,
-    /// Listeners at the server that a process before this one has left, until they are asked for.
+    /// Listeners at the server that an earlier process has left, until they are requested.
     attended: Arc<Mutex<Vec<AttendedListener>>>,
     task: JoinHandle<ClientEnd>,
     /// Fails once the task is over.
@@ -202,8 +202,8 @@ impl Client {
         Self::begin(config, None)
     }
 
-    /// Does the same, and goes on with the tunnel of a client that a process before this one has
-    /// left, if there is one.
+    /// Starts a client that continues the tunnel of an earlier process, if there is one. Otherwise
+    /// it [starts](Self::start) with a new tunnel.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -54,9 +54,9 @@ impl Opener {
         self.open_memory(Some(&target)).await
     }
 
-    /// Does the same as [`Self::open`], with the server's default target.
+    /// Opens a session to the server's default target, as [`Self::open`] does.
     ///
-    /// Cancellation has the same effect, too.
+    /// Cancelling it has the same effect.
     ///
     /// # Errors
     /// As [`Self::open`].

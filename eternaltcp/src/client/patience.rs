@@ -101,7 +101,7 @@ impl CarrierWait {
         self.without.get_or_insert_with(|| (Instant::now(), String::new())).1 = why;
     }
 
-    /// Does the same as [`Self::wait`], unless there is a reason already.
+    /// Records why there is still no carrier, unless a reason is recorded already.
     pub(super) fn wait_for_something(&mut self, why: &str) {
         if self.without.is_none() {
             self.wait(why.to_owned());

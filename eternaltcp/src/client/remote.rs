@@ -42,8 +42,8 @@ struct ListenOutcome {
 }
 
 /// Keeps the server listening for as long as the client runs, over changes of tunnels. A first
-/// answer that will not change ends the client. `place` shows where it listens.
-/// `found` is the listener that a process before this one has left.
+/// answer that will not change ends the client. `place` receives the address on which the server
+/// listens. `found` is the listener that an earlier process has left.
 pub(super) async fn keep(
     handle: ClientHandle,
     remote: RemoteForward,
@@ -169,7 +169,7 @@ fn note_port(own: &UnixStream, port: u16) {
     let _ = (own, port);
 }
 
-/// Returns the port of addresses that were read by a process before this one.
+/// Returns the port of the addresses that an earlier process has read.
 fn known_port(own: &UnixStream) -> Option<u16> {
     #[cfg(target_os = "linux")]
     if crate::store::is_kept()

@@ -45,7 +45,7 @@ pub(super) struct ClientRole {
 }
 
 impl ClientRole {
-    /// `is_known` says that the server has the tunnel: it is that of a program before this one.
+    /// `is_known` says that the server has the tunnel, because an earlier process has made it.
     pub(super) fn new(
         config: ClientConfig,
         dialer: Dialer,

@@ -29,7 +29,7 @@ const PASSING_ON: Duration = Duration::from_secs(3);
 /// Time for a program to ask again for listeners at the server.
 const ASKED_FOR: Duration = Duration::from_secs(10);
 
-/// The client of a process before this one.
+/// The client of an earlier process.
 pub(super) struct RestoredClient {
     tunnel: Tunnel,
     sockets: Sockets,
@@ -39,7 +39,7 @@ pub(super) struct RestoredClient {
 }
 
 impl RestoredClient {
-    /// Takes what a process before this one has left, if it can be gone on with.
+    /// Takes the state that an earlier process has left, if the client can continue with it.
     #[cfg(target_os = "linux")]
     pub(super) fn take(recovery: &mut Recovery, config: &ClientConfig) -> Option<Self> {
         let found = recovery.take_client()?;

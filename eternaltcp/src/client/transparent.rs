@@ -27,9 +27,9 @@ const PLACES: usize = 256;
 
 /// Serves a listener of [`Listener::bind_transparent`] for as long as the client runs: each
 /// connection is forwarded to its original destination. A connection that would come back here is
-/// refused: one to the listener itself, or one to `servers`, such as the client's own carriers.
+/// rejected: one to the listener itself, or one to `servers`, such as the client's own carriers.
 ///
-/// Dropping the future closes the listener. Connections that were accepted go on.
+/// Dropping the future closes the listener. Accepted connections continue.
 pub async fn serve_transparent(mut listener: Listener, servers: Servers, opener: Opener) {
     let own: Arc<[SocketAddr]> = listener.addresses().into();
     let places = Arc::new(Semaphore::new(PLACES));

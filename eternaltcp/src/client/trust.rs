@@ -357,7 +357,7 @@ mod tests {
         std::fs::write(&file, format!("alias {key}\n192.0.2.1 {sshds}\n")).unwrap();
         let trust = Trust::new(file.clone()).naming(server.clone(), alias);
         assert_eq!(trust.check(&server, &key), Ok(()));
-        // sshd's key says nothing about sproxy's.
+        // A key of sshd is no evidence about sproxy's.
         let why = Trust::new(file.clone()).check(&server, &key).unwrap_err().to_string();
         assert!(why.contains("is not in"), "{why}");
         Trust::new(file).accepting_new().check(&server, &key).unwrap();

@@ -103,8 +103,7 @@ impl Claim {
         Err(io::Error::other("other processes use every name"))
     }
 
-    /// Claims the name that a process before this one had. Nobody else takes it while its socket
-    /// listens.
+    /// Claims the name of an earlier process. No other process takes it while its socket listens.
     ///
     /// # Errors
     /// Another process owns the name.

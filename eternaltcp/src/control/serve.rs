@@ -57,9 +57,12 @@ impl ControlSocket {
         Self::serve_at(path, None, subject, listen)
     }
 
-    /// Does the same in a place that this process has claimed.
+    /// Listens at a path that this process has claimed, and serves as [`Self::serve`] does.
     ///
     /// # Errors
+    /// As [`Self::serve`].
+    ///
+    /// # Panics
     /// As [`Self::serve`].
     pub fn serve_claimed(claim: Claim, subject: Subject, listen: Vec<String>) -> io::Result<Self> {
         let path = claim.path().to_owned();
@@ -88,8 +91,8 @@ impl ControlSocket {
         Ok(Self::accepting((), listener, file, claim, subject, listen))
     }
 
-    /// Serves the socket of a process before this one, if there is one: at `given`, or in a default
-    /// place. Its open conversations have ended.
+    /// Serves the socket of an earlier process, if there is one: at `given`, or in a default
+    /// folder. Its open connections have ended.
     ///
     /// # Errors
     /// The socket cannot be used any more.

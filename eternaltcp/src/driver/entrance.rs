@@ -78,8 +78,8 @@ impl Entrance {
         }
     }
 
-    /// Releases the permits of all such sessions, since one in the middle may have ended. To be
-    /// called each second.
+    /// Releases the permits of all such sessions, because a session in the middle may have ended.
+    /// Call this once a second.
     pub(super) fn tick(&mut self, tunnel: &Tunnel) {
         self.unsent.retain(|(id, _)| is_unsent(tunnel, *id));
     }

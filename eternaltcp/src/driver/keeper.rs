@@ -28,7 +28,7 @@ pub(super) struct Keeper {
     kept: Option<Box<Kept<TunnelStore>>>,
     /// Memory for data from local sockets, without a store.
     blocks: BlockPool,
-    /// Whether the store says that the tunnel is attached.
+    /// Whether the store records the tunnel as attached.
     #[cfg(target_os = "linux")]
     is_attached: bool,
     /// Commits since the last one that was compared with the tunnel.
@@ -58,10 +58,10 @@ impl Keeper {
         }
     }
 
-    /// Goes on with a tunnel that a program before this one has left.
+    /// Continues with a tunnel that an earlier process has left.
     #[cfg(target_os = "linux")]
     pub(super) fn resume(kept: Box<Kept<TunnelStore>>) -> Self {
-        // The store says what it was at last.
+        // The store has the last state.
         let is_attached = kept.store().detached_since().is_none();
         Self {
             kept: Some(kept),
@@ -165,7 +165,8 @@ impl Keeper {
         let _ = (tunnel, id, stream, metadata, asked);
     }
 
-    /// Names a session's socket no more, before it is closed as its `SO_LINGER` says.
+    /// Removes a session's socket from the record, before the socket is closed as its `SO_LINGER`
+    /// says.
     pub(super) fn release(&mut self, tunnel: &mut Tunnel, id: SessionId) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept {

@@ -58,13 +58,13 @@ pub(super) struct Local {
     request: usize,
 }
 
-/// How far the two directions of a socket had come in a program before this one.
+/// The progress of a socket's two directions in an earlier process.
 #[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(super) struct LocalProgress {
     pub(super) is_read_out: bool,
     pub(super) is_shut: bool,
-    /// The error that it has told.
+    /// The error that the socket has reported.
     pub(super) failed: Option<Reset>,
 }
 
@@ -125,7 +125,7 @@ impl Local {
         }
     }
 
-    /// Goes on where a program before this one has stopped.
+    /// Continues where an earlier process has stopped.
     #[cfg(target_os = "linux")]
     pub(super) fn resuming(mut self, progress: LocalProgress) -> Self {
         let LocalProgress { is_read_out, is_shut, failed } = progress;
@@ -361,7 +361,7 @@ impl Local {
         self.stream.prepare_end();
     }
 
-    /// Resets it, or tells the application that waits for its target that there is none.
+    /// Resets the socket, or tells an application that waits for its target that there is none.
     pub(super) fn abort(self, why: &Reset) {
         let dialect = match self.reply {
             TargetReply::Awaited(dialect) => Some(dialect),

@@ -113,7 +113,7 @@ impl Sockets {
 /// the end of a connection, and a target may have got a header of the PROXY protocol.
 const BESIDE: u64 = 2 + 52;
 
-/// Compares what was noted of a socket with what the kernel says: a check for tests.
+/// Compares the recorded state of a socket with the kernel's: a check for tests.
 fn check_counts(stream: &Stream, state: &SessionState, written: u64) {
     let moved = stream.descriptor().ok().and_then(|socket| moved_bytes(socket).ok().flatten());
     let Some(MovedBytes { read, written: known }) = moved else { return };

@@ -136,7 +136,7 @@ impl Sockets {
         self.again.push_back(id);
     }
 
-    /// Serves the socket of a session of a program before this one.
+    /// Serves the socket of a recovered session.
     #[cfg(target_os = "linux")]
     pub(super) fn insert_recovered(&mut self, id: SessionId, found: RecoveredSocket) {
         let RecoveredSocket { stream, metadata, asked, progress } = found;

@@ -27,17 +27,17 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
     buffer: BytesMut,
-    /// It speaks SOCKS5, and was told that it needs no login.
+    /// The application speaks SOCKS5, and was told that it needs no login.
     is_greeted: bool,
-    /// A program before this one has told it.
+    /// An earlier process has answered the greeting.
     was_greeted: bool,
     /// The length of its greeting.
     greeting: usize,
 }
 
 impl Conversation {
-    /// Returns the conversation with an application whose greeting was answered by a program before
-    /// this one. All that it has sent is pushed again.
+    /// Returns the conversation with an application whose greeting was answered by an earlier
+    /// process. All bytes that the application has sent are pushed again.
     pub(crate) fn greeted() -> Self {
         Self { was_greeted: true, ..Self::default() }
     }
@@ -161,7 +161,7 @@ mod tests {
                 let target = target.parse().unwrap();
                 let expected = Step::Connect(TargetRequest { target, asked });
                 assert_eq!(step, expected);
-                // Another program begins again, and does not say the same once more.
+                // The next process begins the conversation again, and does not repeat the answer.
                 let again = say_to(Conversation::greeted(), &whole, size);
                 assert_eq!(again, (Vec::new(), expected));
             }

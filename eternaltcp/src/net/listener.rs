@@ -53,7 +53,7 @@ pub struct Listener {
     addresses: Vec<SocketAddr>,
     /// Requested addresses that have no listener, and the reasons.
     missing: Vec<Missing>,
-    /// Connections that a process before this one had accepted.
+    /// Connections that an earlier process had accepted.
     accepted: Vec<Stream>,
     slots: Slots,
     pause: AcceptPause,
@@ -75,8 +75,8 @@ impl Listener {
         Self::recover_or_bind(&mut Recovery::none(), listen)
     }
 
-    /// Listens with the sockets of a process before this one, and returns first what that one had
-    /// accepted. If there is no listener with this address, it [binds](Self::bind) one.
+    /// Listens with the sockets of an earlier process, and returns its accepted connections first.
+    /// If it had no listener with this address, it [binds](Self::bind) one.
     ///
     /// # Errors
     /// As [`Self::bind`].
@@ -99,7 +99,7 @@ impl Listener {
         }
     }
 
-    /// Does the same only for some of its [parts](Listen::parts).
+    /// Listens on some of the [parts](Listen::parts) of an address.
     pub(crate) fn bind_parts(listen: &Listen, parts: &[Listen], slots: Slots) -> io::Result<Self> {
         if let Listen::Unix(path) = listen {
             let (listener, file) = bind_unix(path)?;

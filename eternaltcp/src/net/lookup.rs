@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use eternaltcp_tls::Identity;
 
-    /// A resolver that answers only when told to.
+    /// A resolver that answers only on command.
     #[derive(Default)]
     struct Silent {
         answers: Mutex<bool>,

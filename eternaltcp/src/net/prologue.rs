@@ -1,8 +1,9 @@
-//! What an application and a proxy say to each other before the stream of a session: a request for a
+//! The exchange between an application and a proxy before the stream of a session: a request for a
 //! target, and its answers.
 //!
-//! The request stays at the socket until a session has it. Each step is made once: in a process with
-//! a store, the next one knows by the [mark](crate::recovery) of the socket which ones were made.
+//! The request stays at the socket until a session has it. Each step is made once. In a process
+//! with a store, the next process knows by the [mark](crate::recovery) of the socket which steps
+//! were made.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -43,7 +44,7 @@ impl PrologueStep {
 }
 
 impl Stream {
-    /// Returns whether a process before this one has answered its greeting.
+    /// Returns whether an earlier process has answered its greeting.
     pub(crate) fn was_greeted(&self) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -81,8 +82,8 @@ impl Stream {
         }
     }
 
-    /// Does the same if the socket takes it now. It is short, and nothing was written to the socket
-    /// that could be in its way for long.
+    /// Sends bytes before the stream if the socket takes them now. They are few, and no earlier
+    /// output blocks the socket for long.
     pub(crate) fn try_say(&self, text: &[u8], step: PrologueStep) -> io::Result<()> {
         let parts = [IoSlice::new(text)];
         #[cfg(target_os = "linux")]

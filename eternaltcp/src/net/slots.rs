@@ -147,12 +147,13 @@ impl Slots {
         self.retake(SlotCounts { common: 1, tunnels: 0 })
     }
 
-    /// Does the same for a tunnel that exists already.
+    /// Returns a slot for a socket of an existing tunnel, whatever the share of its key; `None` if
+    /// none is free.
     pub(crate) fn take_again_for_tunnel(&self) -> Option<SlotGuard> {
         self.retake(SlotCounts { common: 0, tunnels: 1 }).or_else(|| self.take_again())
     }
 
-    /// Does the same for several sockets at once.
+    /// Returns a slot for several sockets that are already open; `None` if too few are free.
     pub(crate) fn take_many_again(&self, count: usize) -> Option<SlotGuard> {
         self.retake(SlotCounts { common: count, tunnels: 0 })
     }

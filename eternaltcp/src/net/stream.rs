@@ -79,7 +79,7 @@ impl Stream {
         Self { socket: Socket::Memory(end), peer: None, _slot: None }
     }
 
-    /// Returns a socket that a process before this one has left. It was prepared there.
+    /// Returns a socket that an earlier process has left. It was prepared there.
     #[cfg(target_os = "linux")]
     pub(crate) fn recovered(socket: OwnedFd) -> io::Result<Self> {
         let is_unix = SockRef::from(&socket).domain()? == socket2::Domain::UNIX;
@@ -97,7 +97,7 @@ impl Stream {
         }
     }
 
-    /// Returns how far the socket had come in a process before this one.
+    /// Returns the progress of the socket in an earlier process.
     #[cfg(target_os = "linux")]
     pub(crate) fn found_mark(&self) -> SocketMark {
         self.descriptor().map_or(SocketMark::Used, SocketMark::of)

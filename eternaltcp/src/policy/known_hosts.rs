@@ -146,7 +146,7 @@ pub fn known_hosts_line(server: &ServerAddress, key: &PublicKey) -> String {
     format!("{} {key}", file_name(server))
 }
 
-/// Does the same with the name hashed with its own salt, as `HashKnownHosts` does.
+/// Returns such a line with the name hashed with its own salt, as `HashKnownHosts` does.
 #[must_use]
 pub(crate) fn hashed_known_hosts_line(server: &ServerAddress, key: &PublicKey) -> String {
     let mut salt = [0; 20];

@@ -76,8 +76,8 @@ fn canonical_net(net: IpNet) -> IpNet {
 /// The value of `from=`: the addresses from which a key may be used.
 ///
 /// Addresses, networks and wildcards over the text of an address, each negated by `!`. Host names
-/// are rejected: only the DNS knows the owner of a name, and whoever answers there would decide who
-/// is admitted.
+/// are rejected: only the DNS knows the owner of a name, and its operator would decide who is
+/// admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AddressList(Vec<AddressItem>);
 

@@ -37,7 +37,7 @@ impl StrictModes {
         Self { user: rustix::process::geteuid().as_raw(), home: paths::home().ok() }
     }
 
-    /// Does the same for a user with another home folder.
+    /// Returns the rule with another home folder.
     #[cfg(test)]
     pub(super) fn at_home(self, home: &Path) -> Self {
         Self { home: Some(home.to_owned()), ..self }

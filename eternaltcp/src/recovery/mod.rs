@@ -1,9 +1,9 @@
-//! What a program takes over from one that died: its tunnels, its listeners, and the connections
+//! Recovery of the state of a process that died: its tunnels, its listeners, and the connections
 //! that it had accepted.
 //!
-//! The process that dies leaves its descriptors open, in a table that it shared with the process
-//! that started it, and its tunnels in a [store](crate::store). The next one begins with a
-//! [`Recovery`], of which each part of it takes what is its own. Without one, everything starts anew.
+//! A process that dies leaves its descriptors open, in a table that it shared with its parent, and
+//! its tunnels in a [store](crate::store). The next process begins with a [`Recovery`], from which
+//! each of its parts takes its own state. Without a recovery, everything starts anew.
 
 #[cfg(target_os = "linux")]
 mod remains;
@@ -32,11 +32,11 @@ pub(crate) type KeptListeners = Vec<crate::store::KeptListener>;
 #[cfg(not(target_os = "linux"))]
 pub(crate) type KeptListeners = ();
 
-/// What a process before this one has left, until each part of this one has taken its own.
-/// [`Self::finish`] closes the rest. A process that cannot start drops this instead: then the rest
-/// stays as it is, for the next process.
+/// The state that an earlier process has left, until each part of this process has taken its own.
+/// [`Self::finish`] closes the rest. A process that cannot start drops this instead, which leaves the
+/// rest open for the next process.
 ///
-/// Without a holder there is nothing in it.
+/// Without a holder it is empty.
 #[derive(Debug, Default)]
 pub struct Recovery {
     #[cfg(target_os = "linux")]
@@ -44,19 +44,20 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Returns that of a process that is the first one, and is not kept.
+    /// Returns the empty recovery of a process that has no predecessor and is not kept.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Reads what the processes before this one have left, and keeps everything of this one in the
+    /// Reads the state that earlier processes have left, and keeps the state of this process in the
     /// same store from here on. `inherited` are the descriptors that they left open.
-    /// `is_after_crash` says that the last one died of what it did: by a panic, or by a signal other
-    /// than SIGKILL. Tunnels that were at work in several such deaths are not gone on with.
+    /// `is_after_crash` says that the last process died by its own fault: by a panic, or by a
+    /// signal other than SIGKILL. Tunnels that were being processed in several such deaths are
+    /// ended.
     ///
-    /// To be called once, when the process starts and has one thread. What is not named by the store
-    /// is closed here, except for connections, which [`Self::finish`] closes.
+    /// Call this once, when the process starts and has one thread. Descriptors that the store does
+    /// not name are closed here, except for connections, which [`Self::finish`] closes.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn begin(memory: StoreMemory, inherited: Inherited, is_after_crash: bool) -> Self {
@@ -65,15 +66,14 @@ impl Recovery {
         Self { remains: Some(Box::new(remains)) }
     }
 
-    /// Closes what nobody has taken. To be called when everything was started that may take
-    /// something.
+    /// Closes the rest. Call this when every part that may take something has been started.
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is nothing in it"))]
     pub fn finish(mut self) {
         #[cfg(target_os = "linux")]
         drop(self.remains.take());
     }
 
-    /// Returns a listener with this purpose and this address, as its user wrote it. A listener on
+    /// Returns the listener with this purpose and this address, as its user wrote it. A listener on
     /// the same address with another purpose is closed.
     #[cfg(target_os = "linux")]
     pub(crate) fn take_listener(
@@ -106,7 +106,7 @@ impl Recovery {
 #[cfg(target_os = "linux")]
 impl Drop for Recovery {
     fn drop(&mut self) {
-        // Its descriptors are those of the process that started this one, which lives on.
+        // The descriptors belong to the parent process, too, which continues.
         std::mem::forget(self.remains.take());
     }
 }

@@ -1,4 +1,4 @@
-//! Everything that a process before this one has left.
+//! All state that an earlier process has left.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,24 +11,25 @@ use super::tunnel::RecoveredTunnel;
 use crate::report::counted;
 use crate::store::{FoundListener, KeptListener, ListenerOwner, ListenerPurpose, StoreMemory};
 
-/// What was left and not taken so far. The tunnels come first: their records are cleared before any
-/// descriptor is closed.
+/// The state that was left and not yet taken. The tunnels come first, because their records are
+/// cleared before any descriptor is closed.
 #[derive(Debug)]
 pub(super) struct Remains {
     tunnels: Vec<RecoveredTunnel>,
     listeners: Vec<(FoundListener, OwnedFd)>,
-    /// Connections that no record names.
+    /// Connections without a record.
     unnamed: Vec<OwnedFd>,
 }
 
-/// The sockets of one listener. The records come first: they are cleared before a socket is closed.
+/// The sockets of one listener. The records come first, because they are cleared before a socket is
+/// closed.
 #[derive(Debug)]
 pub(crate) struct RemainingListener {
     pub(crate) kept: Vec<KeptListener>,
     pub(crate) sockets: Vec<OwnedFd>,
-    /// The device and the number of the file of a Unix socket.
+    /// The device and the inode number of a Unix socket's file.
     pub(crate) file: Option<(u64, u64)>,
-    /// Connections that it had accepted, of which nothing was read.
+    /// Connections that it had accepted, from which nothing was read.
     pub(crate) accepted: Vec<OwnedFd>,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct OwnedListener {
     pub(crate) listener: RemainingListener,
     pub(crate) text: String,
     pub(crate) owner: ListenerOwner,
-    /// The listening task's end of the pair.
+    /// The listening task's end of the socket pair.
     pub(crate) pair: Option<OwnedFd>,
     number: u32,
 }
@@ -59,7 +60,7 @@ impl Remains {
         }
         let read = |store| RecoveredTunnel::read(store, &mut inherited, is_after_crash);
         let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
-        // Among the others is the dead process's epoll, in which sockets are registered.
+        // The others include the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();
         let remains = Self { tunnels, listeners, unnamed };
         remains.finish_step(memory);
@@ -75,7 +76,7 @@ impl Remains {
         remains
     }
 
-    /// Finishes what was to be done with a socket once: if it was done, the socket is marked.
+    /// Completes a one-time call on a socket: if the call was made, the socket is marked.
     fn finish_step(&self, memory: &StoreMemory) {
         let Some(step) = memory.unfinished_step() else { return };
         if step.is_done {
@@ -103,7 +104,7 @@ impl Remains {
         purpose: ListenerPurpose,
         text: &str,
     ) -> Option<RemainingListener> {
-        // With another purpose it has other options, and would be in the way of a new one.
+        // A listener with another purpose has other options, and would block a new one.
         self.listeners.retain(|(found, _)| {
             found.rule.text != text || !is_replaced(found.rule.purpose, purpose)
         });
@@ -155,7 +156,7 @@ impl Remains {
         Some(self.unnamed.swap_remove(at))
     }
 
-    /// Takes the connections that a listener had accepted, and of which nothing was read.
+    /// Takes the connections that a listener had accepted, and from which nothing was read.
     fn take_accepted(&mut self, listening: &[OwnedFd]) -> Vec<OwnedFd> {
         let ends: Vec<_> = listening.iter().filter_map(LocalEnd::of).collect();
         let is_accepted = |socket: &mut OwnedFd| {
@@ -168,7 +169,7 @@ impl Remains {
         self.unnamed.extract_if(.., is_accepted).collect()
     }
 
-    /// Takes those of a transparent listener. Their own ends are addresses of others.
+    /// Takes those of a transparent listener, whose local addresses belong to other machines.
     fn take_redirected(&mut self, number: u32) -> Vec<OwnedFd> {
         let is_of_it =
             |socket: &mut OwnedFd| SocketMark::of(&*socket) == SocketMark::Redirected(number);
@@ -176,7 +177,8 @@ impl Remains {
     }
 }
 
-/// Returns whether a listener with one purpose makes room for one with another, on the same address.
+/// Returns whether a listener with one purpose makes room for one with another purpose on the same
+/// address.
 fn is_replaced(old: ListenerPurpose, new: ListenerPurpose) -> bool {
     let is_local = |it| matches!(it, ListenerPurpose::Applications | ListenerPurpose::Transparent);
     old != new && is_local(old) && is_local(new)

@@ -1,4 +1,4 @@
-//! What the kernel knows of a socket that a process before this one has left.
+//! The state of an inherited socket, as the kernel knows it.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,24 +11,24 @@ use socket2::{SockRef, Type};
 
 use crate::address::canonical_ip;
 
-/// How far a connection has come: what the next program could not know otherwise.
+/// The progress of a connection that the next process could not know otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SocketMark {
-    /// It was accepted, and nothing was read from it or written to it.
+    /// The connection was accepted, and nothing was read or written.
     Fresh,
-    /// The same, by the transparent listener with this number.
+    /// The same, on the transparent listener with this number.
     Redirected(u32),
-    /// Its greeting of SOCKS5 was answered, and not read.
+    /// The SOCKS5 greeting was answered; the request was not read.
     Greeted,
-    /// A session has it, and its request for a target was not read.
+    /// A session has the connection; its request for a target was not read.
     Asked,
     /// The request was read, and not answered.
     Unanswered,
-    /// A session has it, and nothing precedes its stream.
+    /// A session has the connection, and nothing precedes its stream.
     Used,
 }
 
-/// The receive timeouts that stand for the marks, in seconds. Calls that do not block ignore them
+/// The receive timeouts that encode the marks, in seconds. Calls that do not block ignore them
 /// (socket(7)), and no other program sets them.
 const MARKS: [(SocketMark, u64); 4] = [
     (SocketMark::Greeted, 1_000_001),
@@ -37,14 +37,14 @@ const MARKS: [(SocketMark, u64); 4] = [
     (SocketMark::Used, 1_000_004),
 ];
 
-/// That of the transparent listener with the number zero.
+/// The timeout for the transparent listener with the number zero.
 const REDIRECTED: u64 = 2_000_000;
 
-/// The most numbers of transparent listeners that marks distinguish.
+/// The number of transparent listeners that marks can distinguish.
 const MAX_REDIRECTED: u32 = 1_000_000;
 
 impl SocketMark {
-    /// Returns the number that stands for it in the store; zero is [`Self::Fresh`].
+    /// Returns the number of the mark in the store; zero is [`Self::Fresh`].
     pub(crate) fn code(self) -> u64 {
         match self {
             Self::Fresh => 0,
@@ -53,7 +53,7 @@ impl SocketMark {
         }
     }
 
-    /// Returns the mark for which a number stands. Of an unknown one something may have been read.
+    /// Returns the mark with this number. With an unknown mark, something may have been read.
     pub(crate) fn from_code(code: u64) -> Self {
         let redirected = code.checked_sub(REDIRECTED).and_then(|it| u32::try_from(it).ok());
         match redirected.filter(|number| *number < MAX_REDIRECTED) {
@@ -63,21 +63,21 @@ impl SocketMark {
         }
     }
 
-    /// Returns that of a socket.
+    /// Returns the mark of a socket.
     pub(crate) fn of(socket: impl AsFd) -> Self {
         let timeout = SockRef::from(&socket).read_timeout();
         timeout.map_or(Self::Used, |it| Self::from_code(it.map_or(0, |it| it.as_secs())))
     }
 
-    /// Marks a socket. A listener gives its mark to what it accepts, if it is TCP.
+    /// Marks a socket. A TCP listener passes its mark on to the connections that it accepts.
     pub(crate) fn set(self, socket: impl AsFd) {
         let timeout = Some(Duration::from_secs(self.code())).filter(|it| !it.is_zero());
-        // It never fails for a socket and such a time.
+        // The call cannot fail for a socket and such a time.
         let _ = SockRef::from(&socket).set_read_timeout(timeout);
     }
 }
 
-/// Takes the socket with this number, if it still is the one with this cookie.
+/// Takes the socket with this number, if it is still the one with this cookie.
 pub(super) fn take(inherited: &mut Inherited, descriptor: i32, known: u64) -> Option<OwnedFd> {
     inherited.take_if(descriptor, |socket| cookie(socket).is_ok_and(|it| it == known))
 }
@@ -97,7 +97,7 @@ pub(super) enum LocalEnd {
 }
 
 impl LocalEnd {
-    /// Returns that of a socket. One without a name has none.
+    /// Returns the address of a socket. A socket without a name has none.
     pub(super) fn of(socket: &OwnedFd) -> Option<Self> {
         let address = SockRef::from(socket).local_addr().ok()?;
         let path = || Some(Self::Unix(address.as_pathname()?.to_owned()));
@@ -117,10 +117,10 @@ impl LocalEnd {
     }
 }
 
-/// Returns whether a socket whose error may have been told to a process that died was reset: it is
-/// over, and no end of the stream has come behind the `consumed` bytes that were read.
+/// Returns whether a socket was reset. A process that died may have received the error. A
+/// connection that is over without an end of the stream after the `consumed` bytes was reset.
 ///
-/// A socket that is not TCP does not say how it ended. If its other end went away in the very
+/// A socket that is not TCP does not report how it ended. If its other end was closed in the same
 /// instant, it counts as reset.
 pub(super) fn was_reset(socket: &OwnedFd, consumed: u64) -> bool {
     match read_progress(socket.as_fd()) {
@@ -192,7 +192,7 @@ mod tests {
         let _there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = listener.accept().unwrap().0;
         assert_eq!(SocketMark::of(&accepted), SocketMark::Redirected(999_999));
-        // Another program's timeout.
+        // A timeout of another program.
         accepted.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(SocketMark::of(&accepted), SocketMark::Used);
     }
@@ -203,7 +203,7 @@ mod tests {
         let (here, there, _) = tcp();
         assert!(!was_reset(&here.into(), 0));
         drop(there);
-        // It ends in order, with bytes that wait or without.
+        // The connection ends in order, with or without bytes that wait.
         for sent in [0, 3] {
             let (mut here, mut there, _) = tcp();
             there.write_all(&[7; 3]).unwrap();
@@ -214,7 +214,7 @@ mod tests {
             until_blocking("the end", || matches!(here.peek(&mut [0; 9]), Ok(n) if n == sent));
             assert!(!was_reset(&here.into(), 3), "{sent}");
         }
-        // It is reset, and the error was read by another process.
+        // The connection is reset, and another process read the error.
         for sent in [0, 3] {
             let (mut here, mut there, _) = tcp();
             there.write_all(&[7; 3]).unwrap();
@@ -225,7 +225,7 @@ mod tests {
             until_blocking("the error", || here.take_error().unwrap().is_some());
             assert!(was_reset(&here.into(), 3), "{sent}");
         }
-        // It ended in order, and was reset after that.
+        // The connection ended in order, and was reset after that.
         let (here, there, _) = tcp();
         there.shutdown(std::net::Shutdown::Write).unwrap();
         until_blocking("the end", || here.peek(&mut [0]).unwrap() == 0);

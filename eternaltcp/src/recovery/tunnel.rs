@@ -1,4 +1,4 @@
-//! A tunnel that a process before this one has left.
+//! A tunnel that an earlier process has left.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -21,15 +21,15 @@ pub(crate) struct RecoveredTunnel {
     pub(crate) kept: Box<Kept<TunnelStore>>,
     pub(crate) recovered: Recovered,
     pub(crate) sockets: BTreeMap<SessionId, OwnedFd>,
-    /// What its driver wants to know again.
+    /// The driver's note about it.
     pub(crate) note: Bytes,
-    /// For how long it has been detached.
+    /// The time for which it has been detached.
     pub(crate) detached_for: Duration,
 }
 
 impl RecoveredTunnel {
-    /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if it is
-    /// not gone on with; its sockets are reset then.
+    /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if the
+    /// tunnel cannot be continued; its sockets are reset then.
     pub(super) fn read(
         store: TunnelStore,
         inherited: &mut Inherited,
@@ -76,26 +76,26 @@ impl RecoveredTunnel {
         }
     }
 
-    /// Returns which side's it is.
+    /// Returns the side of the tunnel.
     pub(super) fn side(&self) -> Side {
         self.recovered.tunnel.side
     }
 
-    /// Ends it: its records are cleared before its sockets are closed.
+    /// Ends the tunnel: its records are cleared before its sockets are closed.
     pub(crate) fn end(self) {
         self.kept.into_store().end();
         drop(self.sockets);
     }
 }
 
-/// Returns whether the socket of a session was reset, although what it says now is an end.
+/// Returns whether the socket of a session was reset, although it now reports an end of the stream.
 fn was_reset(socket: &OwnedFd, session: &RecoveredSession) -> bool {
     let send = &session.detached.state.send;
-    // Later on a read does not matter, and a write fails again.
+    // After the end was received, reading is over, and a write fails again.
     send.phase == SendPhase::Open && sockets::was_reset(socket, send.end)
 }
 
-/// Returns the time since the machine was started, that of its sleep included.
+/// Returns the time since the machine was started, including its sleep.
 pub(crate) fn boot_time() -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     let part = |part: i64| u64::try_from(part).unwrap_or_default();

@@ -33,7 +33,7 @@ pub(super) struct CarrierListeners {
 }
 
 impl CarrierListeners {
-    /// Listens with the sockets of a process before this one, or as [`Self::listen`] does.
+    /// Listens with the sockets of an earlier process, or as [`Self::listen`] does.
     pub(super) fn recover_or_listen(
         recovery: &mut Recovery,
         config: &ServerConfig,

@@ -87,7 +87,7 @@ impl KeyStore {
         tell(message);
     }
 
-    /// Does the same even if nothing shows that the file changed.
+    /// Makes the thread read the file again even if nothing shows that it changed.
     pub(super) async fn reload(&self) {
         lock(&self.state).stamp = None;
         self.refresh().await;

@@ -97,8 +97,8 @@ fn owner_of(asker: &ListenRequester, ours: &UnixStream) -> Option<ListenerOwner>
     Some(ListenerOwner { tunnel: asker.tunnel, session: asker.session, pair })
 }
 
-/// Goes on with the listener of a session of a program before this one. If the address is not free
-/// any more, or something is missing, the session ends.
+/// Continues with the listener of a recovered session. If the address is no longer free, or
+/// something is missing, the session ends.
 #[cfg(target_os = "linux")]
 pub(super) fn resume_listener(
     context: &Arc<Context>,

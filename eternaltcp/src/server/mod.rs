@@ -125,7 +125,7 @@ pub struct Server {
     listeners: CarrierListeners,
     context: Arc<Context>,
     gate: Gate,
-    /// Tunnels of a process before this one, until it runs.
+    /// Tunnels of an earlier process, until the server runs.
     #[cfg(target_os = "linux")]
     recovered: Vec<RecoveredTunnel>,
     /// The listeners of their sessions.
@@ -147,8 +147,8 @@ impl Server {
         Self::recover_or_bind(&mut Recovery::none(), config)
     }
 
-    /// Does the same, with the listeners and the tunnels of a server that a process before this one
-    /// has left, if there are any. They wait until it [runs](Self::run).
+    /// Listens, and takes over the listeners and the tunnels of an earlier process, if there are
+    /// any. They wait until the server [runs](Self::run).
     ///
     /// # Errors
     /// As [`Self::bind`].
@@ -249,7 +249,7 @@ impl Server {
         context.registry.close_all(context.phase.closing()).await;
     }
 
-    /// Goes on with the tunnels of a process before this one.
+    /// Continues with the tunnels of an earlier process.
     async fn resume(&mut self) {
         #[cfg(target_os = "linux")]
         if !self.recovered.is_empty() {

@@ -30,7 +30,7 @@ impl Notices {
         }
     }
 
-    /// Does the same for a limit that any stranger can reach.
+    /// Logs that a limit which any stranger can reach is reached, and the consequence.
     pub(super) fn reached_by_stranger(&self, flag: &'static str, what: impl Display) {
         if let Some(more) = self.count(flag, Instant::now()) {
             info!("{what} (limit {flag}{more})");

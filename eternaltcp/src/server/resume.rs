@@ -16,7 +16,7 @@ use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::spans;
 use crate::store::{FieldReader, FieldWriter, MalformedRecord};
 
-/// What the server of a tunnel knows and the tunnel's state does not say.
+/// The server's data about a tunnel that are not part of the tunnel's state.
 #[derive(Debug)]
 struct ServerNote {
     user: PublicKey,
@@ -50,8 +50,8 @@ impl ServerNote {
     }
 }
 
-/// Goes on with a tunnel, which is detached. One that cannot be gone on with is ended.
-/// Of `remotes` it takes the listeners of its sessions.
+/// Continues with a tunnel, which is detached, or ends it if that is not possible. Takes the
+/// listeners of its sessions from `remotes`.
 pub(super) fn resume_tunnel(
     context: &Arc<Context>,
     found: RecoveredTunnel,

@@ -134,7 +134,7 @@ impl ServerRole {
     }
 
     /// Ends a tunnel whose sessions the drained server has served. A detached client is told when
-    /// it is back.
+    /// it comes back.
     fn check_drained(&mut self, tunnel: &Tunnel) {
         let is_due = !self.context.phase.is_open() && tunnel.is_attached();
         if is_due && self.has_served_all(tunnel) {
@@ -293,7 +293,7 @@ impl Role for ServerRole {
         let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
         if !self.context.phase.is_open() {
-            // It waits for the server's successor: the end of the tunnel tells the client.
+            // The client waits for the server's successor: the end of the tunnel tells it.
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());
         }

@@ -1,4 +1,4 @@
-//! The fuzz body of stores: anything may be in them.
+//! The fuzz body of stores, whose contents are arbitrary.
 
 use std::sync::atomic::Ordering;
 
@@ -9,11 +9,11 @@ use eternaltcp_proto::{Cause, Config, Reset, Time};
 use super::pair::TunnelPair;
 use super::{Size, StoreMemory};
 
-/// Bytes that stand for one change: a word, and what it becomes.
+/// Bytes of the input for each change: the number of a word, and its new value.
 const CHANGE: usize = 8;
 
-/// What a store of a tunnel with several sessions becomes by the changes that `data` stands for is
-/// refused or restored. Returns whether all of it was restored.
+/// Checks that a store of a tunnel with several sessions, damaged as `data` says, is rejected or
+/// restored. Returns whether all of it was restored.
 pub(crate) fn damaged(data: &[u8]) -> bool {
     let size =
         Size { tunnels: 2, sessions: 8, pieces: 64, packets: 64, payload: 1 << 20, listeners: 4 };
@@ -40,7 +40,7 @@ fn clone(memory: &StoreMemory) -> std::io::Result<[std::os::fd::OwnedFd; 2]> {
     Ok([tables.try_clone_to_owned()?, payload.try_clone_to_owned()?])
 }
 
-/// Fills a store. Returns how many sessions there are.
+/// Fills a store. Returns the number of sessions.
 fn keep_pair(memory: &StoreMemory) -> usize {
     let mut pair = TunnelPair::attached(Config::default());
     let Some(store) = memory.new_tunnel() else { return 0 };

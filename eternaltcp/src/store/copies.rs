@@ -1,8 +1,8 @@
-//! Records that change all at once.
+//! Records that change atomically.
 //!
 //! A record has two copies, each with the generation of the commit that wrote it. The tunnel's
-//! record has the generation that was committed last: of the copies up to it, the newer one counts.
-//! So one word makes the copies of a whole commit count.
+//! record holds the last committed generation. Of the copies up to that generation, the newer one
+//! is valid, so a single word makes all copies of a commit valid.
 
 use bytes::Bytes;
 use eternaltcp_proto::Digest;
@@ -10,46 +10,46 @@ use eternaltcp_proto::Digest;
 use super::memory::Memory;
 use super::payload::{PayloadBlocks, PayloadPlace};
 
-/// The words of a copy: its generation, its checksum, how long it is, and where it is if it is too
-/// long for the record.
+/// The words of a copy: its generation, its checksum, its length, and its position in the payload
+/// if it is too long for the record.
 const GENERATION: usize = 0;
 const CHECKSUM: usize = 8;
 const LENGTH: usize = 16;
 const PLACE: usize = 24;
 const BODY: usize = 32;
 
-/// The length of a copy that says that there is no record any more.
+/// The length of a copy that marks its record as removed.
 const GONE: u64 = u64::MAX;
 
-/// The most bytes of a record.
+/// The maximum length of a record in bytes.
 const MAX_BODY: u64 = 16 * 1024;
 
-/// A record's two copies.
+/// The two copies of a record.
 #[derive(Debug)]
 pub(super) struct Copies {
-    /// Where the first one begins.
+    /// The offset of the first copy.
     at: usize,
-    /// Bytes of one copy.
+    /// The size of one copy in bytes.
     size: usize,
-    /// Which of them counts.
+    /// The valid copy.
     current: Option<usize>,
-    /// Which of them will count.
+    /// The copy that the next commit makes valid.
     staged: Option<usize>,
-    /// What does not fit the record.
+    /// The part of each copy that does not fit the record.
     beside: [Option<PayloadPlace>; 2],
 }
 
-/// What a copy says.
+/// The contents of a copy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RecordContents {
-    /// This is the record.
+    /// The record.
     Body(Vec<u8>),
-    /// There is no record any more.
+    /// The record is removed.
     Gone,
 }
 
 impl Copies {
-    /// Returns the copies of a record that is new.
+    /// Returns the copies of a new record.
     pub(super) fn begin(memory: &Memory, at: usize, size: usize) -> Self {
         let copies = Self::of(at, size);
         (0..2).for_each(|copy| memory.set_first(copies.start(copy) + GENERATION, 0));
@@ -60,8 +60,8 @@ impl Copies {
         Self { at, size, current: None, staged: None, beside: [None, None] }
     }
 
-    /// Returns the copies of a record that a program before this one has left. A copy that was not
-    /// committed is gone for good.
+    /// Returns the copies of a record that an earlier program has left. A copy that was not
+    /// committed is discarded.
     pub(super) fn find(
         memory: &Memory,
         at: usize,
@@ -90,8 +90,8 @@ impl Copies {
         copies
     }
 
-    /// Writes what is to count once `generation` is committed. Returns whether there was memory for
-    /// it; without, what counted before still does.
+    /// Writes the contents that become valid once `generation` is committed. Returns whether there
+    /// was memory for them. Without memory, the previous contents stay valid.
     pub(super) fn stage(
         &mut self,
         memory: &Memory,
@@ -101,7 +101,7 @@ impl Copies {
     ) -> bool {
         let copy = self.staged.unwrap_or_else(|| self.current.map_or(0, |current| 1 - current));
         let start = self.start(copy);
-        // What is there counts no more: the other one is newer, or there was none.
+        // The old contents are no longer valid: the other copy is newer, or there was none.
         memory.set_first(start + GENERATION, 0);
         if let Some(PayloadPlace::Cell(cell)) = self.beside[copy].take() {
             payload.free(cell);
@@ -128,19 +128,20 @@ impl Copies {
         true
     }
 
-    /// Makes what was staged count: its generation is committed.
+    /// Makes the staged copy valid: its generation is committed.
     pub(super) fn commit(&mut self) {
         self.current = self.staged.take().or(self.current);
     }
 
-    /// Forgets what was staged.
+    /// Discards the staged copy.
     pub(super) fn unstage(&mut self, memory: &Memory) {
         if let Some(copy) = self.staged.take() {
             memory.set_first(self.start(copy) + GENERATION, 0);
         }
     }
 
-    /// Returns what the copy that counts says; `None` if there is none, or it is damaged.
+    /// Returns the contents of the valid copy, or `None` if there is no valid copy or it is
+    /// damaged.
     pub(super) fn read(
         &self,
         memory: &Memory,
@@ -165,7 +166,7 @@ impl Copies {
         Some(if length == GONE { RecordContents::Gone } else { RecordContents::Body(body) })
     }
 
-    /// Gives back what does not fit the record.
+    /// Frees the payload of both copies.
     pub(super) fn end(&mut self, payload: &mut PayloadBlocks) {
         for home in &mut self.beside {
             if let Some(PayloadPlace::Cell(cell)) = home.take() {
@@ -174,7 +175,7 @@ impl Copies {
         }
     }
 
-    /// Returns whether a body of this length is not in the record itself.
+    /// Returns whether a body of this length is stored outside of the record.
     fn is_beside(&self, length: u64) -> bool {
         length != GONE && length > (self.size - BODY) as u64
     }

@@ -1,9 +1,9 @@
-//! Fields of records and notes, one after the other.
+//! The encoding of records and notes as a sequence of fields.
 //!
-//! Fields that later versions add come last: a reader that does not know them stops before them, and
-//! a reader that misses them uses zero.
+//! Later versions add fields at the end. An older reader ignores them, and a newer reader uses zero
+//! for those that are missing.
 
-/// Bytes of which no record can be made.
+/// The error for bytes that are not a valid record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct MalformedRecord;
 
@@ -48,7 +48,7 @@ impl FieldWriter {
     }
 }
 
-/// Reads fields. What is missing at the end is zero, but for bytes of a given length.
+/// Reads fields. Missing fields at the end are zero, except for byte strings.
 pub(crate) struct FieldReader<'a>(&'a [u8]);
 
 impl<'a> FieldReader<'a> {

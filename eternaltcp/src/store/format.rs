@@ -1,28 +1,28 @@
-//! What a program must know to read a store that another version has written.
+//! The versions of the store's format.
 //!
-//! Each version reads the current format and the one before it. A program that finds a store goes on
-//! with its format: so the program before it can always read the store again, and an upgrade can be
-//! undone. A store is made in the current format.
+//! Each version reads the current format and the previous one. A program that takes over a store
+//! keeps its format, so the previous program can read the store again and an upgrade can be undone.
+//! A new store has the current format.
 
-/// The meaning of the fields. New fields do not change it.
+/// The current format. New fields do not change it.
 pub(super) const CURRENT: u64 = 1;
 
 /// The oldest format that this version reads.
 const OLDEST: u64 = 1;
 
-/// What this version knows of what must not be ignored: one bit for each thing.
+/// The mandatory extensions that this version knows, one bit each.
 const KNOWN: u64 = 0;
 
-/// Why a store cannot be read.
+/// The reason why a store cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// It is of a version that this one does not know.
+    /// The format is unknown to this version.
     #[error("the store has format {0}, and this version reads {OLDEST} to {CURRENT}: drain first")]
     Format(u64),
-    /// It has something that must not be ignored, and that this version does not know.
+    /// The store needs an extension that this version does not know.
     #[error("the store needs what this version does not know ({0:#x}): drain first")]
     Needs(u64),
-    /// It is no store.
+    /// The memory contains no store.
     #[error("the store's header is damaged")]
     Damaged,
 }

@@ -1,18 +1,18 @@
-//! Where the tables are in the store's memory.
+//! The positions of the tables in the store's memory.
 //!
-//! The header says it for each table, so that a program finds what another version has written. A
-//! reader uses what it knows of a record; what a shorter record lacks is zero, which is always the
-//! default.
+//! The header describes each table, so that a program can read the store of another version. A
+//! reader uses the fields of a record that it knows. Fields that a shorter record lacks are zero,
+//! which is always the default.
 
 use super::format::{self, Unreadable};
 
-/// Bytes of the header.
+/// The size of the header in bytes.
 const HEADER: usize = 4096;
 
 /// The first bytes of the header.
 const MAGIC: u64 = u64::from_le_bytes(*b"ETCPKEPT");
 
-/// Where the header has what.
+/// The offsets of the header's fields.
 const FORMAT: usize = 8;
 const NEEDS: usize = 16;
 const LENGTH: usize = 24;
@@ -20,7 +20,7 @@ const CALLS: usize = 32;
 const BLOCK_SIZE: usize = 40;
 const TABLES: usize = 64;
 
-/// Bytes of the header for each table.
+/// The size of a table's description in the header, in bytes.
 const TABLE: usize = 32;
 
 /// Listening sockets for each tunnel, and for the program itself.
@@ -37,7 +37,7 @@ pub(super) enum TableKind {
     Listeners,
 }
 
-/// All of them, each with the length of a record.
+/// All tables, each with the length of its records.
 const TABLE_KINDS: [(TableKind, usize); 6] = [
     (TableKind::Tunnels, 1024),
     (TableKind::Sessions, 640),
@@ -47,30 +47,31 @@ const TABLE_KINDS: [(TableKind, usize); 6] = [
     (TableKind::Listeners, 512),
 ];
 
-/// How much a store has room for.
+/// The capacity of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {
-    /// Tunnels.
+    /// The number of tunnels.
     pub tunnels: u32,
-    /// Sessions of all tunnels.
+    /// The number of sessions in all tunnels.
     pub sessions: u32,
-    /// Runs of payload of all sessions.
+    /// The number of runs of payload in all sessions.
     pub pieces: u32,
-    /// Numbered packets of all sessions.
+    /// The number of numbered packets in all sessions.
     pub packets: u32,
-    /// Bytes of payload of all sessions.
+    /// The payload of all sessions in bytes.
     pub payload: u64,
-    /// Listening sockets.
+    /// The number of listening sockets.
     pub listeners: u32,
 }
 
 impl Size {
-    /// Returns the size for tunnels that hold at most `held` bytes in all, with their charges for
-    /// packets and sessions. Memory is taken only for what is used.
+    /// Returns the size for tunnels that hold at most `held` bytes in total, including the charges
+    /// for packets and sessions. Memory is allocated only when it is used.
     #[must_use]
     pub fn for_held(held: u64, tunnels: u32, sessions: u32) -> Self {
         let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX).min(MAX_ENTRIES);
-        // A session has a piece that grows, whatever it holds; others have 512 bytes at least.
+        // Each session has a piece of any size that grows; the other pieces have at least 512
+        // bytes.
         let pieces = bounded(held / 512 + u64::from(sessions));
         let packets = bounded(held / eternaltcp_proto::PACKET_CHARGE + u64::from(sessions));
         let listeners = bounded(u64::from(tunnels) * LISTENERS + LISTENERS);
@@ -88,13 +89,13 @@ impl Size {
     }
 }
 
-/// The most records of a table.
+/// The maximum number of records in a table.
 pub(super) const MAX_ENTRIES: u32 = 1 << 24;
 
-/// The place of a table.
+/// The position of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TablePlace {
-    /// Where the header has it.
+    /// The offset of its description in the header.
     pub(super) entry: usize,
     offset: usize,
     stride: usize,
@@ -102,24 +103,25 @@ pub(super) struct TablePlace {
 }
 
 impl TablePlace {
-    /// Returns where a record begins.
+    /// Returns the offset of a record.
     pub(super) fn at(&self, index: u32) -> usize {
         self.offset + self.stride * index as usize
     }
 
-    /// Returns where the header says how many records were ever used.
+    /// Returns the offset of the word that holds the number of records ever used.
     pub(super) fn mark(&self) -> usize {
         self.entry + 24
     }
 }
 
-/// The places of all tables.
+/// The positions of all tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Layout {
     places: [TablePlace; TABLE_KINDS.len()],
-    /// Bytes of all tables.
+    /// The size of all tables in bytes.
     pub(super) length: usize,
-    /// Places for noted calls: one for each tunnel, and one for all connections that have no tunnel.
+    /// Slots for recorded calls: one for each tunnel, and one for all connections that have no
+    /// tunnel.
     pub(super) calls: usize,
 }
 
@@ -131,7 +133,7 @@ impl Layout {
             let capacity = size.capacity(kind).min(MAX_ENTRIES);
             let entry = TABLES + TABLE * index;
             let place = TablePlace { entry, offset: length, stride, capacity };
-            // Tables begin with a page: one that is not used takes no memory.
+            // Tables are aligned to pages, so that an unused table takes no memory.
             length = (length + stride * capacity as usize).next_multiple_of(HEADER);
             index += 1;
             place
@@ -143,7 +145,7 @@ impl Layout {
         self.places[kind as usize]
     }
 
-    /// Returns the words of the header, each with its place. The first one makes it valid.
+    /// Returns the words of the header with their offsets. The first word makes the header valid.
     pub(super) fn header(&self, block_size: usize) -> Vec<(usize, u64)> {
         let mut words = vec![
             (FORMAT, format::CURRENT),
@@ -160,7 +162,7 @@ impl Layout {
         words
     }
 
-    /// Reads the header that another program has written.
+    /// Reads a header that another program has written.
     pub(super) fn read(bytes: &[u8], block_size: usize) -> Result<Self, Unreadable> {
         let word = |at: usize| {
             let bytes = bytes.get(at..at + 8).and_then(|it| it.try_into().ok());
@@ -196,7 +198,7 @@ impl Layout {
     }
 }
 
-/// Bytes of the header, of which [`Layout::read`] makes a layout.
+/// The number of bytes that [`Layout::read`] needs.
 pub(super) const HEADER_LENGTH: usize = TABLES + TABLE * TABLE_KINDS.len();
 
 #[cfg(test)]
@@ -266,7 +268,7 @@ mod tests {
             let error = Layout::read(&with(at, word), BLOCK).unwrap_err();
             assert!(error.to_string().ends_with(": drain first"), "{error}");
         }
-        // A field that nobody knows.
+        // An unknown field.
         assert!(Layout::read(&with(TABLES - 8, 7), BLOCK).is_ok());
     }
 

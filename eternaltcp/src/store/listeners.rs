@@ -1,4 +1,4 @@
-//! The listening sockets of a program: what each of them is for, and its descriptor.
+//! Records of the listening sockets of a program, with their purposes and descriptors.
 //!
 //! A record is written once, when the socket listens, and cleared before the socket is closed.
 
@@ -14,32 +14,32 @@ use super::memory::Memory;
 use super::note::checksum;
 use super::tables::Entries;
 
-/// The words of a record. The first one is the descriptor and what the listener is for.
+/// The words of a record. The first one has the descriptor and the purpose.
 const COOKIE: usize = 8;
 const CHECKSUM: usize = 16;
 const LENGTH: usize = 24;
 const BODY: usize = 32;
 
-/// The most bytes of a body. A listener with a longer one is not kept.
+/// The maximum length of a body in bytes. A listener with a longer one is not kept.
 const MAX_BODY: usize = 512 - BODY;
 
-/// Counts the listeners of this process, so that the sockets of each belong together.
+/// Numbers the listeners of this process, so that the sockets of each one can be recognized.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// What a listener is for.
+/// The purpose of a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ListenerPurpose {
-    /// Applications of this machine.
+    /// Accepts connections of applications on this machine.
     Applications,
-    /// Connections that a firewall redirects.
+    /// Accepts connections that a firewall redirects.
     Transparent,
-    /// Carriers.
+    /// Accepts carriers.
     Carriers,
-    /// An operator.
+    /// Accepts an operator's control connections.
     Control,
-    /// Connections that a client is told of: a listener of a server.
+    /// A server's listener, whose connections are forwarded to a client.
     Remote,
-    /// No listener, but a client's end of one at its server.
+    /// A client's end of a listener at its server; no socket listens.
     Forward,
 }
 
@@ -62,40 +62,40 @@ impl ListenerPurpose {
     }
 }
 
-/// A listener, as it is found again.
+/// The description by which a later process finds a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ListenerRule {
     pub(crate) purpose: ListenerPurpose,
     /// The address, as the user wrote it.
     pub(crate) text: String,
-    /// The device and the number of the file of a Unix socket.
+    /// The device and the inode number of a Unix socket's file.
     pub(crate) file: Option<(u64, u64)>,
-    /// The session that a listener of a server belongs to, or a client's end of it.
+    /// The session to which a server's listener, or a client's end of one, belongs.
     pub(crate) owner: Option<ListenerOwner>,
 }
 
-/// The session of a listener at a server.
+/// The session of a server's listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ListenerOwner {
-    /// At a server, its tunnel.
+    /// At a server, the tunnel.
     pub(crate) tunnel: TunnelId,
     pub(crate) session: SessionId,
-    /// At a server, the end of the pair that the listening task has: its descriptor and its cookie.
+    /// At a server, the listening task's end of the socket pair: its descriptor and its cookie.
     pub(crate) pair: (RawFd, u64),
 }
 
-/// A record of a listening socket. Dropping this clears it, which has to be done before the socket
-/// is closed.
+/// The record of a listening socket. Dropping it clears the record, which must happen before the
+/// socket is closed.
 #[derive(Debug)]
 pub(crate) struct KeptListener {
     memory: Arc<Memory>,
     index: u32,
-    /// Sockets with the same number are of one listener.
+    /// The number that all sockets of one listener share.
     number: u32,
 }
 
 impl KeptListener {
-    /// Returns the number of its listener.
+    /// Returns the number of the listener.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -109,7 +109,7 @@ impl Drop for KeptListener {
     }
 }
 
-/// A listening socket that a program before this one has left.
+/// A listening socket that an earlier process has left.
 #[derive(Debug)]
 pub(crate) struct FoundListener {
     pub(crate) kept: KeptListener,
@@ -118,13 +118,13 @@ pub(crate) struct FoundListener {
     pub(crate) cookie: u64,
 }
 
-/// Returns what the next program finds a socket by.
+/// Returns the body of a record, by which the next process finds the socket.
 pub(crate) fn identify(socket: impl AsFd) -> Option<(RawFd, u64)> {
     let socket = socket.as_fd();
     Some((socket.as_raw_fd(), eternaltcp_sys::cookie(socket).ok()?))
 }
 
-/// Returns a number for the sockets of one listener. Later ones have higher numbers.
+/// Returns a number for the sockets of one listener. Numbers increase.
 pub(crate) fn next_number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -165,7 +165,7 @@ pub(super) fn keep(
     Some(KeptListener { memory: Arc::clone(memory), index, number })
 }
 
-/// Returns the listening sockets that a program before this one has left, the oldest first.
+/// Returns the listening sockets that an earlier process has left, the oldest first.
 pub(super) fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
     let (mut found, mut free) = (Vec::new(), Vec::new());
     for index in 0..memory.listeners.mark() {
@@ -261,7 +261,7 @@ mod tests {
         memory.0.listeners.reload(&memory.0.words);
         let found = recover(&memory.0);
         assert_eq!(found.iter().map(|it| &it.rule).collect::<Vec<_>>(), [&file]);
-        // A damaged record is none.
+        // A damaged record is ignored.
         let at = memory.0.listeners.at(found[0].kept.index);
         memory.0.set(at + BODY, 5);
         std::mem::forget(found);

@@ -1,4 +1,4 @@
-//! The memory of all tunnels: its files, and the records and blocks that are free.
+//! The memory of all tunnels: its files, its free records and its free blocks.
 
 use std::fs::File;
 use std::io;
@@ -16,11 +16,10 @@ use super::listeners::{FoundListener, KeptListener, ListenerRule};
 use super::tables::{Entries, Table};
 use super::tunnel::TunnelStore;
 
-/// Blocks of a tunnel that are in use in part: the one that is read into, and one for each size of
-/// small pieces.
+/// The partly used blocks of a tunnel: the block for reads, and one for each cell size.
 const PARTIAL: u64 = 4;
 
-/// The memory of all tunnels. It is cheap to clone.
+/// The memory of all tunnels. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct StoreMemory(pub(super) Arc<Memory>);
 
@@ -34,28 +33,28 @@ pub(super) struct Memory {
     pub(super) packets: Table,
     pub(super) listeners: Table,
     layout: Layout,
-    /// The place for calls that are made once for a connection.
+    /// The slot for one-time calls on new connections.
     pub(super) step: Mutex<Option<NotedCall>>,
     /// Whether a table has ever been full.
     is_short: AtomicBool,
 }
 
-/// Why a store cannot be opened.
+/// The reason why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
     /// The system refuses.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is not one that this version reads.
+    /// This version cannot read the store.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
 }
 
 impl StoreMemory {
-    /// Creates a store with nothing in it.
+    /// Creates an empty store.
     ///
     /// # Errors
-    /// The system has no such memory, or no address for as much.
+    /// The system has no such memory, or not enough address space.
     pub fn create(size: &Size) -> io::Result<Self> {
         let layout = Layout::new(size);
         let count = size.payload.div_ceil(BLOCK as u64) + PARTIAL * u64::from(size.tunnels);
@@ -71,7 +70,7 @@ impl StoreMemory {
     /// Opens the files of a store that another program has made.
     ///
     /// # Errors
-    /// They are damaged, or of a version that this one does not read.
+    /// The files are damaged, or this version does not know their format.
     pub fn open(tables: OwnedFd, payload: OwnedFd) -> Result<Self, StoreOpenError> {
         let tables = File::from(tables);
         let mut header = [0; HEADER_LENGTH];
@@ -101,14 +100,14 @@ impl StoreMemory {
         }))
     }
 
-    /// Returns its files: that of the tables, and that of the payload.
+    /// Returns the files: the tables, then the payload.
     #[must_use]
     pub fn files(&self) -> [BorrowedFd<'_>; 2] {
         [self.0.words.file(), self.0.blocks.file()]
     }
 
-    /// Returns the beginning of the tables: what a program needs to [judge](Self::check) whether it
-    /// can read the store.
+    /// Returns the beginning of the tables, with which a program can [check](Self::check) whether
+    /// it can read the store.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
         let mut header = vec![0; HEADER_LENGTH];
@@ -116,22 +115,22 @@ impl StoreMemory {
         header
     }
 
-    /// Checks whether this version can go on with a store that has this header.
+    /// Checks whether this version can continue with a store that has this header.
     ///
     /// # Errors
-    /// It cannot: the reason.
+    /// It cannot; the error is the reason.
     pub fn check(header: &[u8]) -> Result<(), Unreadable> {
         Layout::read(header, BLOCK).map(drop)
     }
 
-    /// Returns the place for a new tunnel, if there is one.
+    /// Returns the store of a new tunnel, if there is room.
     #[must_use]
     pub fn new_tunnel(&self) -> Option<TunnelStore> {
         TunnelStore::begin(&self.0)
     }
 
-    /// Returns the tunnels that a program before this one has left. To be called once, before the
-    /// first new tunnel.
+    /// Returns the tunnels that an earlier process has left. Call this once, before the first new
+    /// tunnel.
     #[must_use]
     pub fn recover(&self) -> Vec<TunnelStore> {
         let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;
@@ -142,8 +141,8 @@ impl StoreMemory {
         whole
     }
 
-    /// Returns the listening sockets that a program before this one has left, the oldest first. To be
-    /// called once, before the first new listener.
+    /// Returns the listening sockets that an earlier process has left, the oldest first. Call this
+    /// once, before the first new listener.
     pub(crate) fn recover_listeners(&self) -> Vec<FoundListener> {
         self.0.listeners.reload(&self.0.words);
         super::listeners::recover(&self.0)
@@ -159,8 +158,8 @@ impl StoreMemory {
         super::listeners::keep(&self.0, rule, number, socket)
     }
 
-    /// Returns whether a tunnel was at work when the last program stopped, so that it may be the
-    /// reason for its death. Another process with the same memory may ask.
+    /// Returns whether a tunnel was being processed when the last process stopped, and so may be
+    /// the reason for its death. Another process with the same memory may call this.
     #[must_use]
     pub fn has_suspect(&self) -> bool {
         let Memory { words, tunnels, .. } = &*self.0;
@@ -171,21 +170,21 @@ impl StoreMemory {
         (0..tunnels.stored_mark(words)).any(is_busy)
     }
 
-    /// Returns whether there is a session. Another process with the same memory may ask.
+    /// Returns whether there is a session. Another process with the same memory may call this.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
         let Memory { words, sessions, .. } = &*self.0;
         (0..sessions.stored_mark(words)).any(|index| self.0.get(sessions.at(index)) != 0)
     }
 
-    /// Gives memory back to the system that was not needed since the last call.
+    /// Returns memory to the system that has been unused since the last call.
     pub fn trim(&self) {
         self.0.blocks.trim();
     }
 }
 
 impl StoreMemory {
-    /// Returns where the words are that were ever used.
+    /// Returns the ranges of the words that were ever used.
     pub(super) fn used_words(&self) -> Vec<usize> {
         let Memory { tunnels, sessions, pieces, packets, listeners, .. } = &*self.0;
         let mut all: Vec<_> = (0..HEADER_LENGTH).step_by(8).collect();
@@ -206,19 +205,19 @@ impl Memory {
         self.words.word(at).load(Ordering::Acquire)
     }
 
-    /// Writes a word, after everything that was written before.
+    /// Writes a word after all preceding writes.
     pub(super) fn set(&self, at: usize, word: u64) {
         self.words.word(at).store(word, Ordering::Release);
     }
 
-    /// Writes a word before everything that is written later.
+    /// Writes a word before all later writes.
     pub(super) fn set_first(&self, at: usize, word: u64) {
         self.set(at, word);
-        // A death stops the program between two instructions: their order is all that counts.
+        // A death stops the program between two instructions, so only their order matters.
         compiler_fence(Ordering::SeqCst);
     }
 
-    /// Records that a table is full: from now on something may be missing.
+    /// Records that a table is full: records may be missing from now on.
     pub(super) fn note_shortage(&self) {
         self.is_short.store(true, Ordering::Relaxed);
     }
@@ -228,17 +227,17 @@ impl Memory {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Returns how many places for calls there are.
+    /// Returns the number of slots for calls.
     pub(super) fn calls(&self) -> usize {
         self.layout.calls
     }
 
-    /// Returns where a tunnel's slot begins.
+    /// Returns the offset of a tunnel's slot.
     pub(super) fn slot(&self, tunnel: u32) -> usize {
         self.layout.place(TableKind::Slots).at(tunnel)
     }
 
-    /// Clears a record, and lets others have it.
+    /// Clears a record and makes it available.
     pub(super) fn clear(&self, entries: &mut Entries, index: u32) {
         let at = self.table(entries.kind()).at(index);
         self.set_first(at, 0);

@@ -1,13 +1,14 @@
-//! The store: memory that outlives the program, with what it takes to go on with its tunnels.
+//! The store: memory that outlives the process, with the state that the next process needs to
+//! continue its tunnels.
 //!
-//! There are two files in memory: one of tables, whose records have a fixed length, and one of
-//! payload, which has no format. A record is valid when its first word is not zero; that word is
-//! written last and cleared first. There are no links between records that a death could leave half
-//! made: whoever opens the store reads each table from its beginning, and sorts what it finds.
+//! The store consists of two files in memory: tables, whose records have a fixed length, and
+//! payload, which has no format. A record is valid when its first word is not zero. That word is
+//! written last and cleared first. No record links to another in a way that a death could leave
+//! incomplete: the next process reads each table from its beginning and sorts the records.
 //!
-//! One [`StoreMemory`] serves all tunnels of a process. Each of them has a [`TunnelStore`] of its
-//! own, with records and blocks that no other tunnel uses, so that tunnels on several threads do
-//! not wait for each other.
+//! One [`StoreMemory`] serves all tunnels of a process. Each tunnel has its own [`TunnelStore`],
+//! with records and blocks that no other tunnel uses, so that tunnels on several threads do not
+//! wait for each other.
 
 #[cfg(all(feature = "client", feature = "server"))]
 mod body;
@@ -52,22 +53,22 @@ use eternaltcp_sys::NotedCall;
 
 use crate::recovery::SocketMark;
 
-/// A block's size.
+/// The size of a block in bytes.
 pub(crate) const BLOCK: usize = crate::memory::BLOCK;
 
-/// How long memory that is not needed stays at least.
+/// The minimum time for which unused memory stays allocated.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The store of this process, if it has one.
 static OF_PROCESS: OnceLock<StoreMemory> = OnceLock::new();
 
-/// Makes this the store of the process: tunnels that begin later are kept in it. Returns whether
+/// Makes this the store of the process: it keeps the tunnels that begin later. Returns whether
 /// there was none before.
 pub fn install(memory: StoreMemory) -> bool {
     OF_PROCESS.set(memory).is_ok()
 }
 
-/// Returns the place for a new tunnel in the store of the process.
+/// Returns the store of a new tunnel, in the store of the process.
 pub(crate) fn new_tunnel() -> Option<TunnelStore> {
     OF_PROCESS.get()?.new_tunnel()
 }
@@ -77,8 +78,8 @@ pub(crate) fn is_kept() -> bool {
     OF_PROCESS.get().is_some()
 }
 
-/// Makes a call on a socket that must be made once, as [`StoreMemory::step`] does. Returns `None` if
-/// this process has no store.
+/// Makes a one-time call on a socket, as [`StoreMemory::step`] does. Returns `None` if this process
+/// has no store.
 pub(crate) fn step(
     socket: BorrowedFd<'_>,
     mark: SocketMark,
@@ -95,12 +96,12 @@ pub(crate) fn keep_listener<S: AsFd>(rule: &ListenerRule, sockets: &[S]) -> Vec<
     sockets.filter_map(|socket| memory.keep_listener(rule, number, socket)).collect()
 }
 
-/// Keeps a socket with this descriptor and this cookie in the same way.
+/// Keeps a socket, given by its descriptor and its cookie, in the same way.
 pub(crate) fn keep_socket(rule: &ListenerRule, socket: (RawFd, u64)) -> Option<KeptListener> {
     OF_PROCESS.get()?.keep_listener(rule, listeners::next_number(), socket)
 }
 
-/// Gives memory back to the system that no tunnel has needed for a while: at most once in a second.
+/// Returns memory to the system that no tunnel has used for a while. Works at most once a second.
 pub(crate) fn trim() {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let (Some(memory), Ok(mut last)) = (OF_PROCESS.get(), LAST.try_lock()) else { return };

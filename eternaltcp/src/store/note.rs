@@ -1,22 +1,21 @@
-//! Notes: what the driver wants to know again of a tunnel or a session. The store does not interpret
-//! them.
+//! Notes: opaque data of the driver about a tunnel or a session.
 
 use bytes::Bytes;
 use eternaltcp_proto::Digest;
 
-/// Bytes before a note in a cell: its length and its checksum.
+/// The length of a note's header in a cell: its length and its checksum.
 const FRAME: usize = 16;
 
-/// The most bytes of a note: with its frame it fits the largest cell.
+/// The maximum length of a note, which fits the largest cell with its header.
 const MAX: usize = 16 * 1024 - FRAME;
 
-/// Returns a note with its length and its checksum: one word that says where it is makes it count.
+/// Returns a note with its header. Writing the word that locates it makes the note valid.
 pub(super) fn frame(note: &[u8]) -> Vec<u8> {
     let length = (note.len() as u64).to_le_bytes();
     [&length, &checksum(note).to_le_bytes()[..], note].concat()
 }
 
-/// Returns the note in the cell that a word stands for, if it is whole.
+/// Returns the note in the cell that a word locates, if it is intact.
 pub(super) fn find(mut part: impl FnMut(u64, usize) -> Option<Bytes>, place: u64) -> Option<Bytes> {
     let head = part(place, FRAME)?;
     let word = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -25,7 +24,7 @@ pub(super) fn find(mut part: impl FnMut(u64, usize) -> Option<Bytes>, place: u64
     (word(8)? == checksum(&note)).then_some(note)
 }
 
-/// Returns the checksum of a note. It is not zero for an empty one.
+/// Returns the checksum of a note. An empty note has a checksum other than zero.
 pub(super) fn checksum(note: &[u8]) -> u64 {
     Digest::new(note.len() as u64 + 1).after(note).get()
 }

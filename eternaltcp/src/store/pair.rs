@@ -9,13 +9,13 @@ use eternaltcp_proto::{
 #[cfg(test)]
 use eternaltcp_proto::{Delivery, SessionId};
 
-/// The most sessions of an attach.
+/// The maximum number of sessions in an attach.
 const MAX_NUMBERS: usize = 100;
 
-/// An acknowledgement may wait for less.
+/// A time longer than any delay of an acknowledgement.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A client's and a server's tunnel, attached to each other.
+/// The tunnels of a client and a server, attached to each other.
 pub(super) struct TunnelPair {
     pub(super) client: Tunnel,
     pub(super) server: Tunnel,
@@ -31,7 +31,7 @@ impl TunnelPair {
         pair
     }
 
-    /// Gives both of them a new carrier.
+    /// Gives both tunnels a new carrier.
     pub(super) fn attach(&mut self) {
         self.client.detach();
         self.server.detach();
@@ -46,7 +46,7 @@ impl TunnelPair {
         self.exchange();
     }
 
-    /// Lets both of them read what the other one has sent, and what is sent a little later.
+    /// Delivers to both tunnels what the other one sends now and shortly after.
     pub(super) fn exchange(&mut self) {
         self.drain();
         self.now = self.now + PAUSE;
@@ -89,7 +89,7 @@ impl TunnelPair {
     }
 }
 
-/// Lets a tunnel read what its only carrier has brought.
+/// Delivers input on the tunnel's only carrier.
 fn receive(now: Time, tunnel: &mut Tunnel, bytes: Vec<u8>) {
     if let Some(id) = tunnel.lead() {
         let _ = tunnel.handle_input(now, id, bytes.into());

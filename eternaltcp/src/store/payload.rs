@@ -1,7 +1,7 @@
-//! A tunnel's payload memory: what is read from sockets, and small pieces of it.
+//! A tunnel's payload memory.
 //!
-//! A large read stays where the kernel has put it. Small ones are copied to cells of 512 bytes, 4 or
-//! 16 KiB, many of which share a block: a keystroke does not keep 64 KiB.
+//! A large read stays where the kernel put it. A small one is copied to a cell of 512 bytes, 4 KiB
+//! or 16 KiB, many of which share a block, so that a keystroke does not occupy 64 KiB.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use eternaltcp_sys::{Block, Blocks};
 
 use super::BLOCK;
 
-/// A read of this many bytes stays where it is.
+/// The minimum size of a read that stays in place, in bytes.
 pub(super) const LARGE: usize = READ_SIZE / 2;
 
-/// The sizes of cells. A block has 128 of the smallest.
+/// The sizes of cells. A block has room for 128 of the smallest.
 const SIZES: [usize; 3] = [512, 4 * 1024, 16 * 1024];
 
 /// A part of a block that belongs to one piece or record.
@@ -34,7 +34,7 @@ impl Cell {
         self.at
     }
 
-    /// Returns the word that stands for its place.
+    /// Returns the word that encodes the position.
     pub(super) fn place(&self) -> u64 {
         super::slot::place(self.block, self.at)
     }
@@ -49,14 +49,14 @@ impl Cell {
     }
 }
 
-/// Where bytes are that the store has.
+/// The location of bytes in the store.
 #[derive(Debug)]
 pub(super) enum PayloadPlace {
-    /// In a cell, which may take more.
+    /// A cell, which may have room for more.
     Cell(Cell),
-    /// Where they were read; the memory is not used again while this is here.
+    /// The memory into which they were read, which is not reused while this value lives.
     Read(Bytes),
-    /// Where a program before this one has left them.
+    /// The memory where an earlier process has left them.
     Found(Bytes),
 }
 
@@ -64,7 +64,7 @@ pub(super) enum PayloadPlace {
 #[derive(Debug)]
 struct Slab {
     block: Block,
-    /// A bit for each cell that is in use.
+    /// One bit for each cell that is in use.
     used: u128,
 }
 
@@ -76,9 +76,9 @@ pub(super) struct PayloadBlocks {
     /// Whether something was read since the last trim.
     has_landed: bool,
     slabs: [BTreeMap<u32, Slab>; SIZES.len()],
-    /// A block of each size that has free cells, most likely.
+    /// For each size, a block that probably has free cells.
     open: [Option<u32>; SIZES.len()],
-    /// Whether there was ever no block left.
+    /// Whether a block was ever missing.
     is_short: bool,
 }
 
@@ -98,12 +98,12 @@ impl PayloadBlocks {
         self.landing.as_mut()
     }
 
-    /// Returns whether there was ever no block left: then some bytes are missing.
+    /// Returns whether a block was ever missing. Some bytes are not in the store then.
     pub(super) fn is_short(&self) -> bool {
         self.is_short
     }
 
-    /// Returns the bytes that were read into the landing block. Many stay where they are.
+    /// Returns the bytes that were read into the landing block. A large read stays in place.
     pub(super) fn landed(&mut self, count: usize) -> Bytes {
         let Some(block) = &mut self.landing else { return Bytes::new() };
         if count >= LARGE {
@@ -113,12 +113,12 @@ impl PayloadBlocks {
         }
     }
 
-    /// Returns where bytes lie that are a large read.
+    /// Returns the location of bytes that are a large read.
     pub(super) fn place_of(&self, bytes: &[u8]) -> Option<(u32, usize)> {
         self.blocks.place_of(bytes).filter(|_| bytes.len() >= LARGE)
     }
 
-    /// Copies bytes to a cell of their own.
+    /// Copies bytes to their own cell.
     pub(super) fn keep(&mut self, bytes: &[u8]) -> Option<Cell> {
         let class = SIZES.iter().position(|size| *size >= bytes.len())?;
         let cell = self.cell(class)?;
@@ -160,7 +160,7 @@ impl PayloadBlocks {
         }
     }
 
-    /// Lets others have a cell.
+    /// Frees a cell.
     pub(super) fn free(&mut self, cell: Cell) {
         if let Some(slab) = self.slabs[cell.class].get_mut(&cell.block) {
             slab.used &= !(1 << (cell.at / SIZES[cell.class]));
@@ -168,13 +168,13 @@ impl PayloadBlocks {
         }
     }
 
-    /// Does the same with a cell that may have a secret.
+    /// Overwrites and frees a cell that may contain a secret.
     pub(super) fn wipe(&mut self, cell: Cell) {
         self.write(&cell, 0, &vec![0; cell.size()]);
         self.free(cell);
     }
 
-    /// Returns a copy of the first bytes of a home.
+    /// Returns a copy of the first bytes at a location.
     pub(super) fn read(&mut self, home: &PayloadPlace, length: usize) -> Option<Vec<u8>> {
         match home {
             PayloadPlace::Read(bytes) | PayloadPlace::Found(bytes) => {
@@ -188,7 +188,7 @@ impl PayloadBlocks {
         }
     }
 
-    /// Gives back the blocks that were not needed since the last call.
+    /// Frees the blocks that have been unused since the last call.
     pub(super) fn trim(&mut self) {
         if !std::mem::take(&mut self.has_landed) {
             self.landing = None;
@@ -199,7 +199,7 @@ impl PayloadBlocks {
     }
 }
 
-/// Returns the bits of a block whose cells are all in use.
+/// Returns the bit mask of a block whose cells are all in use.
 fn full(size: usize) -> u128 {
     let count = BLOCK / size;
     if count >= 128 { u128::MAX } else { (1 << count) - 1 }

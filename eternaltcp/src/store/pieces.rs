@@ -1,4 +1,4 @@
-//! The payload of one session: runs of bytes, each with its place in the stream.
+//! The payload of one session: runs of bytes with their offsets in the stream.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::payload::{PayloadBlocks, PayloadPlace};
 use super::slot::place;
 use super::tables::Entries;
 
-/// The words of a piece. The first one is the session's record and the length.
+/// The words of a piece. The first one has the session's record and the length.
 const OFFSET: usize = 8;
 const PLACE: usize = 16;
 
@@ -28,11 +28,11 @@ impl StoredPiece {
     }
 }
 
-/// A session's payload, in order.
+/// A session's payload, in the order of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(VecDeque<StoredPiece>);
 
-/// What a piece's record says.
+/// The contents of a piece's record.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PieceRecord {
     /// The session's record.
@@ -42,7 +42,7 @@ pub(super) struct PieceRecord {
     pub(super) place: u64,
 }
 
-/// Returns what a record says; `None` if it is not valid.
+/// Returns the contents of a record, or `None` if it is not valid.
 pub(super) fn read(memory: &Memory, entry: u32) -> Option<PieceRecord> {
     let at = memory.pieces.at(entry);
     let word = memory.get(at);
@@ -56,19 +56,19 @@ fn first_word(owner: u32, length: u32) -> u64 {
 }
 
 impl Pieces {
-    /// Adds what a program before this one has left.
+    /// Adds a piece that an earlier process has left.
     pub(super) fn push_found(&mut self, entry: u32, offset: u64, bytes: Bytes) {
         let length = u32::try_from(bytes.len()).unwrap_or(0);
         self.0.push_back(StoredPiece { entry, offset, length, home: PayloadPlace::Found(bytes) });
     }
 
-    /// Puts them in the order of the stream.
+    /// Sorts the pieces by their offsets in the stream.
     pub(super) fn sort(&mut self) {
         self.0.make_contiguous().sort_by_key(|piece| (piece.offset, piece.length));
     }
 
-    /// Keeps bytes of the session with the record `owner`. Without memory for them it does not: then
-    /// there is a gap.
+    /// Keeps bytes of the session with the record `owner`. Without memory for them, the payload has
+    /// a gap.
     pub(super) fn put(
         &mut self,
         memory: &Memory,
@@ -111,7 +111,7 @@ impl Pieces {
         }
     }
 
-    /// Returns the size of the next cell: a stream of small pieces gets larger ones.
+    /// Returns the size of the next cell, which grows in a stream of small pieces.
     fn next_class(&self, length: usize) -> usize {
         match self.0.back() {
             Some(StoredPiece { home: PayloadPlace::Cell(cell), .. }) => cell.next_class(),
@@ -121,7 +121,7 @@ impl Pieces {
         }
     }
 
-    /// Lets the last piece grow, if that has room. Returns by how much it did.
+    /// Extends the last piece as far as its cell has room. Returns the number of bytes added.
     fn append(
         &mut self,
         memory: &Memory,
@@ -141,7 +141,7 @@ impl Pieces {
         taken
     }
 
-    /// Adds a piece. Returns its home if there is no record for it.
+    /// Adds a piece. Returns its location if there is no record for it.
     fn begin(
         &mut self,
         memory: &Memory,
@@ -161,7 +161,7 @@ impl Pieces {
         None
     }
 
-    /// Forgets the pieces that end before `offset`.
+    /// Removes the pieces that end before `offset`.
     pub(super) fn free(
         &mut self,
         memory: &Memory,
@@ -177,7 +177,7 @@ impl Pieces {
         }
     }
 
-    /// Returns all of them, each with its place in the stream.
+    /// Returns all pieces with their offsets in the stream.
     pub(super) fn read(&self, payload: &mut PayloadBlocks) -> Vec<(u64, Bytes)> {
         let read = |piece: &StoredPiece| {
             let bytes = match &piece.home {

@@ -1,4 +1,4 @@
-//! A tunnel's and a session's state as bytes.
+//! The encoding of a tunnel's and a session's state.
 
 use bytes::Bytes;
 use eternaltcp_proto::kept::{SessionRecord, SocketId};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
 
-/// Returns a tunnel's state as bytes.
+/// Encodes a tunnel's state.
 pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
     let mut writer = FieldWriter::default();
     writer.u8(match state.side {
@@ -35,12 +35,12 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
     writer.u64(peer.map_or(0, |it| it.session_limit));
     writer.u64(state.tunnel_limit);
     writer.u64(state.session_limit);
-    // Zero is none.
+    // Zero means none.
     writer.u64(state.closing.map_or(0, |closing| u64::from(closing.code()) + 1));
     writer.into_bytes()
 }
 
-/// Returns the state that [`encode_tunnel`] has written.
+/// Decodes the state that [`encode_tunnel`] has written.
 pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
     let mut reader = FieldReader::new(bytes);
     let side = match reader.u8() {
@@ -87,12 +87,12 @@ fn nanos(nanos: u32) -> Duration {
     Duration::from_nanos(nanos.into())
 }
 
-/// Returns a session's record as bytes.
+/// Encodes a session's record.
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
     let mut writer = FieldWriter::with_capacity(256);
     let SessionRecord { state, socket } = record;
     writer.u32(state.id.get());
-    // Zero is none.
+    // Zero means none.
     writer.u32(socket.map_or(0, |it| it.descriptor.wrapping_add(1).cast_unsigned()));
     writer.u64(socket.map_or(0, |it| it.cookie));
     encode_sending(&mut writer, &state.send);
@@ -110,7 +110,7 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
     writer.into_bytes()
 }
 
-/// Returns the record that [`encode_session`] has written.
+/// Decodes the record that [`encode_session`] has written.
 pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
     let mut reader = FieldReader::new(bytes);
     let id = SessionId::new(reader.u32()).ok_or(MalformedRecord)?;

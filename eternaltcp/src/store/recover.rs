@@ -1,7 +1,7 @@
-//! What a program before this one has left.
+//! The state that an earlier process has left.
 //!
-//! Nothing that is read here is trusted: a record that does not fit is cleared, as if it had never
-//! been written. Whatever is changed can be changed once more, if this program dies meanwhile.
+//! Nothing read here is trusted: an invalid record is cleared as if it had never been written. Each
+//! change can be repeated if this process dies meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::session::{self, StoredSession};
 use super::tunnel::{GENERATION, TunnelStore};
 use super::{note, pieces, slot, tunnel};
 
-/// Blocks that a program before this one has filled.
+/// Blocks that an earlier process has filled.
 struct Found<'a> {
     memory: &'a Memory,
     blocks: BTreeMap<u32, Option<Bytes>>,
 }
 
 impl Found<'_> {
-    /// Returns bytes at the place that a word stands for.
+    /// Returns the bytes at the position that a word encodes.
     fn part(&mut self, place: u64, length: usize) -> Option<Bytes> {
         let (block, at) = slot::parse_place(place)?;
         let end = at.checked_add(length).filter(|end| *end <= BLOCK)?;
@@ -34,7 +34,7 @@ impl Found<'_> {
     }
 }
 
-/// Returns the tunnels that a program before this one has left, and gives back what else there is.
+/// Returns the tunnels that an earlier process has left, and frees everything else.
 pub(super) fn recover(memory: &Arc<Memory>) -> Vec<TunnelStore> {
     let mut found = Found { memory, blocks: BTreeMap::new() };
     let mut tunnels = find_tunnels(memory, &mut found);
@@ -73,7 +73,7 @@ fn find_tunnels(memory: &Arc<Memory>, found: &mut Found<'_>) -> BTreeMap<u32, Tu
     tunnels
 }
 
-/// Whose a session's record is.
+/// The owner of a session's record.
 type Owners = BTreeMap<u32, (u32, SessionId)>;
 
 fn find_sessions(

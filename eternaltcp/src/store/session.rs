@@ -1,4 +1,4 @@
-//! What the store has of one session.
+//! The store's records of one session.
 
 use std::collections::VecDeque;
 
@@ -13,29 +13,29 @@ use super::payload::{PayloadBlocks, PayloadPlace};
 use super::pieces::Pieces;
 use super::tables::Entries;
 
-/// The words of a session's record. The first one is the session and its tunnel.
+/// The words of a session's record. The first one has the session and its tunnel.
 const CONSUMED: usize = 8;
 const WRITTEN: usize = 16;
 const FLAGS: usize = 24;
 const COPIES: usize = 64;
 
-/// Bytes of each copy of what a commit writes.
+/// The size of each copy of the committed state, in bytes.
 pub(super) const COPY: usize = 224;
 
-/// The words of a session's note: where it is if it is too long for the record, its length, its
+/// The words of a session's note: its position if it is too long for the record, its length, its
 /// checksum, and the note itself.
 const NOTE_PLACE: usize = COPIES + 2 * COPY;
 const NOTE_LENGTH: usize = NOTE_PLACE + 8;
 const NOTE_CHECKSUM: usize = NOTE_PLACE + 16;
 const NOTE: usize = NOTE_PLACE + 24;
 
-/// The most bytes of a note that fits the record.
+/// The maximum length of a note that fits the record, in bytes.
 const MAX_NOTE: usize = 640 - NOTE;
 
-/// The local socket has told an error.
+/// The flag for a local socket that has reported an error.
 const HAS_FAILED: u64 = 1;
 
-/// The second word of a packet's record; the first one is the session's record and the numbering.
+/// The second word of a packet's record. The first one has the session's record and the numbering.
 const PACKET: usize = 8;
 
 /// A session in the store.
@@ -45,9 +45,9 @@ pub(super) struct StoredSession {
     pub(super) copies: Copies,
     pub(super) packets: VecDeque<StoredPacket>,
     pub(super) pieces: Pieces,
-    /// There is no record of it any more, once this is committed.
+    /// The record disappears with the next commit.
     pub(super) is_gone: bool,
-    /// Where its note is, if it is too long for the record.
+    /// The position of the note, if it is too long for the record.
     note: Option<PayloadPlace>,
 }
 
@@ -59,14 +59,14 @@ pub(super) struct StoredPacket {
     entry: u32,
 }
 
-/// Returns the session and the tunnel of a record; `None` if it is not valid.
+/// Returns the session and the tunnel of a record, or `None` if it is not valid.
 pub(super) fn owner(memory: &Memory, record: u32) -> Option<(SessionId, u32)> {
     let word = memory.get(memory.sessions.at(record));
     let tunnel = u32::try_from((word >> 32).checked_sub(1)?).ok()?;
     Some((SessionId::new(word as u32)?, tunnel))
 }
 
-/// Returns what a packet's record says, and the record of its session.
+/// Returns the contents of a packet's record, and the record of its session.
 pub(super) fn packet(memory: &Memory, entry: u32) -> Option<(u32, u32, Seq, Boundary)> {
     let at = memory.packets.at(entry);
     let (first, second) = (memory.get(at), memory.get(at + PACKET));
@@ -93,17 +93,17 @@ impl StoredSession {
         Self { record, copies, packets, pieces, is_gone: false, note }
     }
 
-    /// Returns where the copies of a record begin.
+    /// Returns the offset of a record's copies.
     pub(super) fn copies_at(memory: &Memory, record: u32) -> usize {
         memory.sessions.at(record) + COPIES
     }
 
-    /// Returns the word that says where the note of a record is.
+    /// Returns the offset of the word that locates a record's note.
     pub(super) fn note_place(memory: &Memory, record: u32) -> u64 {
         memory.get(memory.sessions.at(record) + NOTE_PLACE)
     }
 
-    /// Keeps a note. Nothing of the session was committed yet, so that it need not change at once.
+    /// Keeps a note. Nothing of the session is committed yet, so the change need not be atomic.
     pub(super) fn set_note(&mut self, memory: &Memory, payload: &mut PayloadBlocks, bytes: &[u8]) {
         let at = memory.sessions.at(self.record);
         if bytes.len() > MAX_NOTE {
@@ -117,7 +117,7 @@ impl StoredSession {
         memory.set(at + NOTE_CHECKSUM, note::checksum(bytes));
     }
 
-    /// Returns the note that a program before this one has left, if it is whole.
+    /// Returns the note that an earlier process has left, if it is intact.
     pub(super) fn found_note(&self, memory: &Memory) -> Option<Bytes> {
         if let Some(PayloadPlace::Found(note)) = &self.note {
             return Some(note.clone());
@@ -150,8 +150,8 @@ impl StoredSession {
         memory.set(memory.sessions.at(self.record) + FLAGS, HAS_FAILED);
     }
 
-    /// Adds a packet. Without room for it there is none: the session cannot be recovered until the
-    /// packet is acknowledged.
+    /// Adds a packet. Without room for its record, the session cannot be recovered until the packet
+    /// is acknowledged.
     pub(super) fn put_packet(
         &mut self,
         memory: &Memory,
@@ -180,7 +180,7 @@ impl StoredSession {
         seq: Seq,
     ) {
         let is_meant = |it: &StoredPacket| it.numbering == numbering && it.seq == seq;
-        // Nearly always the oldest one.
+        // It is nearly always the oldest one.
         if let Some(at) = self.packets.iter().position(is_meant)
             && let Some(packet) = self.packets.remove(at)
         {
@@ -188,7 +188,7 @@ impl StoredSession {
         }
     }
 
-    /// Returns the records of its packets.
+    /// Returns the records of the packets.
     pub(super) fn read_packets(
         &self,
         memory: &Memory,
@@ -200,7 +200,7 @@ impl StoredSession {
         })
     }
 
-    /// Clears all that the store has of it, its record last.
+    /// Clears all records of the session, its own last.
     pub(super) fn end(mut self, memory: &Memory, payload: &mut PayloadBlocks, stocks: &mut Stocks) {
         for packet in self.packets.drain(..) {
             memory.clear(&mut stocks.packets, packet.entry);
@@ -214,7 +214,7 @@ impl StoredSession {
     }
 }
 
-/// Free records that one tunnel has in stock.
+/// The free records that one tunnel holds in reserve.
 #[derive(Debug)]
 pub(super) struct Stocks {
     pub(super) sessions: Entries,

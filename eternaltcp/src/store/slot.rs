@@ -1,38 +1,38 @@
-//! A tunnel's slot: the one system call on a local socket that is under way.
+//! A tunnel's slot: the system call on a local socket that is in progress.
 
 use eternaltcp_proto::SessionId;
 use eternaltcp_proto::kept::Call;
 
 use super::memory::Memory;
 
-/// The words of a slot. The first one is the session and what the call does.
+/// The words of a slot. The first one has the session and the kind of call.
 const BEFORE: usize = 8;
 const PLACE: usize = 16;
 
 const READ: u64 = 1;
 const WRITE: u64 = 2;
 
-/// What a slot says.
+/// The contents of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SlotContents {
     pub(super) session: SessionId,
     pub(super) call: Call,
-    /// Where a read puts its bytes: the block, and where in it.
+    /// The destination of a read: the block, and the offset in it.
     pub(super) place: Option<(u32, usize)>,
 }
 
-/// Returns the word for a place in a block. Zero is none.
+/// Returns the word for an offset in a block. Zero means none.
 pub(super) fn place(block: u32, at: usize) -> u64 {
     (u64::from(block) + 1) << 32 | at as u64
 }
 
-/// Returns the place that a word stands for.
+/// Returns the block and the offset that a word encodes.
 pub(super) fn parse_place(word: u64) -> Option<(u32, usize)> {
     let block = u32::try_from((word >> 32).checked_sub(1)?).ok()?;
     Some((block, (word as u32) as usize))
 }
 
-/// Says that a call begins. Its result was forgotten before.
+/// Records that a call begins. Its previous result must have been cleared.
 pub(super) fn put(memory: &Memory, at: usize, said: &SlotContents) {
     let (kind, before) = match said.call {
         Call::Read(before) => (READ, before),
@@ -43,12 +43,12 @@ pub(super) fn put(memory: &Memory, at: usize, said: &SlotContents) {
     memory.set_first(at, kind << 32 | u64::from(said.session.get()));
 }
 
-/// Says that no call is under way.
+/// Records that no call is in progress.
 pub(super) fn clear(memory: &Memory, at: usize) {
     memory.set_first(at, 0);
 }
 
-/// Returns what a slot says, if a call is under way.
+/// Returns the contents of a slot, if a call is in progress.
 pub(super) fn read(memory: &Memory, at: usize) -> Option<SlotContents> {
     let (word, before) = (memory.get(at), memory.get(at + BEFORE));
     let session = SessionId::new(word as u32)?;

@@ -1,8 +1,8 @@
-//! Calls on a socket that must be made once, at the beginning of a connection: an answer before its
-//! stream, or the request that is read before it.
+//! One-time calls at the beginning of a connection: the answer before its stream, or the read of
+//! the request.
 //!
-//! A mark at the socket says what was done. While a call is under way the store says which mark
-//! follows, and the kernel notes whether the call was made.
+//! A mark on the socket records the progress. While a call is in progress, the store holds the mark
+//! that follows it, and the kernel records whether the call was made.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -13,22 +13,22 @@ use eternaltcp_sys::NotedCall;
 use super::memory::{Memory, StoreMemory};
 use crate::recovery::SocketMark;
 
-/// The words of the header for it. The first one is the cookie of the socket.
+/// The words of the header for the call. The first one is the cookie of the socket.
 const COOKIE: usize = 1024;
 const MARK: usize = 1032;
 
-/// A call that was under way when a program died.
+/// A call that was in progress when a process died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct UnfinishedStep {
-    /// The socket.
+    /// The cookie of the socket.
     pub(crate) cookie: u64,
-    /// The mark that it gets if the call was made.
+    /// The mark that the socket gets if the call was made.
     pub(crate) mark: SocketMark,
     pub(crate) is_done: bool,
 }
 
 impl StoreMemory {
-    /// Makes a call on a socket. If it moves something, the socket gets the mark.
+    /// Makes a call on a socket, and marks the socket if the call moves bytes.
     pub(crate) fn step(
         &self,
         socket: BorrowedFd<'_>,
@@ -36,7 +36,7 @@ impl StoreMemory {
         call: impl FnOnce(&mut NotedCall) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let memory = &*self.0;
-        // One at a time is enough: none of them waits.
+        // A single slot is enough, because none of these calls waits.
         let mut place = memory.step.lock().unwrap_or_else(PoisonError::into_inner);
         if place.is_none() {
             *place = memory.take_step();
@@ -54,7 +54,7 @@ impl StoreMemory {
         result
     }
 
-    /// Returns the call that was under way when the program before this one died.
+    /// Returns the call that was in progress when the last process died.
     pub(crate) fn unfinished_step(&self) -> Option<UnfinishedStep> {
         let memory = &*self.0;
         let cookie = Some(memory.get(COOKIE)).filter(|cookie| *cookie > 0)?;
@@ -63,14 +63,14 @@ impl StoreMemory {
         Some(UnfinishedStep { cookie, mark, is_done: count.is_some_and(|count| count > 0) })
     }
 
-    /// Forgets that call.
+    /// Discards that call.
     pub(crate) fn clear_step(&self) {
         self.0.set_first(COOKIE, 0);
     }
 }
 
 impl Memory {
-    /// Returns the last place for a call, which no tunnel has.
+    /// Returns the last slot for calls, which belongs to no tunnel.
     fn take_step(&self) -> Option<NotedCall> {
         self.words.take_call(self.calls().checked_sub(1)?)
     }
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(memory.step(there.as_fd(), SocketMark::Unanswered, receive).unwrap(), 4);
         assert_eq!(SocketMark::of(&there), SocketMark::Unanswered);
         assert_eq!(memory.unfinished_step(), None);
-        // Programs that die before and after the call.
+        // The processes die before and after the call.
         for is_done in [false, true] {
             let _ = memory.step(there.as_fd(), SocketMark::Used, |call| {
                 if is_done {

@@ -1,4 +1,4 @@
-//! Which records of a table are free.
+//! The free records of the tables.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use eternaltcp_sys::Words;
 use super::layout::{TableKind, TablePlace};
 use super::memory::Memory;
 
-/// How many records a tunnel takes, or gives back, at once.
+/// The number of records that a tunnel takes or returns at once.
 const BATCH: usize = 32;
 
 /// A table of the store, and its free records.
@@ -22,7 +22,7 @@ pub(super) struct Table {
 struct FreeRecords {
     /// Records that were in use.
     used: Vec<u32>,
-    /// The first one that never was.
+    /// The first record that was never used.
     fresh: u32,
 }
 
@@ -31,31 +31,31 @@ impl Table {
         Self { place, free: Mutex::new(FreeRecords { used: Vec::new(), fresh: 0 }) }
     }
 
-    /// Reads how many records were ever used, by this program or by one before it: the memory may
-    /// have been opened before that one was started.
+    /// Reads the number of records that this process or an earlier one has used. The memory may
+    /// have been opened before the earlier one started.
     pub(super) fn reload(&self, words: &Words) {
         *self.free() = FreeRecords { used: Vec::new(), fresh: self.stored_mark(words) };
     }
 
-    /// Returns how many records were ever used, as the store says: also those that another process
-    /// uses.
+    /// Returns the number of records ever used, from the store. It includes those of other
+    /// processes.
     pub(super) fn stored_mark(&self, words: &Words) -> u32 {
         let mark = words.word(self.place.mark()).load(Ordering::Acquire);
         u32::try_from(mark).unwrap_or(u32::MAX).min(self.place.capacity)
     }
 
-    /// Returns where a record begins.
+    /// Returns the offset of a record.
     pub(super) fn at(&self, index: u32) -> usize {
         debug_assert!(index < self.place.capacity);
         self.place.at(index)
     }
 
-    /// Returns how many records were ever used: the others have no memory.
+    /// Returns the number of records ever used. The others have no memory.
     pub(super) fn mark(&self) -> u32 {
         self.free().fresh
     }
 
-    /// Says that these records are free, which a program before this one has used.
+    /// Frees these records, which an earlier process has used.
     pub(super) fn set_free(&self, used: Vec<u32>) {
         self.free().used = used;
     }
@@ -73,7 +73,7 @@ impl Table {
         let missing = u32::try_from(missing).unwrap_or(0).min(self.place.capacity - free.fresh);
         if missing > 0 {
             let end = free.fresh + missing;
-            // Before anything is written there: what is beyond the mark is not looked at.
+            // The mark is written before the records, because readers do not look beyond it.
             words.word(self.place.mark()).store(end.into(), Ordering::Release);
             // The lowest one is taken first.
             into.extend((free.fresh..end).rev());
@@ -86,7 +86,7 @@ impl Table {
     }
 }
 
-/// Records of a table that one tunnel has in stock.
+/// Records of a table that one tunnel holds in reserve.
 #[derive(Debug)]
 pub(super) struct Entries {
     kind: TableKind,
@@ -102,7 +102,7 @@ impl Entries {
         self.kind
     }
 
-    /// Returns a record that nobody has. It is not valid, and what is in it is left over.
+    /// Returns a free record. It is not valid, and has leftover contents.
     pub(super) fn take(&mut self, memory: &Memory) -> Option<u32> {
         if self.stock.is_empty() {
             memory.table(self.kind).take(&memory.words, BATCH, &mut self.stock);
@@ -114,18 +114,18 @@ impl Entries {
         record
     }
 
-    /// Takes one record, and leaves the others to everybody.
+    /// Takes one record, and leaves the others to all tunnels.
     pub(super) fn take_one(mut self, memory: &Memory) -> Option<u32> {
         memory.table(self.kind).take(&memory.words, 1, &mut self.stock);
         self.stock.pop()
     }
 
-    /// Gives one record back at once.
+    /// Returns one record at once.
     pub(super) fn give_one(self, memory: &Memory, index: u32) {
         memory.table(self.kind).give([index].into_iter());
     }
 
-    /// Gives a record back that is not valid any more.
+    /// Returns a record that is no longer valid.
     pub(super) fn give(&mut self, memory: &Memory, index: u32) {
         self.stock.push(index);
         if self.stock.len() > 2 * BATCH {
@@ -133,7 +133,7 @@ impl Entries {
         }
     }
 
-    /// Gives all of them back.
+    /// Returns all records.
     pub(super) fn give_all(&mut self, memory: &Memory) {
         memory.table(self.kind).give(self.stock.drain(..));
     }

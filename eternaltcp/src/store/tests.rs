@@ -29,7 +29,7 @@ fn a_tunnel_that_was_at_work_in_three_crashes_within_a_minute_is_told_from_other
     let mut tunnels = [Side::Client, Side::Server].map(|side| Tunnel::new(side, Config::default()));
     let _ = (bad.commit(&mut tunnels[0]), good.commit(&mut tunnels[1]));
     assert!(!memory.has_suspect());
-    // Times of the crashes, and whether the tunnel is given up at each.
+    // The times of the crashes, and whether the tunnel is given up after each.
     let crashes = [(100, false), (130, false), (161, false), (170, true), (300, false)];
     for (at, expected) in crashes {
         bad.store().set_busy(true);
@@ -69,7 +69,7 @@ fn notes_and_the_time_of_detachment_are_found_again() {
     assert_eq!(store.found_session_note(bare), None);
 }
 
-/// Opens a store as the next program does.
+/// Opens a store as the next process does.
 fn reopen(memory: &StoreMemory) -> StoreMemory {
     let [tables, payload] = memory.files().map(|it| it.try_clone_to_owned().unwrap());
     StoreMemory::open(tables, payload).unwrap()
@@ -86,7 +86,7 @@ fn recover(memory: &StoreMemory) -> (Kept<TunnelStore>, Recovered) {
     Kept::recover(stores.remove(0)).unwrap()
 }
 
-/// Lets a session's application say something, through a socket.
+/// Sends data of a session's application through a socket.
 fn say(kept: &mut Kept<TunnelStore>, tunnel: &mut Tunnel, id: SessionId, text: &[u8]) {
     let (mut here, there) = UnixStream::pair().unwrap();
     let mut rest = text;
@@ -117,8 +117,8 @@ fn pattern(length: usize, seed: usize) -> Vec<u8> {
     (0..length).map(|at| (((at + seed) * 31) >> 3) as u8).collect()
 }
 
-/// What two tunnels say to each other is found whole by the next program after each commit, whatever
-/// was acknowledged since.
+/// Checks that the next process finds everything that two tunnels exchange, after each commit,
+/// whatever was acknowledged meanwhile.
 #[test]
 fn what_the_next_program_finds_is_the_tunnel_that_was_committed() {
     let memory = memory();
@@ -201,7 +201,7 @@ fn a_read_that_nobody_noted_is_found_with_its_bytes() {
         let (_, recovered) = recover(&reopen(&memory));
         let payload = recovered.sessions[0].detached.payload.concat();
         assert_eq!(payload, [&b"noted, "[..], &pattern(length, 0)].concat());
-        // Another program dies before it goes on.
+        // Another process dies before it continues.
         let (_, again) = recover(&reopen(&memory));
         assert_eq!(again.sessions[0].detached.payload.concat(), payload);
     }
@@ -240,7 +240,7 @@ fn a_commit_that_was_not_finished_is_not_found_and_never_counts_later() {
     drop(first);
     let (mut next, _) = recover(&reopen(&memory));
     assert_eq!(next.store_mut().contents().sessions, before.sessions);
-    // The generation that was not committed is given once more, to something else.
+    // The generation that was not committed is used again, for another commit.
     next.store_mut().commit_done();
     assert_eq!(next.store_mut().contents().sessions, before.sessions);
 }
@@ -309,7 +309,7 @@ fn memory_goes_back_to_the_system_after_a_burst() {
 
 #[test]
 fn damaged_stores_are_refused_or_restored() {
-    // A generator of its own, so that each run is the same.
+    // A generator with a fixed seed, so that all runs are the same.
     let mut state = 1_u64;
     let mut next = || {
         state ^= state << 13;

@@ -1,4 +1,4 @@
-//! What the store has of one tunnel.
+//! The store of one tunnel.
 
 mod driver;
 
@@ -23,12 +23,12 @@ use super::tables::Entries;
 pub(super) use driver::BUSY;
 use driver::{CRASHES, DETACHED_SINCE};
 
-/// The words of a tunnel's record. The first one says that it is valid.
+/// The words of a tunnel's record. The first one marks it as valid.
 pub(super) const GENERATION: usize = 8;
 pub(super) const NOTE: usize = 16;
 const COPIES: usize = 256;
 
-/// Bytes of each copy of what a commit writes.
+/// The size of each copy of the committed state, in bytes.
 pub(super) const COPY: usize = 384;
 
 /// The store of one tunnel. Dropping it leaves its records as they are; [`Self::end`] clears them.
@@ -37,25 +37,25 @@ pub struct TunnelStore {
     memory: Arc<Memory>,
     index: u32,
     call: NotedCall,
-    /// The generation that was committed last.
+    /// The last committed generation.
     generation: u64,
     copies: Copies,
     /// Boxed, because half of the room in a tree's nodes is empty.
     sessions: BTreeMap<SessionId, Box<StoredSession>>,
-    /// Sessions that were put since.
+    /// Sessions that were put since the last commit.
     staged: Vec<SessionId>,
     payload: PayloadBlocks,
     stocks: Stocks,
-    /// Where a call puts its bytes if there is no memory in the store.
+    /// The buffer of a call when the store has no memory.
     makeshift: Vec<u8>,
-    /// What a program before this one has read last.
+    /// The bytes that an earlier process has read last.
     landed: Option<Bytes>,
-    /// Where the tunnel's note is.
+    /// The position of the tunnel's note.
     note: Option<PayloadPlace>,
 }
 
 impl TunnelStore {
-    /// Makes a place for a new tunnel.
+    /// Makes a record for a new tunnel.
     pub(super) fn begin(memory: &Arc<Memory>) -> Option<Self> {
         let index = Entries::new(TableKind::Tunnels).take_one(memory)?;
         let call = memory.words.take_call(index as usize)?;
@@ -68,7 +68,7 @@ impl TunnelStore {
         Some(Self::new(memory, index, call, copies, None))
     }
 
-    /// Returns the store of a tunnel that a program before this one has left.
+    /// Returns the store of a tunnel that an earlier process has left.
     pub(super) fn new(
         memory: &Arc<Memory>,
         index: u32,
@@ -92,7 +92,7 @@ impl TunnelStore {
         }
     }
 
-    /// Returns where the copies of a record begin.
+    /// Returns the offset of a record's copies.
     pub(super) fn copies_at(memory: &Memory, index: u32) -> usize {
         memory.tunnels.at(index) + COPIES
     }
@@ -116,8 +116,8 @@ impl TunnelStore {
         self.landed = landed;
     }
 
-    /// Reads from a local socket, at most `most` bytes and no more than [`READ_SIZE`]. The slot has
-    /// been put. [`Self::landed`] returns the bytes.
+    /// Reads at most `most` bytes from a local socket, and no more than [`READ_SIZE`]. The slot
+    /// must have been put. [`Self::landed`] returns the bytes.
     ///
     /// # Errors
     /// Those of recvmmsg(2).
@@ -126,7 +126,7 @@ impl TunnelStore {
         let into = match self.payload.landing() {
             Some(block) => block.rest(),
             None => {
-                // It cannot be recovered; the next program sees that it is missing.
+                // These bytes cannot be recovered; the next process sees that they are missing.
                 self.makeshift.resize(READ_SIZE, 0);
                 &mut self.makeshift
             }
@@ -144,7 +144,7 @@ impl TunnelStore {
         bytes
     }
 
-    /// Writes to a local socket. The slot has been put.
+    /// Writes to a local socket. The slot must have been put.
     ///
     /// # Errors
     /// Those of sendmmsg(2).
@@ -152,24 +152,24 @@ impl TunnelStore {
         self.call.send(socket, parts)
     }
 
-    /// Returns where its record begins.
+    /// Returns the offset of the tunnel's record.
     fn at(&self) -> usize {
         self.memory.tunnels.at(self.index)
     }
 
-    /// Returns whether the store has ever been full. Something of the tunnel may be missing then: what
-    /// is missing is reset at the recovery.
+    /// Returns whether the store has ever been full. Some state of the tunnel may be missing then,
+    /// and sessions with missing state are reset at the recovery.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.memory.is_short() || self.payload.is_short()
     }
 
-    /// Gives memory back that was not needed since the last call.
+    /// Returns memory to the system that has been unused since the last call.
     pub fn trim(&mut self) {
         self.payload.trim();
     }
 
-    /// Clears all records: the tunnel is over.
+    /// Clears all records, because the tunnel is over.
     pub fn end(mut self) {
         let memory = Arc::clone(&self.memory);
         memory.set_first(memory.tunnels.at(self.index), 0);
@@ -182,12 +182,12 @@ impl TunnelStore {
         if let Some(PayloadPlace::Cell(note)) = self.note.take() {
             self.payload.wipe(note);
         }
-        // The place for its calls is free before its record is.
+        // The slot for its calls is free before its record is.
         drop(self.call);
         Entries::new(TableKind::Tunnels).give_one(&memory, self.index);
     }
 
-    /// Returns what there is of a session; makes a record if there is none.
+    /// Returns the records of a session, which are made if there are none.
     fn session(&mut self, id: SessionId) -> Option<&mut StoredSession> {
         use std::collections::btree_map::Entry;
         match self.sessions.entry(id) {
@@ -200,21 +200,22 @@ impl TunnelStore {
         }
     }
 
-    /// Stages what a session's record is to say.
+    /// Stages the contents of a session's record.
     fn stage(&mut self, id: SessionId, said: &RecordContents) {
         let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
         let Self { sessions, payload, staged, .. } = self;
         let Some(session) = sessions.get_mut(&id) else { return };
         session.is_gone = *said == RecordContents::Gone;
         if !session.copies.stage(&memory, payload, next, said) {
-            // What the peer is told must not be said of an older state.
+            // Without memory the record is removed: an older state would contradict what the peer
+            // is told.
             session.is_gone = true;
             session.copies.stage(&memory, payload, next, &RecordContents::Gone);
         }
         staged.push(id);
     }
 
-    /// Returns the call that was under way.
+    /// Returns the call that was in progress.
     fn slot(&mut self) -> Option<Slot> {
         let slot::SlotContents { session, call, place } =
             slot::read(&self.memory, self.memory.slot(self.index))?;
@@ -284,7 +285,7 @@ impl Store for TunnelStore {
     }
 
     fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes) {
-        // A stream of this program is read before its session was committed.
+        // Data of a new session may be read before the session is committed.
         if self.session(id).is_none() {
             return;
         }

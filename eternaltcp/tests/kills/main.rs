@@ -42,6 +42,7 @@ use on_linux::run;
 #[cfg(target_os = "linux")]
 mod on_linux {
     use std::error::Error;
+    use std::io;
     use std::process::ExitCode;
     use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};

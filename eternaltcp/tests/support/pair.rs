@@ -28,7 +28,7 @@ impl LibraryPair {
         Self::with(&target.to_string(), |_, _| {}).await
     }
 
-    /// Does the same with other settings. `target` is as a user writes it.
+    /// Starts a pair with other settings. `target` is in the form in which a user writes it.
     pub(crate) async fn with(
         target: &str,
         change: impl FnOnce(&mut ServerConfig, &mut ClientConfig),

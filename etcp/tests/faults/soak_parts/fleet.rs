@@ -225,7 +225,7 @@ impl Fleet {
         format!("{in_order} sessions in order, {reset} reset, {megabytes} MB, {attaches} attaches")
     }
 
-    /// Does the same with a line for each lane.
+    /// Lists the results with one line for each lane.
     pub(crate) fn table(&self) -> String {
         let mut text = self.summary();
         for way in &self.lanes {

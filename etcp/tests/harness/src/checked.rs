@@ -90,7 +90,8 @@ pub fn send_until(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool) -> u6
     send_at(stream, pattern, stop, Rate::BRISK)
 }
 
-/// Does the same at another rate.
+/// Sends the pattern at another rate until told to stop, then ends the stream. Returns how many
+/// bytes were sent.
 pub fn send_at(stream: &TcpStream, pattern: Pattern, stop: &AtomicBool, rate: Rate) -> u64 {
     let mut buffer = vec![0; rate.chunk];
     let mut sent = 0;
@@ -112,7 +113,8 @@ pub fn receive_all(stream: &TcpStream, pattern: Pattern, progress: &AtomicU64) -
     receive_each(stream, pattern, |received| progress.store(received, Ordering::Relaxed))
 }
 
-/// Does the same; `note` is told how much there is whenever more has arrived.
+/// Receives the pattern to the end of the stream, and returns its length. Calls `note` with the
+/// number of bytes received so far whenever more have arrived.
 pub fn receive_each(stream: &TcpStream, pattern: Pattern, note: impl Fn(u64)) -> u64 {
     let mut buffer = [0; 64 * 1024];
     let mut received = 0;

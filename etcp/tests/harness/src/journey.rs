@@ -28,7 +28,8 @@ impl Journey {
         Self::at(Rate::GENTLE, world, change)
     }
 
-    /// Does the same at another rate.
+    /// Starts in another world at this rate; `change` adds to cproxy's command line and
+    /// environment.
     pub fn at(rate: Rate, world: TestWorld, change: impl FnOnce(Launch) -> Launch) -> Self {
         let folder = TestFolder::new();
         let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);

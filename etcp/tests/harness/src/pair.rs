@@ -55,7 +55,7 @@ impl Sproxy {
         (Self::start(world, folder, family, &target, &[]), listener)
     }
 
-    /// Does the same as [`Self::start`]; `change` adds to its command line and environment.
+    /// Starts sproxy as [`Self::start`] does; `change` adds to its command line and environment.
     pub fn start_with(
         world: &TestWorld,
         folder: &TestFolder,
@@ -134,7 +134,7 @@ impl ProxyPair {
         Self::start_with(world, folder, sproxy, |launch| launch.args(forwards))
     }
 
-    /// Does the same; `change` adds to cproxy's command line and environment.
+    /// Starts cproxy as [`Self::start`] does; `change` adds to its command line and environment.
     pub fn start_with(
         world: &TestWorld,
         folder: &TestFolder,
@@ -146,7 +146,7 @@ impl ProxyPair {
         pair
     }
 
-    /// Does the same without waiting until it is attached.
+    /// Starts cproxy without waiting until it is attached.
     pub fn apart(
         world: &TestWorld,
         folder: &TestFolder,

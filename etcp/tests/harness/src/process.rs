@@ -153,7 +153,8 @@ impl Launch {
         self.start_here_with(folder, Stdio::null(), None)
     }
 
-    /// Does the same with the given stdin, and with `stdout`, if it is given, instead of the log.
+    /// Starts it as [`Self::start_here`] does, with the given stdin, and with `stdout`, if there is
+    /// one, in place of the log.
     pub fn start_here_with(self, folder: &Path, stdin: Stdio, stdout: Option<Stdio>) -> Process {
         self.user(RunAs::Root).spawn(Command::new("setpriv"), folder, stdin, stdout)
     }

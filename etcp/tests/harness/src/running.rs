@@ -49,7 +49,7 @@ impl RunningProcess {
         self.launch_with(name, &[], words)
     }
 
-    /// Does the same with flags of etcp.
+    /// Returns `etcp run` of a command with flags of etcp, as [`Self::launch`] does.
     pub fn launch_with(&self, name: &str, flags: &[&str], words: &[&str]) -> Launch {
         let command = self.sproxy.client_command("run");
         Launch::new(name, &command[0])
@@ -76,8 +76,7 @@ impl RunningProcess {
         (status, process.log())
     }
 
-    /// Does the same for a command that must succeed: returns its output, without the last line
-    /// end.
+    /// Runs a command that must succeed. Returns its output without the last line end.
     #[track_caller]
     pub fn output(&self, name: &str, words: &[&str]) -> String {
         let (status, log) = self.outcome(name, words);

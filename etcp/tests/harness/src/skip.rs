@@ -27,13 +27,15 @@ pub fn can_find(test: &str, programs: &[&str]) -> bool {
     decide(test, &missing.map(|program| format!("the program {program}")).collect::<Vec<_>>())
 }
 
-/// Does the same for a test with a link of linkem, which needs TUN devices.
+/// Returns whether a test with a link of linkem can run, which needs TUN devices. If not, the test
+/// must return at once.
 pub fn can_link(test: &str) -> bool {
     let has_tun = std::path::Path::new("/dev/net/tun").exists();
     has(test, &[], if has_tun { Vec::new() } else { vec!["/dev/net/tun".to_owned()] })
 }
 
-/// Does the same for a test whose programs get another wall clock; returns where libfaketime is.
+/// Returns the path of libfaketime for a test whose programs get another wall clock. If there is
+/// none, the test must return at once.
 pub fn can_fake_time(test: &str) -> Option<PathBuf> {
     let library = faketime();
     let missing =
@@ -41,8 +43,8 @@ pub fn can_fake_time(test: &str) -> Option<PathBuf> {
     has(test, &[], missing).then_some(library).flatten()
 }
 
-/// Does the same for a test that asks every proxy of this machine, which must have no service of
-/// its own.
+/// Returns whether this machine has no service of its own, for a test that asks every proxy of the
+/// machine. If it has one, the test must return at once.
 pub fn has_no_service(test: &str) -> bool {
     let has_service = std::path::Path::new("/run/eternaltcp").exists();
     let without = "a machine without a service in /run/eternaltcp".to_owned();

@@ -83,7 +83,8 @@ impl Streams {
         self.reach(after, PROGRESS)
     }
 
-    /// Does the same until `bytes` more have arrived each way.
+    /// Waits until `bytes` more have arrived each way, and returns the longest pause since the last
+    /// call.
     #[track_caller]
     pub fn reach(&self, after: &str, bytes: u64) -> Duration {
         let goals = self.received().map(|received| received + bytes);

@@ -16,7 +16,8 @@ pub fn strike_on_the_way(world: &TestWorld, faults: &[NetworkFault], arrived: im
     strike_on_the_way_of(FILE_LENGTH, world, faults, arrived);
 }
 
-/// Does the same for files with a `total` size.
+/// Causes each fault at its share of a transfer of files with a `total` size, as
+/// [`strike_on_the_way`] does.
 #[track_caller]
 pub fn strike_on_the_way_of(
     total: u64,

@@ -110,8 +110,8 @@ impl WorkloadPlan {
         self.run_application_on(TcpStream::connect(proxy).expect("cproxy accepts"), PATIENCE);
     }
 
-    /// Does the same on a connection that leads to the target; no read or write may wait longer
-    /// than `patience`.
+    /// Runs the application's end on a connection that leads to the target. No read or write may
+    /// wait longer than `patience`.
     pub fn run_application_on(self, stream: TcpStream, patience: Duration) {
         let stream = patient(stream, patience);
         (&stream).write_all(&self.encode()).expect("a new session takes its plan");
@@ -141,7 +141,7 @@ impl WorkloadPlan {
         Self::run_target_for(stream, PATIENCE);
     }
 
-    /// Does the same; no read or write may wait longer than `patience`.
+    /// Runs the target's end. No read or write may wait longer than `patience`.
     pub fn run_target_for(stream: TcpStream, patience: Duration) {
         let stream = patient(stream, patience);
         let mut bytes = [0; PLAN];

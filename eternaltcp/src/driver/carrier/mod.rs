@@ -90,13 +90,13 @@ impl CarrierIo {
         })
     }
 
-    /// Marks its socket as leading to a program of this machine: what the kernel reports says
-    /// nothing about the path.
+    /// Marks its socket as leading to a program on this machine, so that the kernel's reports do
+    /// not describe the path.
     pub(crate) fn set_relayed(&mut self) {
         self.is_relayed = true;
     }
 
-    /// Returns the addresses of its two ends, or `None` if they say nothing about the path.
+    /// Returns the addresses of its two ends, or `None` if they do not describe the path.
     pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         Some((self.local().ok()?, self.peer)).filter(|_| !self.is_relayed)
     }
@@ -178,8 +178,8 @@ impl CarrierIo {
         }
     }
 
-    /// Does the same as [`Self::poll_write`] for packets of no tunnel, such as those of a standby
-    /// carrier: nothing of them is kept.
+    /// Sends packets that belong to no tunnel, such as those of a standby carrier, as
+    /// [`Self::poll_write`] does. Nothing of them is kept.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

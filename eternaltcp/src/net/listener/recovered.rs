@@ -13,8 +13,8 @@ use crate::recovery::{Recovery, RemainingListener, SocketMark};
 use crate::store::{KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, keep_listener};
 
 impl Listener {
-    /// Listens with what a process before this one has left, or else with what `bind` returns, which
-    /// is kept for the next one.
+    /// Listens with the sockets that an earlier process has left, or else with those that `bind`
+    /// returns, which are kept for the next process.
     pub(super) fn recover_or(
         recovery: &mut Recovery,
         purpose: ListenerPurpose,

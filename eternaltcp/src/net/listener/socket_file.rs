@@ -24,7 +24,7 @@ pub(crate) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Returns the file that a process before this one has made, with this device and number.
+    /// Returns the file that an earlier process has made, with this device and inode number.
     pub(crate) fn recovered(path: &Path, id: (u64, u64)) -> Self {
         Self { path: path.to_owned(), id }
     }

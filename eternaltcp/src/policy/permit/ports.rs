@@ -41,8 +41,8 @@ impl PortRange {
         (self.low..=self.high).contains(&port)
     }
 
-    /// Does the same for a port to listen on. With 0 the system chooses, and may take any port from
-    /// 1024 on.
+    /// Returns whether the ports contain a port to listen on. With port 0 the system chooses, and
+    /// may take any port from 1024 on.
     pub(in crate::policy) fn contain_listening(self, port: u16) -> bool {
         let Self { low, high } = Self::UNPRIVILEGED;
         self.contain(port) || port == 0 && self.contain(low) && self.contain(high)

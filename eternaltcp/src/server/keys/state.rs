@@ -207,7 +207,8 @@ impl KeyView {
         judge(keys, key, from, SystemTime::now())
     }
 
-    /// Does the same, but a key that is no longer admitted stays admitted until the file settles.
+    /// Decides by the latest contents, but continues to admit a key that is no longer listed until
+    /// the file settles.
     pub(in crate::server) fn judge(
         &self,
         key: &PublicKey,

@@ -44,7 +44,7 @@ pub(in crate::server) struct TunnelEntry {
     outlived_for: Duration,
     /// For how long every check of the authorized keys has denied it.
     denied_for: Duration,
-    /// It was told to end.
+    /// The tunnel was told to end.
     is_ending: bool,
     /// Whether the client's end closed the last carrier.
     was_closed: Arc<AtomicBool>,
@@ -83,8 +83,8 @@ impl TunnelEntry {
         }
     }
 
-    /// Goes on with a tunnel of a program before this one: with its memory, and the time for which
-    /// it has been detached.
+    /// Continues with a recovered tunnel, with its memory and the time for which it has been
+    /// detached.
     pub(in crate::server) fn resume(&mut self, limit: u64, detached_since: Option<Instant>) {
         (self.limit, self.detached_since) = (limit, detached_since);
     }
@@ -129,8 +129,8 @@ impl TunnelEntry {
         }
     }
 
-    /// Tells the tunnel to close. Its queue of commands may be full: then it is told again at the
-    /// next turn. Returns whether it was told.
+    /// Tells the tunnel to close. If its queue of commands is full, the command is repeated at the
+    /// next turn. Returns whether it was accepted.
     pub(super) fn close(&self, why: Closing) -> bool {
         self.handle.try_send(DriverCommand::Close(why))
     }

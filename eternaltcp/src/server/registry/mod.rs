@@ -117,7 +117,7 @@ impl Registry {
         Ok(entry)
     }
 
-    /// Adds a tunnel of a program before this one. It has its memory already.
+    /// Adds a recovered tunnel, which has its memory already.
     pub(in crate::server) fn insert_again(&self, id: TunnelId, entry: TunnelEntry) {
         self.lock().insert(id, entry);
         self.was_used.store(true, Ordering::Release);

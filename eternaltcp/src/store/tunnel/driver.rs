@@ -1,4 +1,4 @@
-//! What a tunnel's driver says of itself, and what it wants to know again.
+//! The driver's records of a tunnel.
 
 use std::time::Duration;
 
@@ -9,20 +9,22 @@ use super::super::note;
 use super::super::payload::PayloadPlace;
 use super::{NOTE, TunnelStore};
 
-/// A word of the record: not zero while its driver is at work.
+/// A word of the record that is not zero while the driver processes the tunnel.
 pub(in crate::store) const BUSY: usize = 24;
-/// Another: since when it is detached, in nanoseconds of the boot-time clock; zero while it is attached.
+/// A word with the time at which the tunnel was detached, in nanoseconds of the boot-time clock. It
+/// is zero while the tunnel is attached.
 pub(super) const DETACHED_SINCE: usize = 32;
-/// Others: when it was at work as a program crashed, by the same clock, the newest first.
+/// Words with the times of the crashes during which the tunnel was being processed, by the same
+/// clock, the newest first.
 pub(super) const CRASHES: [usize; 3] = [40, 48, 56];
 
-/// A tunnel that was at work in as many crashes as are remembered, within this time, is not gone on
-/// with.
+/// A tunnel that was being processed in as many crashes as are recorded, within this time, is
+/// ended.
 const CRASH_PERIOD: Duration = Duration::from_secs(60);
 
 impl TunnelStore {
-    /// Keeps what the driver wants to know again of the tunnel. The note before it counts until this
-    /// one is whole. Without memory for it, nothing is changed.
+    /// Keeps the driver's note about the tunnel. The previous note stays valid until this one is
+    /// complete. Without memory for it, nothing changes.
     pub fn set_note(&mut self, note: &[u8]) {
         let Some(cell) = self.payload.keep(&note::frame(note)) else { return };
         self.memory.set(self.at() + NOTE, cell.place());
@@ -31,7 +33,7 @@ impl TunnelStore {
         }
     }
 
-    /// Returns the note that a program before this one has left.
+    /// Returns the note that an earlier process has left.
     #[must_use]
     pub fn found_note(&self) -> Option<Bytes> {
         match &self.note {
@@ -40,7 +42,7 @@ impl TunnelStore {
         }
     }
 
-    /// Keeps what the driver wants to know again of a session that was not committed yet.
+    /// Keeps the driver's note about a session that is not committed yet.
     pub fn set_session_note(&mut self, id: SessionId, note: &[u8]) {
         if self.session(id).is_none() {
             return;
@@ -51,20 +53,20 @@ impl TunnelStore {
         }
     }
 
-    /// Returns the note of a session that a program before this one has left.
+    /// Returns the note about a session that an earlier process has left.
     #[must_use]
     pub fn found_session_note(&self, id: SessionId) -> Option<Bytes> {
         self.sessions.get(&id)?.found_note(&self.memory)
     }
 
-    /// Says whether the tunnel's driver is at work: if the program dies meanwhile, the tunnel may be
-    /// the reason.
+    /// Records whether the driver processes the tunnel. If the process dies meanwhile, the tunnel
+    /// may be the reason.
     pub fn set_busy(&self, is_busy: bool) {
         self.memory.set(self.at() + BUSY, is_busy.into());
     }
 
-    /// Handles the crash of the program before this one, at `now` of the boot-time clock. Returns
-    /// whether the tunnel was at work in too many of them.
+    /// Handles the crash of the last process, at `now` of the boot-time clock. Returns whether the
+    /// tunnel was being processed in too many crashes.
     pub fn handle_crash(&self, now: Duration) -> bool {
         let at = self.at();
         if self.memory.get(at + BUSY) == 0 {
@@ -75,19 +77,19 @@ impl TunnelStore {
         self.memory.set(third, self.memory.get(second));
         self.memory.set(second, self.memory.get(first));
         self.memory.set(first, nanos(now));
-        // Once it is counted.
+        // The crash is counted once.
         self.set_busy(false);
         let oldest = self.memory.get(third);
         oldest > 0 && nanos(now).saturating_sub(oldest) < nanos(CRASH_PERIOD)
     }
 
-    /// Keeps since when the tunnel is detached, as the time of the boot-time clock.
+    /// Records when the tunnel was detached, by the boot-time clock.
     pub fn set_detached_since(&self, since: Option<Duration>) {
         let nanos = |since: Duration| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.memory.set(self.at() + DETACHED_SINCE, since.map_or(0, nanos));
     }
 
-    /// Returns since when the tunnel is detached, if it was not attached at last.
+    /// Returns when the tunnel was detached, unless it was attached at the end.
     #[must_use]
     pub fn detached_since(&self) -> Option<Duration> {
         let nanos = self.memory.get(self.at() + DETACHED_SINCE);

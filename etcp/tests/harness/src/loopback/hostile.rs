@@ -23,13 +23,13 @@ impl RawCarrier {
         Self::try_connect(source, server, key).expect("the server has ended the handshake")
     }
 
-    /// Does the same; returns `None` when the server ends the handshake.
+    /// Connects as [`Self::connect`] does. Returns `None` when the server ends the handshake.
     pub fn try_connect(source: IpAddr, server: SocketAddr, key: &Identity) -> Option<Self> {
         Self::try_connect_late(source, server, key, |_| {})
     }
 
-    /// Does the same, but has the server wait for the signature while `delay` runs, and shows no
-    /// sign that there will be one.
+    /// Connects as [`Self::try_connect`] does, but makes the server wait for the signature while
+    /// `delay` runs, and gives no sign that a signature will follow.
     pub fn try_connect_late(
         source: IpAddr,
         server: SocketAddr,

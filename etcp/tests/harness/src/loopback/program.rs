@@ -25,7 +25,7 @@ pub fn etcp<S: AsRef<OsStr>>(home: &Path, args: impl IntoIterator<Item = S>) -> 
     limited(home, None, args)
 }
 
-/// Does the same with a limit of descriptors.
+/// Returns `etcp` with these arguments and a limit of descriptors.
 pub fn limited<S: AsRef<OsStr>>(
     home: &Path,
     descriptors: Option<u32>,

@@ -23,13 +23,14 @@ impl LoopbackSproxy {
         Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
     }
 
-    /// Does the same on a port that stays the test's own when the server ends, so that another one
-    /// can be started there.
+    /// Starts sproxy in front of `target` on a port that stays reserved when the server ends, so
+    /// that another one can be started on it.
     pub fn at(site: &LoopbackSite, target: SocketAddr, port: &HeldPort) -> Self {
         Self::with(site, target, &["--listen", &format!("127.0.0.1:{}", port.number())], None)
     }
 
-    /// Does the same with further arguments, `--listen` among them, and a limit of descriptors.
+    /// Starts sproxy in front of `target` with further arguments, including `--listen`, and a limit
+    /// of descriptors.
     pub fn with(
         site: &LoopbackSite,
         target: SocketAddr,
@@ -40,7 +41,7 @@ impl LoopbackSproxy {
         Self::limited(site, &[&["--target", &target], args].concat(), descriptors)
     }
 
-    /// Does the same with all of its arguments, `--target` among them.
+    /// Starts sproxy with exactly these arguments, including `--target`.
     pub fn plain(site: &LoopbackSite, args: &[&str]) -> Self {
         Self::limited(site, args, None)
     }
@@ -68,7 +69,7 @@ impl Cproxy {
         Self::with(site, server, name, &site.client, &[])
     }
 
-    /// Does the same with another key, and further arguments; `--name` may be among them.
+    /// Starts cproxy with another key and further arguments, which may include `--name`.
     pub fn with(
         site: &LoopbackSite,
         server: SocketAddr,
@@ -79,7 +80,7 @@ impl Cproxy {
         Self::limited(site, server, name, key, args, None)
     }
 
-    /// Does the same with a limit of descriptors.
+    /// Starts cproxy with another key, further arguments and a limit of descriptors.
     pub fn limited(
         site: &LoopbackSite,
         server: SocketAddr,
