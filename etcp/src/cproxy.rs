@@ -22,7 +22,7 @@ use crate::taken::{cannot_listen, explain};
 /// The default address on which cproxy listens.
 const DEFAULT_LISTEN: &str = "localhost:5200";
 
-/// The most that a tunnel holds for its server.
+/// The maximum amount that a tunnel holds for its server.
 const MAX_QUEUE: u64 = 64 << 20;
 
 /// A rule of what to listen for.

@@ -67,8 +67,8 @@ impl ExitError {
     }
 }
 
-/// Ends everything that has to do with people: the terminal has its echo again, and they can read
-/// the result. Returns the exit code.
+/// Restores the terminal's echo, reports an error, and waits until the log is written. Returns the
+/// exit code.
 pub(crate) fn finish(result: Result<(), ExitError>) -> u8 {
     passphrase::restore();
     match result {

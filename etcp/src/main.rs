@@ -83,7 +83,7 @@ fn hide_keys() {
     }
 }
 
-/// Returns the process that serves the command, or holds what those that serve need.
+/// Returns the main process for the command: a process that serves itself, or a holder.
 fn main_process(command: &CliCommand) -> MainProcess {
     match command {
         CliCommand::Sproxy(SproxyArgs { holder, .. })
@@ -141,8 +141,8 @@ fn run(cli: Cli) -> Result<(), ExitError> {
 
 /// Runs an internal command.
 fn run_internal(cli: InternalCli) -> Result<(), ExitError> {
-    // That command has no keys, and writes to files in /proc/self, which belong to root in a hidden
-    // process.
+    // The command that runs inside has no keys, and writes to files in /proc/self, which belong to
+    // root in a hidden process.
     if !matches!(cli.command, Internal::RunInside(_)) {
         hide_keys();
     }

@@ -85,7 +85,7 @@ fn build(mut builder: Builder, workers: usize) -> Result<Runtime, ExitError> {
     })?;
     check_threads(workers + 1)
         .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))?;
-    // Whatever wakes the process while its holder is stopped has to wait.
+    // Every thread that wakes up while the holder is stopped must wait.
     builder.on_thread_unpark(holder::look);
     let runtime =
         builder.enable_all().thread_keep_alive(NEVER).build().map_err(ExitError::failed)?;

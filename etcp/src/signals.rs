@@ -83,7 +83,8 @@ pub(crate) enum SignalRequest {
     Reload,
     /// Connect again now.
     Reconnect,
-    /// Upgrade: the main process does that. This one has got the signal as well, or is the only one.
+    /// Upgrade the program. The main process does that: it has received the signal, too, or is this
+    /// process.
     Upgrade,
 }
 
@@ -148,8 +149,8 @@ impl Signals {
     }
 }
 
-/// Says that a process without a holder cannot be upgraded. One that has a holder leaves the signal to
-/// that one.
+/// Reports that a process without a holder cannot be upgraded. A process with a holder leaves the
+/// signal to the holder.
 pub(crate) fn cannot_upgrade() {
     if eternaltcp::process::supervised().is_none() {
         tracing::warn!(

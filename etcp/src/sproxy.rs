@@ -35,11 +35,11 @@ pub(crate) fn run(mut args: SproxyArgs, process: MainProcess) -> Result<(), Exit
 /// The least memory of a tunnel, in each direction.
 const MIN_TUNNEL: u64 = 128 << 10;
 
-/// The number of tunnels that can be kept: at least, and at most.
+/// The minimum and the maximum number of tunnels that can be kept.
 const MIN_TUNNELS: u32 = 64;
 const MAX_TUNNELS: u32 = 16_384;
 
-/// What it takes to serve.
+/// The configuration of a worker, and its listener's address.
 struct Setup {
     listen: Listen,
     own_key: OwnKey,
@@ -47,7 +47,7 @@ struct Setup {
     operator: OperatorArgs,
 }
 
-/// Returns how much the tunnels of a server hold at most.
+/// Returns the maximum state that the tunnels of a server hold.
 fn most_kept(config: &ServerConfig) -> KeptAtMost {
     let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     KeptAtMost {
@@ -106,7 +106,7 @@ struct OwnKey {
 }
 
 impl OwnKey {
-    /// Loads it. At a first start it is created.
+    /// Loads the key, and creates it at a first start.
     fn load(path: Option<PathBuf>, must_exist: bool) -> Result<Self, ExitError> {
         let path = path.map_or_else(paths::server_identity, Ok)?;
         let load = if must_exist { Identity::load } else { Identity::load_or_create };
@@ -114,8 +114,8 @@ impl OwnKey {
         Ok(Self { identity, path })
     }
 
-    /// Warns if the file has another key now. Clients with sessions know the server by this key, and
-    /// would accept no carrier to another one: so it stays until the process ends.
+    /// Warns if the file has another key now. Clients with sessions know the server by its present
+    /// key, and would accept no carrier to another one, so the key stays until the process ends.
     async fn look_again(&self) {
         let path = self.path.clone();
         let found = tokio::task::spawn_blocking(move || Identity::load(&path)).await;

@@ -11,10 +11,10 @@ use crate::cli::UpgradeArgs;
 use crate::exit::ExitError;
 use crate::{print, running};
 
-/// Interval at which the upgrade is looked at.
+/// The interval at which the state of the upgrade is queried.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The longest time of an upgrade: a check, a start, and a way back.
+/// The time allowed for an upgrade: a check, a start, and a return to the old program.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(args: &UpgradeArgs) -> Result<(), ExitError> {
@@ -50,7 +50,7 @@ fn begin(proxy: &FoundSocket, request: &Request) -> Result<UpgradeAnswer, ExitEr
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 enum Followed {
     /// It was carried out.
     Done,
@@ -58,7 +58,7 @@ enum Followed {
     Lost,
 }
 
-/// Returns how far the last upgrade is.
+/// Returns the progress of the last upgrade.
 fn look(proxy: &FoundSocket) -> Result<UpgradeAnswer, ExitError> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -81,7 +81,7 @@ fn look(proxy: &FoundSocket) -> Result<UpgradeAnswer, ExitError> {
     }
 }
 
-/// Says how far the upgrade is until it is over.
+/// Prints the progress of the upgrade until it is over.
 fn follow(proxy: &FoundSocket, begun: UpgradeAnswer) -> Result<Followed, ExitError> {
     let until = Instant::now() + PATIENCE;
     let (number, mut shown, mut now) = (begun.number, None, begun);

@@ -30,7 +30,7 @@ pub struct Acceptor {
     max_numbers: usize,
 }
 
-/// How far the carrier has come.
+/// The progress of the carrier.
 #[derive(Debug)]
 enum AcceptPhase {
     /// The client has sent nothing.
@@ -45,7 +45,7 @@ enum AcceptPhase {
     Attaching(Box<PartialRequest>),
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// More input is needed.

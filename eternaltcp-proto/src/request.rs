@@ -45,7 +45,7 @@ impl PartialRequest {
         Self { hello, numbers, early, early_room: EARLY_BYTES, missing: None }
     }
 
-    /// Handles a packet behind the attach, of which at most `max_numbers` are numbers.
+    /// Handles a packet after the attach, of which at most `max_numbers` are numbers.
     pub(crate) fn handle_packet(
         &mut self,
         header: &Header,
@@ -108,7 +108,7 @@ pub struct JoinRequest {
 }
 
 impl JoinRequest {
-    /// Returns whether the client has sent more behind its request.
+    /// Returns whether the client has sent more after its request.
     #[must_use]
     pub fn has_unread(&self) -> bool {
         !self.decoder.is_empty()

@@ -40,7 +40,7 @@ pub struct TunnelState {
 pub struct SessionState {
     /// The session.
     pub id: SessionId,
-    /// How far its opening has come.
+    /// The progress of its opening.
     pub opening: OpeningState,
     /// The reason why the local socket must be reset, unless the peer has reset the session.
     pub abort: Option<Reset>,
@@ -50,7 +50,7 @@ pub struct SessionState {
     pub receive: ReceivingState,
 }
 
-/// How far the opening of a session has come.
+/// The progress of a session's opening.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OpeningState {
     /// This side opened it, and the peer has not answered.
@@ -69,14 +69,14 @@ pub struct SendingState {
     pub base: Seq,
     /// The number that the next new packet gets.
     pub next: Seq,
-    /// How often the packets were given other numbers than before, or a number another packet. A
-    /// number stands for the same packet as long as this does not change.
+    /// How often packets were renumbered. A number belongs to the same packet as long as this does
+    /// not change.
     pub numbering: u32,
     /// The digest before the first packet that is kept.
     pub digest: Digest,
-    /// Place in the stream of the first byte that is kept.
+    /// The offset in the stream of the first byte that is kept.
     pub offset: u64,
-    /// Place behind the last byte that was taken from the application.
+    /// The offset after the last byte that was taken from the application.
     pub end: u64,
     /// The limit of this session that the peer advertised.
     pub limit: u64,
@@ -118,9 +118,9 @@ pub struct ReceivingState {
     pub next: Seq,
     /// The digest of the packets that were delivered completely.
     pub digest: Digest,
-    /// Place in the stream behind the last packet that was delivered whole.
+    /// The offset in the stream after the last packet that was delivered whole.
     pub offset: u64,
-    /// How many bytes of the packet behind it the local socket has taken.
+    /// How many bytes of the next packet the local socket has taken.
     pub taken: u64,
     /// The digest with these bytes counted as a packet.
     pub taken_digest: Digest,

@@ -113,7 +113,7 @@ impl App {
         self.plan.buffer - (self.delivered - self.read)
     }
 
-    /// Returns whether the proxy finds the end of stream behind the last byte. After the kernel has
+    /// Returns whether the proxy finds the end of stream after the last byte. After the kernel has
     /// reported a reset, reads return the end of stream, too.
     #[must_use]
     pub(crate) fn is_at_end(&self) -> bool {

@@ -56,10 +56,10 @@ impl Identity {
         NewKey::generate(COMMENT)?.identity()
     }
 
-    /// Returns the Ed25519 key with this seed (RFC 8032, section 5.1.5): the same one each time.
+    /// Returns the Ed25519 key of this seed (RFC 8032, section 5.1.5), which is always the same.
     ///
     /// # Errors
-    /// The seed is of no key that can be used here.
+    /// The seed yields no usable key.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, IdentityError> {
         NewKey::from_seed(seed, COMMENT)?.identity()
     }

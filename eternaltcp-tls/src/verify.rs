@@ -99,7 +99,8 @@ impl ServerCertVerifier for AnyOwnedKey {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let valid = self.check_signature(message, key, signature)?;
-        // Only now: a key that the server does not own says nothing about the server.
+        // The judgement comes last: a key that the server does not own says nothing about the
+        // server.
         match &self.judgement {
             Some(judgement) if !judgement(&read_key(key)?) => {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))

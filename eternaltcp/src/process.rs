@@ -86,7 +86,7 @@ pub struct SupervisedProcess {
     pub holder: u32,
     /// When the main process started.
     pub started_at: SystemTime,
-    /// How many processes before this one died.
+    /// The number of earlier processes that died.
     pub restarts: u64,
     /// The death of the last of them.
     pub last_restart: Option<Restart>,
@@ -103,13 +103,13 @@ pub struct Restart {
 
 static SUPERVISED: OnceLock<SupervisedProcess> = OnceLock::new();
 
-/// Makes this process one that has a holder: it names itself by the main process's id from now on,
-/// in control sockets and in `etcp status`. Returns whether it had none before.
+/// Declares that this process has a holder. From now on it uses the main process's id as its own,
+/// in control sockets and in `etcp status`. Returns whether it had no holder before.
 pub fn set_supervised(process: SupervisedProcess) -> bool {
     SUPERVISED.set(process).is_ok()
 }
 
-/// Returns what this process knows of its holder, if it has one.
+/// Returns the data about this process's holder, if it has one.
 #[must_use]
 pub fn supervised() -> Option<&'static SupervisedProcess> {
     SUPERVISED.get()
@@ -121,7 +121,7 @@ pub fn main_process() -> u32 {
     supervised().map_or_else(std::process::id, |supervised| supervised.main)
 }
 
-/// What replaces the program of a process that has a holder.
+/// Replaces the program of a process that has a holder.
 #[cfg(all(feature = "client", feature = "server"))]
 pub trait Upgrades: std::fmt::Debug + Send + Sync {
     /// Begins an upgrade to this program, or to the one that was started; or only its check.
@@ -130,11 +130,11 @@ pub trait Upgrades: std::fmt::Debug + Send + Sync {
     /// The reason why that is not possible, in one line.
     fn begin(&self, program: Option<&Path>, is_check: bool) -> Result<UpgradeStatus, String>;
 
-    /// Returns how far the last upgrade is.
+    /// Returns the progress of the last upgrade.
     fn status(&self) -> UpgradeStatus;
 }
 
-/// How far an upgrade is.
+/// The progress of an upgrade.
 #[cfg(all(feature = "client", feature = "server"))]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpgradeStatus {
@@ -155,7 +155,7 @@ pub fn set_upgrades(upgrades: Box<dyn Upgrades>) -> bool {
     UPGRADES.set(upgrades).is_ok()
 }
 
-/// Returns what replaces the program of this process, if that is possible.
+/// Returns the object that replaces the program of this process, if that is possible.
 #[cfg(all(feature = "client", feature = "server"))]
 pub(crate) fn upgrades() -> Option<&'static dyn Upgrades> {
     UPGRADES.get().map(AsRef::as_ref)

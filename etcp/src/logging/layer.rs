@@ -1,7 +1,7 @@
-//! Makes a line of each event: text or JSON, with the fields of the spans that it happens in.
+//! Makes a line of each event, as text or JSON, with the fields of the enclosing spans.
 //!
-//! A field that a span is given later replaces the one before, and the innermost span counts
-//! where several have a field of one name.
+//! A later value of a span's field replaces the earlier one. If several spans have a field of the
+//! same name, the innermost one counts.
 
 use std::fmt::{self, Write as _};
 
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// Fields in their order, none of which stands twice.
+/// The fields in their order, each once.
 #[derive(Default)]
 struct Fields(Vec<(&'static str, Value)>);
 
@@ -85,7 +85,7 @@ impl Fields {
         }
     }
 
-    /// Adds the fields of a span around, where they are not known.
+    /// Adds the fields of an enclosing span that are not known yet.
     fn add_missing(&mut self, outer: &Self) {
         for (name, value) in &outer.0 {
             if !self.0.iter().any(|(known, _)| known == name) {
@@ -133,7 +133,7 @@ fn shown(value: &Value) -> String {
 
 fn time() -> String {
     let mut text = String::new();
-    // Without a time the line is still worth having.
+    // The line is useful even without a time.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }

@@ -67,7 +67,7 @@ impl WriterState {
 }
 
 impl LogWriter {
-    /// Sets whether there must be no thread now. One that runs stays.
+    /// Sets whether no thread may be started now. A running thread continues.
     pub(super) fn hold_thread(&self, is_held: bool) {
         let mut state = self.lock();
         state.thread = match (&state.thread, is_held) {
@@ -141,7 +141,7 @@ impl LogWriter {
             state.is_busy = true;
             drop(state);
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-            // Data that was begun before the thread existed.
+            // Data whose write began before the thread existed.
             output.flush(Wait::Forever);
             output.write(entry, Wait::Forever, notice);
             drop(output);
@@ -162,7 +162,7 @@ impl LogWriter {
         false
     }
 
-    /// Waits until everything is written, at most for `limit`. Returns whether it is.
+    /// Waits at most `limit` until everything is written. Returns whether it is.
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {

@@ -25,7 +25,7 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// The same for a login by ssh.
 const FIRST_LOG_IN: Duration = Duration::from_secs(60);
 
-/// Options that make ssh a wire that asks nothing, and that ends when its network is gone.
+/// Options that make ssh forward bytes without asking anything, and end when its network is gone.
 const WIRE: [&str; 4] = [
     "-oBatchMode=yes",
     "-oConnectTimeout=10",
@@ -67,7 +67,7 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Exi
     Ok(config)
 }
 
-/// Returns the way for carriers through ssh, each of which runs etcp at the server.
+/// Returns the path for carriers through ssh, each of which runs etcp at the server.
 fn via(handover: &Handover, login: &[OsString]) -> Via {
     let mut args: Vec<OsString> = ALONE.iter().chain(&WIRE).map(OsString::from).collect();
     args.extend(login.iter().cloned());

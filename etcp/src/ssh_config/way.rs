@@ -13,7 +13,7 @@ use super::{ConfigFile, SshConfig, Tokens};
 /// Tells an etcp for which server the command that started it is.
 const WITHIN: &str = "ETCP_PROXY_COMMAND_OF";
 
-/// Options that make ssh a wire that asks nothing, and that ends when its network is gone.
+/// Options that make ssh forward bytes without asking anything, and end when its network is gone.
 const WIRE: [&str; 11] = [
     "-T",
     "-x",

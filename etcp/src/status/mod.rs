@@ -68,7 +68,7 @@ fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
         match running::status(&proxy) {
             Ok(status) => processes.push(status),
             Err(AskError::Gone) if control.is_none() => {}
-            // A service's, which its user and root alone may ask.
+            // The socket belongs to a service, which only its user and root may query.
             Err(error @ AskError::Denied) if control.is_none() => {
                 denied = Some(running::failure(&proxy, &error));
             }

@@ -10,7 +10,7 @@ const GRACE: Duration = Duration::from_millis(250);
 /// The longest delay is this many doublings: four seconds.
 const MAX_DOUBLINGS: u32 = 4;
 
-/// A quiet time after which one false alarm is forgotten.
+/// The quiet time after which one false alarm no longer counts.
 const CALM: Duration = Duration::from_secs(30);
 
 /// Counts doubts that proved wrong, and delays the next ones.

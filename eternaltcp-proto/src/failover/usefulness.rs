@@ -1,5 +1,5 @@
-//! Whether carriers are of use. The handshake of each has passed, and it has small packets alone: if
-//! several in a row are of no use, the path may drop large ones.
+//! Whether carriers are of use. The handshake of each has passed, but it consists of small packets:
+//! if several carriers in a row are of no use, the path may drop large ones.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl Usefulness {
         self.is_doubtful = !self.is_useful(lived);
     }
 
-    /// Handles the end of a carrier. One that ended without a doubt was ended by somebody, and says
-    /// nothing about packets that vanish.
+    /// Handles the end of a carrier. A carrier that ended without a doubt was ended deliberately,
+    /// and is no evidence that large packets vanish.
     pub(super) fn handle_end(&mut self, lived: Duration, is_doubted: bool) {
         if self.is_useful(lived) {
             self.in_vain = 0;
@@ -57,7 +57,7 @@ impl Usefulness {
         self.in_vain = self.in_vain.saturating_add(1);
     }
 
-    /// Forgets what is known: the path is another.
+    /// Discards the record, because the path has changed.
     pub(super) fn reset(&mut self) {
         (self.in_vain, self.is_doubtful) = (0, false);
     }

@@ -75,7 +75,7 @@ impl<S: Store> Kept<S> {
         let Some(Recovered { tunnel: state, sessions }) = recover(self.store.contents()) else {
             return Some("nothing is kept".to_owned());
         };
-        // Only packets of data need their length: that of others follows from their kind.
+        // Only data packets need a length: the length of others follows from their kind.
         let boundary = |it: &Boundary| match it.kind {
             Kind::Data => *it,
             _ => Boundary { length: 0, ..*it },

@@ -74,7 +74,7 @@ fn contents() -> Contents {
     Contents {
         tunnel: Some(tunnel()),
         sessions: [(id(1), record)].into(),
-        // In no order, with what a commit would have cleared.
+        // The entries are in no order, and include some that a commit would have cleared.
         packets: vec![packet(1, 1, 6, 4), packet(1, 1, 5, 3), packet(1, 0, 6, 9)],
         pieces: vec![piece(1, 107, b"hijkl"), piece(1, 98, b"..abcdefg")],
         counts: [(id(1), counts)].into(),

@@ -32,7 +32,7 @@ pub trait Store {
     /// Removes a packet.
     fn clear_packet(&mut self, id: SessionId, numbering: u32, seq: Seq);
 
-    /// Stores bytes that were read from a session's local socket, with their place in the stream.
+    /// Stores bytes that were read from a session's local socket, with their offset in the stream.
     fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes);
 
     /// Frees a session's bytes before `offset`.
@@ -98,7 +98,7 @@ pub struct PacketEntry {
 pub struct Piece {
     /// The session.
     pub session: SessionId,
-    /// Place of its first byte in the stream.
+    /// The offset of its first byte in the stream.
     pub offset: u64,
     /// The bytes.
     pub payload: Bytes,

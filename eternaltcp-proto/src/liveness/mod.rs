@@ -138,7 +138,7 @@ impl Liveness {
         self.silent_since
     }
 
-    /// Returns since when a heartbeat waits for its answer: nobody knows whether the peer has
+    /// Returns since when a heartbeat waits for its answer: it is unknown whether the peer has
     /// received what was sent since.
     pub(crate) fn unanswered_since(&self) -> Option<Time> {
         self.doubt.unanswered_since()

@@ -70,19 +70,19 @@ pub(crate) struct ReceiveQueue {
     /// The cost delivered since the limit was last raised.
     used: u64,
     state: ReceiveState,
-    /// Place in the stream behind the last packet that was delivered whole.
+    /// Offset in the stream after the last packet that was delivered whole.
     stream_offset: u64,
-    /// The bytes that the local socket has taken of packets that will be replayed. While there is
-    /// something of it, no packet waits.
+    /// The bytes that the local socket has taken of packets that will be replayed. While it is not
+    /// zero, no packet waits.
     ahead: Option<Ahead>,
 }
 
-/// Bytes that the local socket took from packets which were then forgotten, with the
-/// program that had received them.
+/// Bytes that the local socket took from packets that were lost with the process that had received
+/// them.
 #[derive(Debug)]
 struct Ahead {
     count: u64,
-    /// Of how many of them, all of one packet, the digest is known.
+    /// The number of these bytes, all of one packet, whose digest is known.
     known: u64,
     /// The digest with these counted as a packet.
     digest: Digest,
@@ -209,8 +209,8 @@ impl ReceiveQueue {
         self.packets.push_back(payload);
     }
 
-    /// Returns how many bytes of the packet that has arrived the local socket took before the packet
-    /// came: they are delivered.
+    /// Returns how many bytes of the packet that has arrived the local socket took before it
+    /// arrived: they are delivered.
     ///
     /// # Errors
     /// The socket took other bytes.

@@ -34,7 +34,7 @@ impl ReceiveQueue {
         }
     }
 
-    /// Returns how many bytes the local socket has taken behind the last whole packet.
+    /// Returns how many bytes the local socket has taken after the last whole packet.
     pub(crate) fn surplus(&self) -> u64 {
         self.offset as u64 + self.ahead.as_ref().map_or(0, |ahead| ahead.count)
     }

@@ -380,7 +380,7 @@ impl SendQueue {
         true
     }
 
-    /// Makes everything that is kept due again: nobody knows whether its receiver has any of it.
+    /// Makes everything that is kept due again: it is unknown whether its receiver has any of it.
     pub(crate) fn rewind(&mut self) {
         self.numbered.rewind();
     }

@@ -43,7 +43,7 @@ pub(super) struct ReplayBuffer {
     held: u64,
     /// The digest before the first kept packet.
     base_digest: Digest,
-    /// Place in the stream of the first byte kept, and behind the last one.
+    /// Offset in the stream of the first byte kept, and after the last one.
     offset: u64,
     end: u64,
     /// How often packets got other numbers than before, or a number another packet.
@@ -103,12 +103,12 @@ impl ReplayBuffer {
         self.base_digest
     }
 
-    /// Returns the place in the stream of the first byte kept.
+    /// Returns the offset in the stream of the first byte kept.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns the place in the stream behind the last byte kept.
+    /// Returns the offset in the stream after the last byte kept.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
@@ -140,7 +140,7 @@ impl ReplayBuffer {
         (last.kind == Kind::Reset).then_some(&last.payload)
     }
 
-    /// Returns the payload of an end of stream behind the last packet.
+    /// Returns the payload of an end of stream after the last packet.
     pub(super) fn end_payload(&self) -> Bytes {
         Bytes::copy_from_slice(&self.digest().get().to_le_bytes())
     }

@@ -111,7 +111,7 @@ impl Session {
         &self.opening
     }
 
-    /// Returns whether the local socket must be reset although the peer did not say so.
+    /// Returns whether the local socket must be reset although the peer has not reset the session.
     pub(crate) fn is_aborted(&self) -> bool {
         self.abort.is_some()
     }
@@ -126,8 +126,8 @@ impl Session {
     }
 
     /// Returns whether the peer has reset the session and will send that reset again. While the
-    /// local socket lives, a reset of ours only answers the peer's. If the peer's is not here, it was
-    /// forgotten with the program that had received it.
+    /// local socket lives, a reset of ours only answers the peer's. If the peer's reset is missing,
+    /// it was lost with the process that had received it.
     fn awaits_reset(&self) -> bool {
         self.send.was_reset() && !self.receive.is_discarding() && !self.receive.is_reset()
     }

@@ -9,7 +9,7 @@ use crate::packet::Kind;
 use crate::transmit::Transmit;
 use crate::wire::{FieldWriter, Malformed, Reader};
 
-/// The client's `standby` packet: for which tunnel its carrier is to stand by.
+/// The client's `standby` packet, with the tunnel for which its carrier stands by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandbyRequest {
     /// The newest version that the client supports.
@@ -25,7 +25,7 @@ impl StandbyRequest {
         write_versions(self.version, self.oldest).raw(&self.tunnel.0).finish()
     }
 
-    /// Reads a request. The content behind the versions depends on the version.
+    /// Reads a request. The content after the versions depends on the version.
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         let mut reader = Reader::new(payload);
         let (version, oldest) = read_versions(&mut reader)?;

@@ -168,8 +168,8 @@ impl Doubt {
         });
     }
 
-    /// Returns how often to ask the operating system at least: what it said about round trips may
-    /// be old, and the patience derived from it too long by now.
+    /// Returns the maximum interval of queries to the operating system: its report about round
+    /// trips may be old, and the patience derived from it too long by now.
     fn inquiry(&self) -> Duration {
         let (smoothed, _) = self.smoothed().unwrap_or_default();
         (smoothed * 2).max(FLOOR).min(self.most * 2 / 3)

@@ -135,7 +135,7 @@ impl Tunnel {
             (Kind::Close, None) if attaching.is_reused && header.session == 0 => {
                 return self.handle_close(payload);
             }
-            // Of an attach that is over.
+            // The packet belongs to an attach that is over.
             (kind, None) if attaching.is_reused && kind != Kind::Attached => {}
             (Kind::Refused, None) => {
                 let refusal =

@@ -69,7 +69,8 @@ pub(super) struct Attaching {
     pub(super) numbers: Vec<Numbers>,
     /// A heartbeat sent while the carrier stood by: its echo may come before the answer.
     pub(super) awaited_echo: Option<Seq>,
-    /// Whether the carrier carried data before: what comes before the answer is of that time.
+    /// Whether the carrier carried data before: packets that arrive before the answer belong to
+    /// that time.
     pub(super) is_reused: bool,
 }
 
@@ -146,7 +147,7 @@ impl Carrier {
         )
     }
 
-    /// Returns whether what comes on it, except signs of life, is of an attach that is over.
+    /// Returns whether packets on it, except signs of life, belong to an attach that is over.
     pub(super) fn is_stale(&self) -> bool {
         match &self.stage {
             CarrierStage::Attaching(attaching) => attaching.is_reused && attaching.answer.is_none(),

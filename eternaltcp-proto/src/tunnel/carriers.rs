@@ -46,7 +46,7 @@ impl Carriers {
         Self { all, next: CarrierId::FIRST, reorder, told: None }
     }
 
-    /// Adds a carrier: the one that is bound or asks to be, or one beside it.
+    /// Adds a carrier: the one that is bound or asks to be, or a further one.
     pub(super) fn add(
         &mut self,
         decoder: Decoder,
@@ -216,7 +216,7 @@ impl Carriers {
         }
     }
 
-    /// Returns when one of them has to be looked at.
+    /// Returns when one of them has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.all.iter().map(Carrier::poll_timeout).min()
     }

@@ -95,7 +95,7 @@ impl Tunnel {
                 CarrierStage::Deposed if header.kind == Kind::Close => {
                     self.handle_close(&payload)?
                 }
-                // Of an attach that is over.
+                // The packet belongs to an attach that is over.
                 CarrierStage::Deposed => {}
             }
         }

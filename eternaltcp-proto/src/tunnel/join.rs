@@ -80,7 +80,7 @@ impl Tunnel {
             (Kind::Data, Some(session)) if carrier.is_open_beside() => {
                 self.handle_beside(now, session, header, payload)
             }
-            // Of an attach that is over.
+            // The packet belongs to an attach that is over.
             (Kind::Data, Some(_)) if carrier.is_stale() => Ok(()),
             (_, None) => {
                 carrier.handle_joined(now, (epoch, may_rejoin), header, &payload)?;

@@ -37,7 +37,7 @@ impl Tunnel {
     }
 
     /// Handles the peer's limit for the tunnel. If the peer repeats an earlier value, the sessions
-    /// that wait for room are not looked at.
+    /// that wait for room are not checked.
     pub(super) fn handle_tunnel_limit(&mut self, now: Time, limit: u64) {
         let Some(peer) = &mut self.peer.settings else { return };
         if limit > peer.tunnel_limit {

@@ -1,4 +1,4 @@
-//! Output on the carriers, and when the tunnel has to be called.
+//! Output on the carriers, and the time of the next call.
 
 use super::carrier::{CarrierId, CarrierStage};
 use super::outbox::Outbox;

@@ -32,7 +32,7 @@ impl Tunnel {
         Ok(id)
     }
 
-    /// Returns the target of a session that the peer opened and nobody has answered.
+    /// Returns the target of a session that the peer opened and that is not answered.
     #[must_use]
     pub fn offered_target(&self, id: SessionId) -> Option<&Bytes> {
         match self.sessions.get(id)?.opening() {

@@ -132,7 +132,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Drops a carrier that stands by, with what the driver was not told of it yet.
+    /// Drops a carrier that stands by, with the reports about it that the driver has not received.
     pub(super) fn drop_standby(&mut self, id: CarrierId) {
         self.carriers.remove(id);
         self.events.retain(|event| {
@@ -146,7 +146,7 @@ impl Tunnel {
         self.events.push_back(Event::StandbyLost(id, why));
     }
 
-    /// Drops all carriers that stand by: the tunnel for which they do is over.
+    /// Drops all carriers that stand by, because their tunnel is over.
     pub(super) fn lose_standbys(&mut self) {
         let standbys = self.carriers.iter().filter(|carrier| carrier.standby().is_some());
         for id in standbys.map(Carrier::id).collect::<Vec<_>>() {

@@ -20,11 +20,11 @@ use crate::standby::Question;
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 
-/// How long the answer may take when a carrier asks to join another attach. It comes behind
-/// everything that was sent on the carrier before, and heartbeats tell sooner that one is dead.
+/// The time allowed for an answer when a carrier asks to join another attach. It follows everything
+/// that was sent on the carrier before. A dead carrier is found earlier, by heartbeats.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The most sessions that a client may list: more than any client has.
+/// The maximum number of sessions that a client may list: more than any client has.
 const MAX_NUMBERS: usize = 1 << 16;
 
 impl Tunnel {
@@ -73,7 +73,7 @@ impl Tunnel {
             None if self.carriers.current().is_none() => fit.collect(),
             None => return None,
         };
-        // The lead stays the lead if it can.
+        // The lead remains the lead if possible.
         let chosen = fit.iter().max_by_key(|carrier| (!carrier.is_joined(), heard(carrier)));
         chosen.map(|carrier| carrier.id())
     }

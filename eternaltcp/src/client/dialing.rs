@@ -71,7 +71,7 @@ pub(super) struct Started {
 pub(super) enum Finished {
     /// It was given up before.
     Abandoned,
-    /// It proved a key that is no longer the one to prove.
+    /// It proved an outdated key.
     Outdated,
     /// It is wanted.
     Wanted,

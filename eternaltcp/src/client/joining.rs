@@ -174,8 +174,7 @@ impl Joining {
         self.handle_end(if by_joined { SETTLED } else { AT_ONCE });
     }
 
-    /// Handles the end of all that have joined: it is a failure if they lived shorter than is
-    /// bearable.
+    /// Handles the end of all that have joined: it is a failure if they lived too briefly.
     fn handle_end(&mut self, bearable: Duration) {
         self.is_blamed = false;
         if self.joined_at.take().is_some_and(|at| at.elapsed() < bearable) {

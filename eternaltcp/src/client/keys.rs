@@ -201,7 +201,7 @@ impl KeyRing {
         self.advance(&mut state)
     }
 
-    /// Handles the admission of the current key: the results of others are forgotten.
+    /// Handles the admission of the current key: the results of others are discarded.
     pub(super) fn handle_admitted(&self) {
         let mut state = self.lock();
         (state.refused, state.unusable) = (Vec::new(), Vec::new());

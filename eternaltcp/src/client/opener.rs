@@ -35,13 +35,13 @@ impl Opener {
     /// Opens a session to `target`: `host:port`, `[v6]:port` or `unix:/path`, as the server sees
     /// it. The server must permit it.
     ///
-    /// It does not wait for the server: while there is no carrier the session
-    /// waits ([`ClientConfig::wait`](super::ClientConfig::wait)), and its bytes with it. It waits while the server
-    /// has not heard of [`ClientConfig::max_waiting`](super::ClientConfig::max_waiting) others, and while the tunnel
-    /// has as many sessions as it may have. A target that cannot be
-    /// had is the error of the first read or write that comes after;
-    /// [`Session::connected`] waits for it. Cancelling it opens nothing, or a
-    /// session that is closed in order.
+    /// The call does not wait for the server. While there is no carrier, the session waits
+    /// ([`ClientConfig::wait`](super::ClientConfig::wait)) with the bytes that were written to it.
+    /// The call waits only while the server has not yet learned of
+    /// [`ClientConfig::max_waiting`](super::ClientConfig::max_waiting) other sessions, and while
+    /// the tunnel has its maximum number of sessions. If the target cannot be reached, the next
+    /// read or write fails; [`Session::connected`] waits for the target. Cancelling the call opens
+    /// nothing, or a session that is closed in order.
     ///
     /// # Errors
     /// The text is not a target, or the client has ended.

@@ -1,4 +1,4 @@
-//! The key of a tunnel, and what a program needs to go on with the tunnel of one before it.
+//! The key of a tunnel, and the note with which another process continues the tunnel.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl fmt::Debug for KeySeed {
     }
 }
 
-/// What the client of a tunnel knows and the tunnel's state does not say.
+/// The client's data about a tunnel that are not part of the tunnel's state.
 #[derive(Debug)]
 pub(super) struct ClientNote {
     pub(super) key: TunnelKey,
@@ -54,7 +54,7 @@ impl TunnelKey {
 }
 
 impl ClientNote {
-    /// Returns that of a new tunnel.
+    /// Returns the note of a new tunnel.
     ///
     /// # Errors
     /// [`IdentityError::Random`] if the system has no randomness.
@@ -63,7 +63,7 @@ impl ClientNote {
     }
 }
 
-/// Returns a note as bytes.
+/// Encodes a note.
 #[cfg(target_os = "linux")]
 pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8> {
     let mut writer = FieldWriter::default();
@@ -74,7 +74,7 @@ pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8>
 
 #[cfg(target_os = "linux")]
 impl ClientNote {
-    /// Returns the note that [`encode_note`] has written.
+    /// Decodes the note that [`encode_note`] has written.
     pub(super) fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
         let mut reader = FieldReader::new(note);
         let seed = KeySeed(Zeroizing::new(reader.array()));

@@ -66,7 +66,7 @@ impl ClientRole {
         }
     }
 
-    /// Goes on with a listener at the server.
+    /// Continues with a listener at the server.
     pub(super) fn resume_listener(&mut self, session: SessionId, listening: RemoteListener) {
         self.sessions.add_listener(session, listening);
     }

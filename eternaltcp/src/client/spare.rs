@@ -167,7 +167,7 @@ impl Spare {
         }
     }
 
-    /// Returns whether the segments are small of a carrier that stands by and is not doubted.
+    /// Returns whether a carrier stands by that is not doubted and has small segments.
     pub(super) fn fit(&self) -> Option<bool> {
         match &self.state {
             State::Ready(carrier) if !carrier.is_doubted => Some(carrier.is_small),

@@ -1,4 +1,4 @@
-//! The start of a client: with a new tunnel, or with that of a process before this one.
+//! The start of a client: with a new tunnel, or with the tunnel of an earlier process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,7 +127,7 @@ fn make_role(
     span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known))
 }
 
-/// Ends the listeners at the server that nobody asks for any more.
+/// Ends the listeners at the server that no forward asks for any more.
 async fn forget_later(attended: Arc<Mutex<Vec<AttendedListener>>>) {
     sleep(ASKED_FOR).await;
     attended.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -228,7 +228,7 @@ impl ServedSocket {
     }
 }
 
-/// Returns what replaces the program of this process.
+/// Returns the object that replaces the program of this process.
 fn upgrades() -> Result<&'static dyn Upgrades, Fault> {
     process_upgrades().ok_or_else(|| {
         let text =

@@ -54,7 +54,7 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         check: bool,
     },
-    /// Return what became of the last upgrade.
+    /// Return the state of the last upgrade.
     UpgradeStatus {},
 }
 
@@ -135,7 +135,7 @@ pub enum Answer {
     },
     /// The process is exiting.
     Stopping {},
-    /// How far the last upgrade is.
+    /// The progress of the last upgrade.
     Upgrade(UpgradeAnswer),
     /// The request was not carried out.
     Error(Fault),
@@ -155,7 +155,7 @@ pub struct UpgradeAnswer {
     pub program_version: String,
 }
 
-/// How far an upgrade is.
+/// The progress of an upgrade.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpgradeState {
@@ -231,14 +231,14 @@ pub struct ProcessStatus {
     pub role: ProxyKind,
     /// Its process id: that of its main process.
     pub process: u32,
-    /// The process that keeps what outlives the one that serves, if there is one. It is the main
+    /// The process that keeps the state of the process that serves, if there is one. It is the main
     /// process.
     #[serde(default)]
     pub holder_pid: Option<u32>,
     /// The process that serves.
     #[serde(default)]
     pub worker_pid: Option<u32>,
-    /// How many processes that served have died.
+    /// The number of processes that served and died.
     #[serde(default)]
     pub restarts: u64,
     /// The death of the last of them.

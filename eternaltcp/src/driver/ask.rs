@@ -1,4 +1,4 @@
-//! The requests of an operator to a driver: to show its status, to end a session, or to drain.
+//! Requests of an operator to a driver: show its status, end a session, or drain.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{Action, Driver, Role};
 use crate::report::counted;
 use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
 
-/// Something that an operator asks for.
+/// A request of an operator.
 #[derive(Debug)]
 pub(crate) enum OperatorRequest {
     /// The tunnel's status.

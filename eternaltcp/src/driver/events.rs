@@ -41,7 +41,7 @@ impl<R: Role> Driver<R> {
             Event::CarrierDead(id) if self.carriers.is_lead(id) => {
                 return self.handle_lost(&CarrierEnd::Silent(self.tunnel.config().dead_after));
             }
-            // Another one was attached because of an event before this one.
+            // An earlier event has led to another carrier.
             Event::CarrierDead(_) if self.tunnel.lead().is_some() => return,
             Event::CarrierDead(_) => return self.handle_lost(&joined_end(CarrierEnd::Unanswered)),
             Event::Attached { is_resumed } => {
@@ -239,7 +239,7 @@ impl<R: Role> Driver<R> {
         match self.tunnel.handle_join(request) {
             Ok(id) => {
                 self.carriers.add(id, carrier);
-                // The client may have sent more behind its request.
+                // The client may have sent more after its request.
                 let now = self.clocks.round();
                 if let Err(violation) = self.tunnel.handle_input(now, id, Bytes::new()) {
                     self.handle_failures(vec![(id, Failure::Violation(violation))]);

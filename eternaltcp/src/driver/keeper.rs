@@ -1,6 +1,7 @@
-//! What the driver keeps of its tunnel in the store of the process, if there is one.
+//! The driver's records of its tunnel in the store of the process, if there is one.
 //!
-//! The calls on local sockets and the commits are the same without a store; then nothing is noted.
+//! Without a store, the calls on local sockets and the commits are the same, but nothing is
+//! recorded.
 
 use std::io::{self, IoSlice};
 
@@ -36,7 +37,7 @@ pub(super) struct Keeper {
     unchecked: u32,
 }
 
-/// Every so often a commit is compared with the tunnel, in debug builds.
+/// The number of commits between two comparisons with the tunnel, in debug builds.
 #[cfg(all(debug_assertions, target_os = "linux"))]
 const CHECK: u32 = 16;
 
@@ -84,7 +85,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps what the next program needs to know of the tunnel.
+    /// Keeps the driver's note about the tunnel for the next process.
     pub(super) fn set_note(&mut self, note: &[u8]) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept {
@@ -93,7 +94,7 @@ impl Keeper {
         let _ = note;
     }
 
-    /// Says that the driver is at work: if the program dies now, the tunnel may be the reason.
+    /// Records that the driver is working: if the process dies now, the tunnel may be the reason.
     pub(super) fn begin_work(&self) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &self.kept {
@@ -101,7 +102,7 @@ impl Keeper {
         }
     }
 
-    /// Says that the driver waits, and whether the tunnel is attached.
+    /// Records that the driver waits, and whether the tunnel is attached.
     pub(super) fn end_work(&mut self, tunnel: &Tunnel) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &self.kept {
@@ -115,7 +116,7 @@ impl Keeper {
         let _ = tunnel;
     }
 
-    /// Brings the store in step with the tunnel, before anything is sent on a carrier.
+    /// Updates the store with the tunnel's state, before anything is sent on a carrier.
     pub(super) fn commit(&mut self, tunnel: &mut Tunnel) -> Committed {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept {
@@ -127,7 +128,7 @@ impl Keeper {
         Committed::without_store()
     }
 
-    /// Compares what the next program would find with the tunnel.
+    /// Compares the state that the next process would recover with the tunnel.
     #[cfg(target_os = "linux")]
     fn check(&mut self, tunnel: &Tunnel) {
         #[cfg(debug_assertions)]
@@ -144,7 +145,7 @@ impl Keeper {
         let _ = tunnel;
     }
 
-    /// Names a session's socket, before it is read or written.
+    /// Records a session's socket, before it is read or written.
     pub(super) fn adopt(
         &mut self,
         tunnel: &mut Tunnel,
@@ -159,7 +160,7 @@ impl Keeper {
         {
             kept.store_mut().set_session_note(id, &metadata.encode(asked));
             let _ = kept.adopt(tunnel, id, socket);
-            // Before the first byte is read or written.
+            // The mark is set before the first byte is read or written.
             stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
         }
         let _ = (tunnel, id, stream, metadata, asked);
@@ -175,7 +176,7 @@ impl Keeper {
         let _ = (tunnel, id);
     }
 
-    /// Forgets the tunnel, before its sockets are closed.
+    /// Removes the tunnel from the store, before its sockets are closed.
     pub(super) fn end(&mut self) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = self.kept.take() {
@@ -214,7 +215,7 @@ impl Keeper {
         stream.try_write(parts)
     }
 
-    /// Frees memory that was not needed since the last call.
+    /// Frees memory that has been unused since the last call.
     pub(super) fn trim(&mut self) {
         self.blocks.trim();
         #[cfg(target_os = "linux")]
@@ -255,7 +256,7 @@ fn read_kept(
     let noted = stream.try_call(Interest::READABLE, |socket| store.receive(socket, most));
     let read = match noted {
         Some(count) => count.map(|count| store.landed(count)),
-        // It is in memory, and dies with the program that has its other end.
+        // The socket is a pair in memory, which ends with the process that has its other end.
         None => read(blocks, stream, most),
     };
     match read {
@@ -301,7 +302,8 @@ fn write_kept(
     }
 }
 
-/// Returns what the next program finds a socket by. Without that its session is reset then.
+/// Returns the identity by which the next process finds a socket. Without one, that process resets
+/// the session.
 #[cfg(target_os = "linux")]
 fn socket_id(stream: &Stream) -> Option<SocketId> {
     use std::os::fd::AsRawFd;

@@ -13,8 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many bytes are read and discarded at once.
 const CHUNK: usize = 4096;
 
-/// Sends this to an application, and closes the connection in order. Further input is discarded: to
-/// close with unread bytes would reset the connection, and lose the answer.
+/// Sends an answer to an application, and closes the connection in order. Further input is
+/// discarded: to close with unread bytes would reset the connection, and lose the answer.
 pub(crate) async fn send_last(stream: Stream, say: Vec<u8>) {
     let end = async {
         stream.write_all(&say).await?;

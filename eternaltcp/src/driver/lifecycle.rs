@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a tunnel that is closed in order has to tell the peer.
+/// The time allowed for a tunnel that is closed in order to tell the peer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The progress of a driver towards its end.

@@ -8,7 +8,7 @@ use eternaltcp_proto::Time;
 
 use super::CarrierIo;
 
-/// How long a refusal may take to reach the peer, and the peer to close.
+/// The time allowed for a refusal to reach the peer, and for the peer to close.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits until a refusal has reached the peer before the carrier is dropped.

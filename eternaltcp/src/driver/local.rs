@@ -44,7 +44,7 @@ pub(super) struct Local {
     is_shut: bool,
     /// Set while a reset waits for the socket to take the data before it.
     patience: Option<PendingReset>,
-    /// Since when it is not read because there is no room.
+    /// The time since which it is not read because there is no room.
     held_since: Option<Time>,
     /// Whether it was prepared for a long wait.
     is_prepared: bool,

@@ -49,7 +49,8 @@ impl Metadata {
         writer.into_bytes()
     }
 
-    /// Returns what [`Self::encode`] has written, of a session that has read and written so much.
+    /// Decodes the metadata that [`Self::encode`] has written, of a session that has read and
+    /// written these numbers of bytes.
     #[cfg(target_os = "linux")]
     pub(super) fn decode(
         note: &[u8],

@@ -149,7 +149,7 @@ impl<R: Role> Driver<R> {
         polled
     }
 
-    /// Keeps what the next program needs to know of the tunnel.
+    /// Keeps the role's note for the next process.
     fn keep_note(&mut self) {
         if self.sockets.keeper().is_kept() {
             let note = self.role.note();
@@ -207,8 +207,8 @@ impl<R: Role> Driver<R> {
         if failures.is_empty() {
             return;
         }
-        // Everything that came before an end is handled first: an answer, a refusal, a close, and
-        // bytes, whose delivery is progress. After it, it would be taken for news of a later
+        // Everything that arrived before an end is handled first: an answer, a refusal, a close,
+        // and bytes, whose delivery is progress. After the end, it would be attributed to a later
         // carrier.
         self.poll_events();
         let had_lead = self.tunnel.lead();

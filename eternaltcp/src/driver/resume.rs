@@ -1,4 +1,4 @@
-//! Going on with a tunnel that a program before this one has left.
+//! Continues with a tunnel that an earlier process has left.
 
 use std::os::fd::OwnedFd;
 
@@ -20,22 +20,22 @@ use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::recovery::{RecoveredTunnel, SocketMark};
 
-/// The socket of a session, and how far it had come.
+/// The socket of a session, and its progress.
 #[derive(Debug)]
 pub(super) struct RecoveredSocket {
     pub(super) stream: Stream,
     pub(super) metadata: Metadata,
-    /// What precedes its stream and was not done.
+    /// The steps before its stream that were not done.
     pub(super) asked: Option<ProtocolRequest>,
     pub(super) progress: LocalProgress,
 }
 
 impl RecoveredTunnel {
-    /// Returns the tunnel, which is detached, and its sockets. Their places come from `slots`. A
-    /// session whose socket is gone is reset.
+    /// Returns the tunnel, which is detached, and its sockets, whose descriptors are taken from
+    /// `slots`. A session whose socket is gone is reset.
     ///
     /// # Errors
-    /// What was kept of it does not fit together. Its sockets are reset then.
+    /// The stored state is inconsistent. The sockets are reset then.
     pub(crate) fn restore(
         mut self,
         config: Config,
@@ -104,13 +104,14 @@ impl Sockets {
             tunnel.reset(Time::ZERO, id, Reset::with_detail(Cause::Unresumable, detail));
             self.keeper().release(tunnel, id);
         }
-        // It is reset as it is closed: no record names it any more.
+        // The socket is reset when it is closed, because no record names it any more.
         drop(stream);
     }
 }
 
-/// Bytes written to a socket that are not of its stream, at most: the kernel counts the beginning and
-/// the end of a connection, and a target may have got a header of the PROXY protocol.
+/// The maximum number of bytes written to a socket that are not part of its stream: the kernel
+/// counts the beginning and the end of a connection, and a target may have got a header of the
+/// PROXY protocol.
 const BESIDE: u64 = 2 + 52;
 
 /// Compares the recorded state of a socket with the kernel's: a check for tests.
@@ -118,7 +119,7 @@ fn check_counts(stream: &Stream, state: &SessionState, written: u64) {
     let moved = stream.descriptor().ok().and_then(|socket| moved_bytes(socket).ok().flatten());
     let Some(MovedBytes { read, written: known }) = moved else { return };
     if state.send.phase == SendPhase::Open {
-        // The end of the stream may have come already.
+        // The end of the stream may have arrived already.
         let consumed = state.send.end;
         let is_right = *read.start() <= consumed + 1 && consumed <= *read.end();
         assert!(is_right, "{consumed} bytes were read, and the kernel says {read:?}");
@@ -130,7 +131,7 @@ fn check_counts(stream: &Stream, state: &SessionState, written: u64) {
     }
 }
 
-/// Returns what is left to do before the stream of a session, by the mark of its socket.
+/// Returns the steps that are left before the stream of a session, by the mark of its socket.
 fn remaining(stream: &Stream, asked: Option<ProtocolRequest>) -> Option<ProtocolRequest> {
     match stream.found_mark() {
         SocketMark::Unanswered => asked.map(|asked| ProtocolRequest { length: 0, ..asked }),
@@ -143,7 +144,7 @@ fn remaining(stream: &Stream, asked: Option<ProtocolRequest>) -> Option<Protocol
     }
 }
 
-/// Returns how far the socket of a session had come.
+/// Returns the progress of a session's socket.
 fn progress(session: &RecoveredSession) -> LocalProgress {
     let state = &session.detached.state;
     let is_read_out = state.send.phase != SendPhase::Open;
@@ -155,7 +156,7 @@ fn progress(session: &RecoveredSession) -> LocalProgress {
     }
 }
 
-/// Returns whether a session is not complete without a socket.
+/// Returns whether a session still needs a socket.
 fn needs_socket(state: &SessionState) -> bool {
     let is_offered = matches!(state.opening, OpeningState::Offered(_));
     let is_open = state.send.phase == SendPhase::Open || state.receive.phase == ReceivePhase::Open;

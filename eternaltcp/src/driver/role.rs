@@ -19,7 +19,7 @@ pub(crate) enum Action {
     /// Ask for this carrier to be bound: the client's commitment. `new` is the request for a tunnel
     /// that has no id yet.
     Attach { carrier: Box<CarrierIo>, new: Box<Intent> },
-    /// Serve this carrier, which the role has had stand by for the tunnel.
+    /// Serve this carrier, which the role kept in standby for the tunnel.
     StandBy { id: CarrierId, carrier: Box<CarrierIo> },
     /// Ask for a carrier that stands by to be bound.
     AttachStandby(CarrierId),
@@ -37,7 +37,7 @@ pub(crate) enum Action {
     AcceptJoin { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
     /// Serve this local socket for a session that the role has opened.
     Serve { session: SessionId, stream: Stream, target: Bytes },
-    /// Forget the tunnel at the server and ask for a new one. Sessions that the server may have
+    /// Abandon the tunnel at the server and ask for a new one. Sessions that the server may have
     /// seen are reset.
     Restart(Cause),
     /// Ask for a new tunnel because the server has connected none of the sessions that it did not
@@ -57,7 +57,8 @@ pub(crate) enum Change<'a> {
     Attached { is_resumed: bool, carrier: Option<&'a CarrierIo> },
     /// The carrier is gone.
     Lost(&'a CarrierEnd),
-    /// The carrier, or one that has joined it, is suspected to be dead, or is so for another reason.
+    /// The carrier, or one that has joined it, is suspected to be dead, or the reason for the
+    /// suspicion has changed.
     Suspected(Suspicion),
     /// No carrier is suspected any longer.
     Relieved,
@@ -82,7 +83,7 @@ pub(crate) trait Role: Send {
     fn log(&self) -> &dyn Admit;
     /// Handles an event of this side.
     fn handle_event(&mut self, now: Time, event: Self::Event, tunnel: &mut Tunnel);
-    /// Returns what the next program needs to know of the tunnel, if this one dies.
+    /// Returns the note about the tunnel that the next process needs if this one dies.
     fn note(&self) -> Vec<u8>;
     /// Handles a change of the carrier or the tunnel.
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel);

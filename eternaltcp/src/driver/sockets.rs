@@ -65,7 +65,7 @@ impl Sockets {
         }
     }
 
-    /// Returns what keeps the tunnel.
+    /// Returns the tunnel's mirror in the store.
     pub(super) fn keeper(&mut self) -> &mut Keeper {
         &mut self.keeper
     }
@@ -97,7 +97,7 @@ impl Sockets {
         self.metadata.insert(id, Metadata::offered(target));
     }
 
-    /// Records that the target of a session is connected, or cannot be. Returns whether anybody
+    /// Records that the target of a session is connected, or cannot be. Returns whether the session
     /// still waits for it.
     pub(super) fn remove_offer(&mut self, id: SessionId) -> bool {
         self.offers.remove(&id).is_some()

@@ -16,7 +16,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// Returns the number that stands for it in the store; none is zero.
+    /// Returns its number in the store, which is never zero.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Socks4 => 1,
@@ -25,7 +25,7 @@ impl Dialect {
         }
     }
 
-    /// Returns the dialect for which a number stands.
+    /// Returns the dialect with this number.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         [Self::Socks4, Self::Socks5, Self::Http].into_iter().find(|it| it.code() == code)
     }

@@ -127,7 +127,8 @@ impl Listener {
         Self::recover_or_bind_transparent(&mut Recovery::none(), listen)
     }
 
-    /// Does for [`Self::bind_transparent`] what [`Self::recover_or_bind`] does for [`Self::bind`].
+    /// Listens with the sockets of an earlier process, and returns its accepted connections first.
+    /// If it had no such listener with this address, it [binds](Self::bind_transparent) one.
     ///
     /// # Errors
     /// As [`Self::bind_transparent`].
@@ -219,8 +220,8 @@ impl Listener {
         Self::tcp(&at, Bound { sockets, missing: Vec::new() }, Slots::of_process()?)
     }
 
-    /// Takes the descriptors of its connections from these places, instead of those that all of
-    /// this process share.
+    /// Takes the descriptors of its connections from these slots, instead of those that all of this
+    /// process share.
     #[must_use]
     pub fn with_slots(self, slots: Slots) -> Self {
         Self { slots, ..self }
@@ -272,7 +273,7 @@ impl Listener {
         }
     }
 
-    /// Waits for a connection, and then for a descriptor's place.
+    /// Waits for a connection, and then for a free descriptor.
     async fn accept_waiting(&mut self) -> io::Result<Option<Stream>> {
         if !self.accepted.is_empty() {
             let slot = take_slot(&self.slots, &mut self.pause).await;
@@ -298,7 +299,7 @@ impl Listener {
     }
 }
 
-/// Waits for the place of a descriptor.
+/// Waits for a free descriptor.
 async fn take_slot(slots: &Slots, pause: &mut AcceptPause) -> SlotGuard {
     match slots.try_take() {
         Some(slot) => slot,

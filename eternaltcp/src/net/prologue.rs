@@ -33,7 +33,7 @@ pub(crate) enum PrologueStep {
 
 #[cfg(target_os = "linux")]
 impl PrologueStep {
-    /// Returns the mark of a connection behind it.
+    /// Returns the mark of a connection after this step.
     fn mark(self) -> SocketMark {
         match self {
             Self::Greet => SocketMark::Greeted,
@@ -71,7 +71,7 @@ impl Stream {
         }
     }
 
-    /// Says something before the stream, all of it. Waits until the socket takes it.
+    /// Sends all of a text before the stream. Waits until the socket takes it.
     pub(crate) async fn say(&self, text: &[u8], step: PrologueStep) -> io::Result<()> {
         loop {
             poll_fn(|cx| self.poll_write_ready(cx)).await?;
@@ -125,10 +125,10 @@ impl Stream {
     }
 }
 
-/// Copies what waits at a socket if that is more than `known` bytes.
+/// Copies the bytes that wait at a socket if there are more than `known`.
 fn peek_beyond(socket: BorrowedFd<'_>, buffer: &mut [u8], known: usize) -> io::Result<usize> {
     let (count, _) = recv(socket, &mut *buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
-    // The end of the stream is behind what waits.
+    // The end of the stream comes after the waiting bytes.
     if count > known || count == 0 {
         return Ok(count);
     }

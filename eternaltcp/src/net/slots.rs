@@ -246,7 +246,7 @@ impl SlotPoolState {
         true
     }
 
-    /// Takes places if they are free, for what has them already.
+    /// Takes places if they are free, for sockets that already exist.
     fn retake(&mut self, user: Option<&PublicKey>, wanted: SlotCounts) -> bool {
         if wanted.common > self.free.common || wanted.tunnels > self.free.tunnels {
             return false;

@@ -89,7 +89,7 @@ impl Stream {
         Ok(Self::prepared(TcpStream::from_std(socket.into())?))
     }
 
-    /// Records at the socket how far it has come, for the next process.
+    /// Marks the socket with its progress, for the next process.
     #[cfg(target_os = "linux")]
     pub(crate) fn mark(&self, mark: SocketMark) {
         if let Ok(socket) = self.descriptor() {

@@ -30,8 +30,8 @@ use crate::net::slots::SlotGuard;
 use crate::spans;
 use eternaltcp_tls::{HandshakeError, PublicKey};
 
-/// Data of a live client that arrive this long after another came by its name were not in flight
-/// before.
+/// Data of a live client that arrive this long after another client claimed its name were not in
+/// flight before.
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 /// Interval at which a name in use is checked again.
@@ -249,10 +249,10 @@ fn existing(
     Ok(entry)
 }
 
-/// Ends the ghost of a restarted client. A client whose name a live client of the same boot has is
-/// refused, once data arrived from that other. An active one of another boot is another machine,
-/// even with an equal id: a clone, or a container of the same image. All within `patience`, in
-/// which the client gets no answer.
+/// Ends the ghost of a restarted client. Rejects a client if a live client of the same boot has its
+/// name, once data have arrived from that other client. An active client of another boot is another
+/// machine, even with an equal id: a clone, or a container of the same image. This takes at most
+/// `patience`, during which the client gets no answer.
 async fn check_name(
     context: &Context,
     user: &PublicKey,
@@ -329,7 +329,8 @@ fn start_tunnel(
     born: Epoch,
     from: IpAddr,
 ) -> Result<(TunnelId, TunnelEntry), AcceptFailure> {
-    // Its carrier's descriptor for its whole life: sessions cannot take it.
+    // The descriptor of its carrier is reserved for its whole life, so that sessions cannot take
+    // it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
         let advice = "the server has no descriptors left for this key: try later";
         AcceptFailure::Refused(Refusal::for_now(RefusalCode::LimitReached, advice))

@@ -52,7 +52,7 @@ pub(super) enum Reason {
 const LIKELY_GONE: Duration = Duration::from_secs(30);
 
 impl<K> DetachedTunnel<K> {
-    /// Returns whether probably nobody needs it.
+    /// Returns whether the tunnel is probably abandoned.
     fn is_ghost(&self) -> bool {
         self.sessions == 0 || self.outlived_for >= LIKELY_GONE
     }

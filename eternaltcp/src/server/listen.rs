@@ -90,7 +90,7 @@ pub(super) async fn listen(
     Ok(Stream::unix(theirs))
 }
 
-/// Returns what the next process finds a listener's session by.
+/// Returns the identity by which the next process finds a listener's session.
 #[cfg(target_os = "linux")]
 fn owner_of(asker: &ListenRequester, ours: &UnixStream) -> Option<ListenerOwner> {
     let pair = identify(ours)?;
@@ -225,7 +225,7 @@ impl RunningListener {
             heir = &mut claim.asked => heir.ok(),
             () = accept(&self.asker, &mut listener) => None,
             () = end_of(&mut self.session) => None,
-            // A successor may have the address, and the client asks that one for it.
+            // A successor may have the address, and the client requests it there.
             () = self.context.phase.closed_to_new() => None,
             why = forbidden(&self.context, &self.asker.entry, &parts) => {
                 limited!(&*self.asker.log, info, "{at}: {why}");

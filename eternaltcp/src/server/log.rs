@@ -116,7 +116,7 @@ impl SourceLog {
         }
     }
 
-    /// Returns how many lines about each source and how many strangers were suppressed; forgets
+    /// Returns how many lines about each source and how many strangers were suppressed. Removes
     /// entries that are equivalent to new ones.
     fn left_out(&self, now: Instant) -> (Vec<(IpAddr, u64)>, u64) {
         let mut state = self.lock();

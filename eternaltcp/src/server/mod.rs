@@ -253,7 +253,7 @@ impl Server {
     async fn resume(&mut self) {
         #[cfg(target_os = "linux")]
         if !self.recovered.is_empty() {
-            // Whose targets are dialled anew must be known.
+            // The keys must be known before a target is dialled again.
             self.context.keys.refresh().await;
             let mut remotes = std::mem::take(&mut self.remotes);
             for tunnel in self.recovered.drain(..) {

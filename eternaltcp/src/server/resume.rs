@@ -1,4 +1,4 @@
-//! Tunnels of the program before this one, each of which waits for the next carrier of its client.
+//! Tunnels of an earlier process, each of which waits for its client's next carrier.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(super) fn resume_tunnel(
         warn!("what was kept of a tunnel is damaged: it is ended");
         return found.end();
     };
-    // Those of sessions that have a socket: others ask for theirs anew.
+    // These are the listeners of sessions that have a socket; the others are requested anew.
     let is_of_it = |remote: &mut OwnedListener| {
         remote.owner.tunnel == id && found.sockets.contains_key(&remote.owner.session)
     };

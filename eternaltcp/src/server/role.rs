@@ -153,7 +153,7 @@ impl ServerRole {
         let again = if is_resumed { " again" } else { "" };
         if let Some(peer) = carrier.map(CarrierIo::peer) {
             self.log.set_from(peer.ip());
-            // One that takes over may come from another address.
+            // A carrier that takes over may come from another address.
             self.entry.set_from(peer.ip());
             self.actions.push_back(Action::Keep);
             limited!(&*self.log, info, %peer, "attached{again}");
@@ -299,7 +299,7 @@ impl Role for ServerRole {
         }
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
-            // Held while the target is dialled; the semaphore is never closed.
+            // The permit is held while the target is dialled; the semaphore is never closed.
             let place = places.try_acquire();
             if place.is_err() {
                 let what = "new sessions wait for others to connect";
@@ -310,7 +310,8 @@ impl Role for ServerRole {
                 Err(_) => places.acquire().await,
             };
             let asker = ListenRequester { tunnel, entry, session: id, log: Arc::clone(&log) };
-            // In its own memory: thousands that wait for their place are small.
+            // The future has an allocation of its own, so that thousands that wait for a permit are
+            // small.
             let start = Instant::now();
             let span = spans::session(id);
             let result = Box::pin(answer(&context, asker, &target)).instrument(span.clone()).await;

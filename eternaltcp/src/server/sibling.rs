@@ -1,8 +1,8 @@
 //! The previous server, which is being drained and has the same port.
 //!
 //! The kernel gives each new connection to one of them. A tunnel that is unknown here may belong to
-//! the other, so its client is told to try again; the other one tells the same to a client without
-//! a tunnel.
+//! the other server, so its client is told to try again. The other server answers a client without
+//! a tunnel in the same way.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};

@@ -61,8 +61,8 @@ impl Sessions {
         Ok(id)
     }
 
-    /// Takes a session that the peer opens. One that is too much keeps its record until the peer
-    /// has confirmed its refusal.
+    /// Takes a session that the peer opens. A session beyond the limit keeps its record until the
+    /// peer has confirmed its refusal.
     pub(in crate::tunnel) fn handle_open(
         &mut self,
         now: Time,
@@ -84,7 +84,7 @@ impl Sessions {
         Err(excess)
     }
 
-    /// Forgets the peer's sessions: the peer is another one, which has opened nothing yet.
+    /// Discards the peer's sessions: the peer is another one, which has opened nothing yet.
     pub(in crate::tunnel) fn forget_peer(&mut self) {
         self.peer_id = None;
     }

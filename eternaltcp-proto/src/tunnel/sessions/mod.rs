@@ -32,7 +32,7 @@ use shares::{Share, Shares};
 #[derive(Debug)]
 pub(super) struct Sessions {
     side: Side,
-    /// Each on its own: ascending ids leave the nodes of the tree half empty.
+    /// Each is boxed, because ascending ids leave the nodes of the tree half empty.
     table: BTreeMap<SessionId, Box<Session>>,
     /// The next session that this side opens, or `None` when its half is used up.
     next_id: Option<SessionId>,

@@ -143,7 +143,7 @@ impl Sessions {
         self.resets.note_progress(id, now);
         let session = self.table.get_mut(&id)?;
         session.handle_sent(now, bytes);
-        // On a joined carrier a later one could overtake it.
+        // On a joined carrier, a later acknowledgement could overtake this one.
         Some(if route == Route::Joined { Seq::default() } else { session.advertise_ack() })
     }
 

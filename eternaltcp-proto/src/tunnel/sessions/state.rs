@@ -1,4 +1,4 @@
-//! The sessions of a tunnel, put back.
+//! The restoration of a tunnel's sessions.
 
 use super::Sessions;
 use crate::id::SessionId;
@@ -21,8 +21,8 @@ impl Sessions {
         (self.next_id, self.peer_id) = (next_id, peer_id);
     }
 
-    /// Puts a session back. `limit` is each session's limit as the peer knows it. Returns whether
-    /// nobody has answered its opening.
+    /// Restores a session. `limit` is each session's limit as the peer knows it. Returns whether
+    /// its opening was not answered.
     pub(in crate::tunnel) fn restore(
         &mut self,
         limit: u64,

@@ -6,7 +6,7 @@ use super::DialError;
 use eternaltcp_tls::HandshakeError;
 
 impl DialError {
-    /// Returns the reason, and what to do about it if the reason alone does not say so.
+    /// Returns the reason, and what to do about it unless the reason makes that clear.
     pub(crate) fn explain(&self) -> String {
         match self.advice() {
             Some(advice) => format!("{self}: {advice}"),

@@ -178,7 +178,7 @@ impl Dialer {
         &self.0.tunnel_key
     }
 
-    /// Returns what the next program needs to know of the tunnel.
+    /// Returns the tunnel's note for the next process.
     pub(super) fn note(&self) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {

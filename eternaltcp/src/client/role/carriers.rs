@@ -41,7 +41,7 @@ impl ClientRole {
             return debug!("a carrier via {} is not needed any more", dialed.path);
         }
         if self.dialing.is_new() {
-            // The server is known now that will have the tunnel.
+            // From now on it is known which server will have the tunnel.
             self.actions.push(Action::Keep);
         }
         self.event_log.handle_commit(now, dialed.path.clone(), tunnel);

@@ -65,8 +65,8 @@ impl ClientRole {
         self.actions.extend(self.pool.fill(tunnel, self.dialing.current_path()));
     }
 
-    /// Attaches a carrier that the tunnel has, if one is fit and there is a reason to. One over an
-    /// address that is gone is not.
+    /// Attaches a carrier that the tunnel has, if one is fit and there is a reason to. A carrier
+    /// over an address that is gone is not fit.
     pub(super) fn take_over(&mut self, now: Time, tunnel: &Tunnel) {
         if tunnel.successor().is_none() {
             return;

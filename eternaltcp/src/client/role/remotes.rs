@@ -79,7 +79,7 @@ impl Remotes {
         let call = self.call(payload);
         let places = Arc::clone(&self.connecting);
         Offer::answer(handle, id, async move {
-            // Held while the target is dialled; the semaphore is never closed.
+            // The permit is held while the target is dialled; the semaphore is never closed.
             let _place = places.acquire().await;
             let result = match call {
                 Ok(call) => call.connect().await,

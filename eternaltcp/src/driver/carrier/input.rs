@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use super::super::CarrierError;
 use crate::memory::BlockPool;
 
-/// How many bytes to ask of the socket at once: few at first, so that strangers and idle carriers
-/// cost little, and up to four full records when they are there.
+/// The number of bytes to read at once: few at first, so that strangers and idle carriers cost
+/// little, and up to four full records when that many wait.
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
@@ -26,7 +26,7 @@ pub(super) struct Input {
     /// Memory for large reads.
     blocks: BlockPool,
     read_size: usize,
-    /// Whether the last read stopped before the socket was empty, or there was none in this task.
+    /// Whether the last read stopped before the socket was empty, or this task has not read yet.
     has_more: bool,
 }
 

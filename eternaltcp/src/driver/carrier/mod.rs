@@ -28,7 +28,7 @@ use input::Input;
 use output::Output;
 use standing_queue::{PathSample, StandingQueue};
 
-/// How many reads in a row before others get their turn.
+/// The maximum number of consecutive reads before other work gets its turn.
 const READS: usize = 2;
 
 /// A window smaller than this does not take a segment (RFC 9293, section 3.8.6.2).
@@ -202,7 +202,7 @@ impl CarrierIo {
                 if !self.output.fill(&mut self.tls, || source.next(now))? {
                     return Poll::Ready(Ok(()));
                 }
-                // From here on the peer may hear of it.
+                // From here on the peer may learn the state.
                 self.output.permit(source.commit());
             }
             ready!(self.output.poll_flush(cx, now, &self.stream))?;

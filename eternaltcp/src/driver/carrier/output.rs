@@ -17,7 +17,7 @@ use super::super::CarrierError;
 use super::pace::Pace;
 use super::unacknowledged::Unacknowledged;
 
-/// How much is written before the kernel is asked whether little of it is unsent.
+/// The number of bytes to write before the kernel is asked whether few of them are unsent.
 const UNASKED: usize = 8 * 1024;
 
 /// A carrier is fresh until it has written this much: TCP sends little in the first round trips
@@ -110,7 +110,8 @@ impl Output {
             let Some(transmit) = next() else { break };
             let length = HEADER_LEN + transmit.payload.len();
             (size, record) = (size + length, record + length);
-            // At once, while the payload is in the processor's nearest cache.
+            // The packets are protected at once, while their payload is in the processor's nearest
+            // cache.
             let parts = [&transmit.header.encode()[..], &transmit.payload];
             tls.gather(&parts, &mut self.buffer)?;
             if record >= least_record {

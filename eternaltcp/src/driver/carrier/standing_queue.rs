@@ -1,12 +1,11 @@
 //! Keeps the queue on the path short while somebody types.
 //!
-//! TCP that sends as much as it can fills the queue before the slowest link, and
-//! every keystroke waits at its end ("bufferbloat"; a standing queue: RFC 8289,
-//! section 4). Where one tunnel has both, its sender can do something about it:
-//! it asks the kernel for a pace just below what arrives until the queue is
-//! short, and then for just that. The link stays busy, and nothing is lost to a
-//! queue that overflows. Where others fill the queue this would only give the
-//! link to them: a queue that does not yield is let alone.
+//! TCP that sends as much as it can fills the queue before the slowest link, and every keystroke
+//! waits at its end ("bufferbloat"; a standing queue: RFC 8289, section 4). If one tunnel carries
+//! both, its sender can shorten the queue: it asks the kernel for a pace just below the arrival
+//! rate until the queue is short, and then for that rate. The link stays busy, and no packet is
+//! lost to a queue that overflows. If others fill the queue, a lower pace would only give the link
+//! to them, so a queue that does not yield is left alone.
 
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ const FLOOR: f64 = 0.7;
 /// A queue that is too long for this many periods in a row does not yield.
 const STUBBORN: u32 = 15;
 
-/// For how long a queue that does not yield is left alone.
+/// The time for which a queue that does not yield is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// The kernel's report about a carrier's path.
@@ -119,7 +118,7 @@ impl StandingQueue {
         let (at, before) = last?;
         let elapsed = now.since(at);
         if elapsed > 4 * self.period {
-            // There was a pause: what arrived meanwhile says nothing about the link.
+            // There was a pause: the bytes that arrived meanwhile do not describe the link.
             return self.release(QueueState::Free);
         }
         let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();

@@ -18,7 +18,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Says that it is one of a joined carrier.
+    /// Marks the failure as that of a joined carrier.
     pub(crate) fn of_joined(self) -> Self {
         match self {
             Self::Ended(end) => Self::Ended(joined_end(end)),

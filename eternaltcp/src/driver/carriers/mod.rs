@@ -1,4 +1,4 @@
-//! The sockets of a tunnel's carriers. The tunnel knows what each carrier is to it.
+//! The sockets of a tunnel's carriers. The tunnel knows the stage of each carrier.
 
 mod failure;
 

@@ -1,4 +1,4 @@
-//! Listeners of a process before this one, and their records.
+//! Listeners of an earlier process, and their records.
 
 use std::io;
 
@@ -34,13 +34,14 @@ impl Listener {
         if let (ListenerPurpose::Transparent, Some(number)) =
             (purpose, kept.first().map(KeptListener::number))
         {
-            // What it accepts has the local address of another machine, and inherits this.
+            // An accepted connection has the local address of another machine, and inherits the
+            // mark.
             sockets.iter().for_each(|socket| SocketMark::Redirected(number).set(socket));
         }
         Ok(Self { _kept: kept, ..listener })
     }
 
-    /// Keeps it as the listener of a session, which is asked for at `listen`.
+    /// Keeps it as the listener of a session, which is requested at `listen`.
     pub(crate) fn keep_remote(&mut self, listen: &Listen, owner: ListenerOwner) {
         let file = self.file.as_ref().map(SocketFile::id);
         let (purpose, owner) = (ListenerPurpose::Remote, Some(owner));

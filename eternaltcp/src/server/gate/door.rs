@@ -236,9 +236,9 @@ impl Door {
         self.first_to_go(None, latest?).map(|victim| (victim, Limit::Startups))
     }
 
-    /// Returns which connection is dropped, of one source or of all: the one with the least
-    /// progress; of these, one of the source with the most; of these, the oldest. Connections after
-    /// `latest` are kept.
+    /// Returns the connection to drop, among those of one source or of all sources: the one with
+    /// the least progress; among these, one of the source with the most connections; among these,
+    /// the oldest. Connections after `latest` are kept.
     fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<(IpAddr, u64)> {
         let mut first = None;
         for (source, SourceHandshakes { places }) in &self.strangers {
@@ -285,9 +285,8 @@ impl Door {
         }
     }
 
-    /// Handles a connection that has proved a known key. Returns whether it now has a place among
-    /// those, and not
-    /// among strangers.
+    /// Handles a connection that has proved a known key. Returns whether it now counts among the
+    /// connections with a known key, and not among strangers.
     pub(super) fn recognise(&mut self, source: IpAddr, number: u64, key: &PublicKey) -> bool {
         let own = self.known.get(key).copied().unwrap_or(0);
         if self.known_free == 0 || own >= max_of_one(self.known_free, own) {

@@ -44,7 +44,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(1500);
 #[derive(Debug, Default)]
 pub(in crate::server) struct Registry {
     tunnels: Mutex<BTreeMap<TunnelId, TunnelEntry>>,
-    /// There was a tunnel, however short its life.
+    /// Whether there was ever a tunnel, however short its life.
     was_used: AtomicBool,
 }
 
