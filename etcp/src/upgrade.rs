@@ -118,5 +118,5 @@ fn say(proxy: &FoundSocket, text: &str) -> Result<(), ExitError> {
 }
 
 fn not_understood(proxy: &FoundSocket) -> ExitError {
-    ExitError::Failed(format!("{}: it gives another answer than that about an upgrade", proxy.name))
+    ExitError::Failed(format!("{}: its answer is not about an upgrade", proxy.name))
 }

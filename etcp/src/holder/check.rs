@@ -54,7 +54,7 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
     if question.key.as_deref() != key {
         let known = question.key.as_deref().unwrap_or("none");
         return Err(ExitError::Failed(format!(
-            "the server key is another one than {known}, by which clients with sessions know the server"
+            "the server key differs from {known}, by which clients with sessions know the server"
         )));
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -126,7 +126,7 @@ impl Check {
             None => Some(Err(format!("{name} did not answer within {PATIENCE:?}"))),
             Some(Ended::Exited(0)) => Some(match consent(&self.said.text) {
                 Some(version) => Ok(format!("{name}, etcp {version}, can take over")),
-                None => Err(format!("{name} does not say that it can take over: it is no etcp")),
+                None => Err(format!("{name} does not report that it can take over: it is no etcp")),
             }),
             Some(ended) => Some(Err(match last_line(&self.complained.text) {
                 Some(line) => format!("{name} cannot take over: {line}"),

@@ -46,7 +46,7 @@ impl RestoredClient {
         let note = ClientNote::decode(&found.note);
         let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
         let (Ok(note), Ok(slots)) = (note, slots) else {
-            warn!("what was kept of the tunnel is damaged: it is ended");
+            warn!("the stored state of the tunnel is damaged: it is ended");
             found.end();
             return None;
         };

@@ -51,11 +51,9 @@ impl RecoveredTunnel {
         tunnel.take_sockets(inherited);
         let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
         if is_suspect {
-            warn!(
-                "a tunnel was at work in several crashes of this program: it is ended, with {sessions}"
-            );
+            warn!("a tunnel was being processed in several crashes: it is ended, with {sessions}");
         } else if note.is_none() {
-            warn!("what was kept of a tunnel is damaged: it is ended, with {sessions}");
+            warn!("the stored state of a tunnel is damaged: it is ended, with {sessions}");
         } else if tunnel.recovered.tunnel.closing.is_none() {
             return Some(tunnel);
         }

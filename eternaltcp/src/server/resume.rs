@@ -59,7 +59,7 @@ pub(super) fn resume_tunnel(
 ) {
     let (note, id) = (ServerNote::decode(&found.note), found.recovered.tunnel.id);
     let (Ok(note), Some(id)) = (note, id) else {
-        warn!("what was kept of a tunnel is damaged: it is ended");
+        warn!("the stored state of a tunnel is damaged: it is ended");
         return found.end();
     };
     // These are the listeners of sessions that have a socket; the others are requested anew.
@@ -97,7 +97,7 @@ fn resume(
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     for remote in remotes {
         if let Err(error) = resume_listener(context, entry.clone(), role.tunnel_log(), remote) {
-            warn!(parent: &span, "a listener cannot be gone on with: {error}");
+            warn!(parent: &span, "a listener cannot be continued: {error}");
         }
     }
     let driver = Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&entry.shared));

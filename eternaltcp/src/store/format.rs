@@ -20,7 +20,7 @@ pub enum Unreadable {
     #[error("the store has format {0}, and this version reads {OLDEST} to {CURRENT}: drain first")]
     Format(u64),
     /// The store needs an extension that this version does not know.
-    #[error("the store needs what this version does not know ({0:#x}): drain first")]
+    #[error("the store needs extensions that this version does not know ({0:#x}): drain first")]
     Needs(u64),
     /// The memory contains no store.
     #[error("the store's header is damaged")]
