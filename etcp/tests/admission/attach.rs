@@ -19,7 +19,7 @@ struct AttachFixture {
     steady: Steady,
     site: LoopbackSite,
     foreign: Key,
-    /// The known tunnel, its carrier live.
+    /// The known tunnel, whose carrier is live.
     victim: HostilePeer,
     own: Identity,
     id: TunnelId,
@@ -73,8 +73,8 @@ fn a_tunnel_is_found_by_its_own_key_only() {
     let setting = AttachFixture::new();
     let stranger = Identity::generate().expect("randomness");
     let another_own = Identity::generate().expect("randomness");
-    // That of a foreign user, of the user who created it, of an unknown one, and another tunnel's
-    // own key.
+    // The ids belong to a foreign user's tunnel, to the owner's, to no tunnel, and to another
+    // tunnel's own key.
     let user = setting.site.client.identity.clone();
     let mut another = HostilePeer::new(setting.carrier(&user));
     assert_eq!(another.ask_new(&another_own, "another"), PeerAnswer::Attached);
@@ -120,7 +120,7 @@ fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
     assert_eq!(setting.sproxy.program.count("attached again"), again, "none was bound");
     setting.victim.flush();
     setting.steady.goes_on();
-    // The owner's next one is newer.
+    // The owner's next attach is newer.
     setting.victim.carrier = setting.carrier(&setting.own);
     assert_eq!(setting.victim.ask_resume(setting.id), PeerAnswer::Attached);
 }
@@ -140,7 +140,7 @@ fn an_attach_that_is_cut_off_or_nonsense_takes_nothing() {
         let mut request = peer.request(resume.clone());
         spoil(&mut request);
         peer.carrier.send(&request);
-        // The sender ends it: the truncated rest does not arrive.
+        // The sender ends the carrier: the truncated rest does not arrive.
         peer.carrier.stream.shutdown(std::net::Shutdown::Write).expect("it is open");
         assert_eq!(peer.answer(), PeerAnswer::Closed);
     }
@@ -151,7 +151,7 @@ fn an_attach_that_is_cut_off_or_nonsense_takes_nothing() {
 fn a_key_that_is_not_admitted_cannot_make_a_tunnel_whatever_it_enrols() {
     let setting = AttachFixture::new();
     let stranger = Identity::generate().expect("randomness");
-    // Not even by enrolling a key that is admitted.
+    // The attach fails even if it enrols a key that is admitted.
     for own in [&stranger, &setting.site.client.identity] {
         let mut peer = HostilePeer::new(setting.carrier(&stranger));
         assert_refused(peer.ask_new(own, "stranger"), RefusalCode::KeyUnknown);

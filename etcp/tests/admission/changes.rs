@@ -100,7 +100,7 @@ fn a_key_that_is_restricted_loses_its_tunnel() {
 fn a_key_that_expires_loses_its_tunnel() {
     ChangesFixture::new().lose_our_key(
         |setting| {
-            // In two seconds: the file does not change again.
+            // The key expires in two seconds, and the file does not change again.
             let soon = SystemTime::now() + Duration::from_secs(2);
             let option = format!("expiry-time=\"{}\"", utc(soon));
             let ours = format!("{option} {}", setting.site.client.line);

@@ -72,10 +72,10 @@ fn a_proxy_that_gets_no_more_memory_says_so_and_leaves_resets_behind() {
         return;
     }
     let site = LoopbackSite::new();
-    // A server program that never reads: everything is queued.
+    // A server program that never reads, so that everything is queued.
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
-    // With a holder, another process serves then.
+    // With a holder, another process serves after that.
     let args = ["--no-holder"];
     let mut cproxy = Cproxy::with(&site, sproxy.address, "client", &site.client, &args).attached();
     let applications: Vec<_> = (0..8).map(|_| dial(cproxy.listen)).collect();
@@ -172,7 +172,7 @@ fn machines_of_one_image_and_clones_of_one_machine_live_side_by_side() {
         first_steady.goes_on();
         lost.goes_on();
         assert_eq!(sproxy.program.count("replaced by a newer one"), 0, "{id}");
-        // A crashed and restarted one ends only its own ghost.
+        // A client that crashed and was restarted ends only its own ghost.
         second.kill();
         let (_third, steady) = on_machine(&site, &sproxy, &homes[1], id, 3);
         sproxy.program.wait_for("replaced by a newer one of the same client");

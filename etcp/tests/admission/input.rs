@@ -210,7 +210,7 @@ fn a_missing_congestion_control_is_reported_in_one_line() {
 fn a_home_that_is_missing_or_not_a_folder_is_reported_in_one_line() {
     let site = LoopbackSite::new();
     let is_root = rustix::process::geteuid().is_root();
-    // Root can make every folder: its own is not in the way of other tests.
+    // Root can create any folder, so root uses a folder of this test alone.
     let missing = site.path().join("missing").display().to_string();
     let missing = if is_root { &missing } else { "/nonexistent" };
     for home in [missing, "/dev/null", "relative"] {

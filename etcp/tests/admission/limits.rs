@@ -167,7 +167,7 @@ fn a_client_that_opens_without_end_and_reads_no_answer_is_disconnected() {
     let LimitsFixture { sproxy, steady, mut peer, _cproxy, _site } = setting;
     let before = sproxy.program.memory();
     let most = sproxy.program.memory_during(|| {
-        // Encoded by hand: an honest tunnel would stop by itself.
+        // The requests are encoded by hand: an honest tunnel would stop by itself.
         let ids = (1_u32..).step_by(2);
         for (count, id) in ids.enumerate() {
             let open = [4, id, 0, 0, 1].map(u32::to_le_bytes).concat();

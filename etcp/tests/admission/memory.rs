@@ -26,7 +26,7 @@ fn the_minimum_memory_serves_several_clients_of_one_key() {
         .collect();
     let sessions: Vec<_> = clients.iter().map(|client| Steady::start(client.listen)).collect();
     sessions.into_iter().for_each(Steady::finish);
-    // The rest is not enough for one more, and the log says what would be.
+    // The rest is not enough for one more client, and the log reports how much would be.
     let mut ninth = Cproxy::start(&site, sproxy.address, "ninth");
     ninth.program.wait_for("the key's part of the server's memory is used up");
     wait("the limit to be named", || sproxy.program.count("(limit --memory)") == 1);
@@ -62,7 +62,7 @@ impl MemoryGroup {
         })
     }
 
-    /// Returns the most that it has used.
+    /// Returns the maximum amount that it has used.
     fn used(&self) -> String {
         let names = ["memory.max_usage_in_bytes", "memory.peak"];
         let text = names.iter().find_map(|name| fs::read_to_string(self.folder.join(name)).ok());
@@ -105,7 +105,7 @@ fn a_server_in_a_small_control_group_survives_sessions_that_stall() {
         return;
     };
     let site = LoopbackSite::new();
-    // It accepts, and never reads.
+    // The target accepts, and never reads.
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let address = target.local_addr().expect("it listens").to_string();
     let echo = Echo::start().address;

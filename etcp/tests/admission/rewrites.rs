@@ -86,7 +86,7 @@ impl RewriteCrowd {
         self.goes_on(what);
         let back = || self.cproxies.iter().map(Cproxy::attached_again).sum::<usize>();
         wait("the carriers to be made again", || back() >= again + TUNNELS);
-        // How long the file stays so: the server checks it each second, and on SIGHUP.
+        // The time for which the file stays so: the server checks it each second, and on SIGHUP.
         self.hang_up();
         std::thread::sleep(Duration::from_secs(seconds));
         self.hang_up();
@@ -147,7 +147,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
     let mut crowd = RewriteCrowd::new();
     let whole = crowd.text.clone();
     let whole = || whole.clone();
-    // In place, in sizes that need more than one read.
+    // The file is written in place, in sizes that need more than one read.
     for kilobytes in [0, 4, 64, 900] {
         let padding = format!("# {}\n", "x".repeat(998)).repeat(kilobytes);
         for _ in 0..3 {
@@ -155,7 +155,7 @@ fn five_hundred_sessions_outlive_every_way_in_which_the_file_is_written() {
             crowd.goes_on("after it was written at once");
         }
     }
-    // By a writer that has it open for longer than the settling time.
+    // The writer has the file open for longer than the settling time.
     let half = whole().len() / 2;
     crowd.outlives(
         "while a slow writer is at it",
@@ -292,7 +292,7 @@ fn a_refusal_that_may_pass_ends_no_client_that_has_sessions() {
         steady.goes_on();
     }
     steady.finish();
-    // Without sessions it is as at the start.
+    // Without sessions, the status is as at the start.
     wait("the session to be forgotten", || {
         status(&site, "cproxy", &cproxy.program)["tunnels"][0]["sessions"]
             .as_array()

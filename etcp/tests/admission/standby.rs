@@ -175,7 +175,7 @@ fn a_carrier_that_stands_by_carries_on_when_the_first_is_gone() {
     }
     setting.first_carrier_lives();
     let sessions = setting.peer.tunnel.session_count();
-    // The first one dies, and the other is queried when it is needed.
+    // The first standby carrier dies, and the other one is checked when it is needed.
     setting.peer.tunnel.detach();
     let now = setting.peer.now();
     setting.peer.tunnel.probe_standby(now, spare.id);
@@ -321,7 +321,7 @@ fn a_joined_carrier_whose_address_is_denied_later_costs_an_attach() {
 
 #[test]
 fn a_standby_carrier_takes_no_place_of_a_stranger() {
-    // 64 strangers of one source may wait: with one more the oldest would be dropped.
+    // 64 strangers of one source may wait: one more would replace the oldest.
     let site = LoopbackSite::new();
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let mut waiting = Vec::new();

@@ -37,7 +37,7 @@ fn a_target_must_pass_the_servers_rules_and_the_keys_and_the_log_says_which_it_f
     let forwards = [permitted, for_this_key].map(|target| format!("127.0.0.1:0:{target}"));
     let args = ["-L", &forwards[0], "-L", &forwards[1]];
     let mut cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
-    // The default target passes both, and continues while others are refused.
+    // The default target passes both rules, and its session continues while others are rejected.
     let steady = Steady::start(cproxy.listen);
     let rules = [
         (
@@ -78,7 +78,7 @@ fn connect_ends_with_3_and_one_line_when_its_target_is_not_permitted() {
         let args = [target.to_string()];
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let mut command = connect(&site, sproxy.address, &site.client, &args);
-        // Its input stays open: the refusal still ends it.
+        // The input stays open: the rejection still ends the command.
         let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
         let _input = child.stdin.take();
         let output = end_of(child);

@@ -1,5 +1,5 @@
-//! A thousand clients behind one address lose their carriers at once, and come back, also after a
-//! minute, and beside a user who loses nothing.
+//! A thousand clients behind one address lose their carriers at once, and return. They also return
+//! after a minute, and without an effect on a user who loses nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const CLIENTS: usize = 1000;
 /// A generous limit for the time that all of them need on a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// The length of an outage. The tunnels are detached nearly all of it.
+/// The length of an outage. The tunnels are detached for nearly all of it.
 const OUTAGE: Duration = Duration::from_secs(60);
 
 /// The time between two sessions of the user who has a network.
@@ -105,7 +105,7 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
     let clients = start_all(&away, &many, CLIENTS);
     let mut others = start_all(&near, &other, 1);
     world.router.blackhole(Direction::Both);
-    // They only wait now: other tests may run.
+    // The clients only wait now, so other tests may run.
     drop(turn);
     let end = Instant::now() + OUTAGE;
     let mut sessions = 0;
@@ -150,7 +150,7 @@ fn echo(runtime: &Runtime, namespace: &Namespace) -> String {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let (mut reader, mut writer) = stream.split();
-                // Its end is that of the test.
+                // The target ends with the test.
                 let _ = tokio::io::copy(&mut reader, &mut writer).await;
             });
         }

@@ -15,7 +15,7 @@ use etcp_testkit::loopback::socket::{
 };
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
-/// More than the places of a gate.
+/// The number of strangers: more than the places of a gate.
 const SOURCES: u32 = 1400;
 
 /// Time for a client in a crowd; a busy machine needs part of it.
@@ -170,7 +170,7 @@ fn a_limit_at_the_door_is_one_log_line_with_its_flag() {
     let _crowd = come(&sproxy, &source);
     let line = "--max-startups, now 4:30:8";
     wait("its line", || sproxy.program.count(line) > 0);
-    // An admitted client has a place anyway.
+    // An admitted client has a place in any case.
     let carrier = RawCarrier::connect(source(99), sproxy.address, &site.client.identity);
     let own = Identity::generate().expect("randomness");
     assert_eq!(HostilePeer::new(carrier).ask_new(&own, "inside"), PeerAnswer::Attached);

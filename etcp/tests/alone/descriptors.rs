@@ -73,7 +73,7 @@ fn a_client_without_descriptors_lets_new_connections_wait() {
     let steady = Steady::start(cproxy.listen);
     let mut many = Many::open(cproxy.listen);
     wait("descriptors to run out", || cproxy.program.count("accepting pauses") > 0);
-    // 256 without the reserve of 64, and one for the steady session.
+    // The limit is 256, without the reserve of 64 and one for the steady session.
     wait("all that fit", || {
         many.look();
         many.served.len() == 191
@@ -116,7 +116,7 @@ fn a_key_that_takes_every_descriptor_it_can_get_leaves_sessions_and_tunnels_to_o
     assert_eq!(sproxy.program.count("descriptors for sessions run out"), 1, "one warning");
     crowd_at_the_door(&sproxy, || live_on(&relay, &cproxy, &steady));
     println!("measured: {} descriptors of 256", sproxy.program.descriptors());
-    // A new tunnel of the same key has its place, and another key has sessions too.
+    // A new tunnel of the same key has its reserved place, and another key can have sessions, too.
     let newcomer = Cproxy::start(&site, sproxy.address, "newcomer").attached();
     let neighbour = Cproxy::with(&site, sproxy.address, "neighbour", &other, &[]).attached();
     let theirs = Steady::start(neighbour.listen);
@@ -137,7 +137,7 @@ fn crowd_at_the_door(sproxy: &LoopbackSproxy, work: impl FnOnce()) {
             let mut strangers: Vec<TcpStream> = Vec::new();
             while !is_over_now.load(Ordering::Relaxed) {
                 strangers.retain(|stream| !is_over(stream));
-                // From several sources, so that none reaches its own limit.
+                // The strangers come from several sources, so that none reaches its own limit.
                 for source in 1..=9 {
                     let source = IpAddr::from([127, 0, 1, source]);
                     strangers.extend(connect_from(source, sproxy.address));

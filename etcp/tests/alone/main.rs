@@ -17,6 +17,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Waits until no other test of this program runs, and keeps the others waiting until it is dropped.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // A test that failed has ended all the same.
+    // A test that failed has ended, too.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }

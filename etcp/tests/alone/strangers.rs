@@ -160,7 +160,7 @@ fn a_crowd_of_strangers_costs_little_and_keeps_nobody_out() {
 
 #[test]
 fn a_stranger_that_sends_nothing_or_too_little_is_disconnected() {
-    // It only waits: other tests may run.
+    // The test only waits here: other tests may run.
     let site = LoopbackSite::new();
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let here = IpAddr::from([127, 0, 0, 1]);
@@ -180,7 +180,7 @@ fn a_stranger_that_sends_nothing_or_too_little_is_disconnected() {
         println!("measured: {what} is shown out after {:.1} s", took.as_secs_f64());
         assert!(took < DROPPED_WITHIN, "{what}: {took:?}");
     }
-    // A proved key, and then nothing.
+    // The client proves its key, and then sends nothing.
     let key = Identity::generate().expect("randomness");
     let silent = RawCarrier::connect(here, sproxy.address, &key);
     let took = measure("the end of a carrier that says nothing", || {
@@ -212,7 +212,7 @@ fn a_huge_length_from_a_client_that_is_let_in_ends_its_carrier_only() {
     sproxy.program.wait_for("the peer broke the protocol: ");
     steady.goes_on();
     steady.finish();
-    // Its tunnel is there for the next carrier.
+    // Its tunnel exists for the next carrier.
     let id = peer.tunnel.id().expect("it has one");
     peer.carrier = RawCarrier::connect(here, sproxy.address, &own);
     assert_eq!(peer.ask_resume(id), PeerAnswer::Attached);

@@ -35,7 +35,7 @@ fn the_demo_proves_itself_in_a_pipe_within_its_time_and_leaves_nothing() {
         "silence both ways",
         "silence one way",
     ] {
-        // Once during the demo, once in the table.
+        // The line appears once during the demo, and once in the table.
         assert!(shown.matches(kind).count() >= 2, "no {kind:?} in\n{shown}");
     }
     let last = shown.lines().last().unwrap_or_default();
@@ -48,7 +48,7 @@ fn the_demo_proves_itself_in_a_pipe_within_its_time_and_leaves_nothing() {
 fn an_interrupted_demo_has_not_failed_and_leaves_nothing() {
     let temporary = tempfile::tempdir().expect("a folder can be made");
     let mut demo = Command::new("env")
-        // A shell without job control has the tests ignore it.
+        // A shell without job control starts the tests with this signal ignored.
         .args(["--default-signal=INT", env!("CARGO_BIN_EXE_etcp"), "demo"])
         .env_remove("RUST_LOG")
         .env("TMPDIR", temporary.path())

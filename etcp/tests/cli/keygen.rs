@@ -55,7 +55,7 @@ fn a_passphrase_opens_a_key_of_every_cipher_that_ssh_keygen_offers() {
     for cipher in ciphers.lines() {
         let path = folder.path().join(cipher);
         let file = path.to_str().expect("text");
-        // The fewest rounds: this is about the cipher.
+        // The minimum number of rounds, because this test is about the cipher.
         let args = ["-q", "-t", "ecdsa", "-Z", cipher, "-a", "1", "-N", "open sesame", "-f", file];
         ssh_keygen(&args);
         let key = PrivateFile::read(&path).unwrap_or_else(|error| panic!("{cipher}: {error}"));

@@ -121,7 +121,7 @@ fn sessions_go_on_while_the_reader_of_the_log_stalls_and_lost_lines_are_reported
     let steady = Steady::start(cproxy.listen);
     flood(address);
     steady.goes_on();
-    // New carriers and new sessions too.
+    // New carriers and new sessions work, too.
     let other = Cproxy::start(&site, address, "other").attached();
     Steady::start(other.listen).finish();
     steady.finish();
@@ -250,7 +250,7 @@ fn the_name_of_a_client_forges_no_line_and_cannot_control_the_terminal() {
     let user = &site.client.identity;
     let mut peer =
         HostilePeer::new(RawCarrier::connect([127, 0, 0, 1].into(), sproxy.address, user));
-    // As long as its replacement below.
+    // The text is as long as its replacement below.
     let placeholder = "N".repeat(FORGED.len());
     let request = peer.request(new(&Identity::generate().expect("a key"), &placeholder));
     let at = request.windows(placeholder.len()).position(|it| it == placeholder.as_bytes());

@@ -112,7 +112,7 @@ fn a_way_on_which_no_carrier_ever_attaches_is_tried_at_a_bounded_rate() {
     const WATCHED: Duration = Duration::from_secs(10);
     let (mut journey, middlebox) = through_a_middlebox(Habit::Pass);
     journey.survive("carriers that die in their handshake", |_| {
-        // Less than a handshake, so every carrier dies in it.
+        // The limit is less than a handshake, so every carrier dies in its handshake.
         middlebox.set(Habit::Bytes(100, RESET));
         let before = middlebox.seen();
         // This sleep is the observed time. It waits for nothing.

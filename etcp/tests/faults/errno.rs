@@ -33,8 +33,8 @@ const ROUTES: [(&str, Errno); 4] = [
 /// proxies do, so that they see the kernel's error.
 fn hasty() -> Journey {
     let debug = "info,eternaltcp::client=debug";
-    // Slow, so that the applications' own connections are not affected: with these settings the
-    // kernel is as hasty with one that a full proxy does not read.
+    // The settings are slow, so that the applications' own connections are not affected: with quick
+    // settings, the kernel would also end connections that a full proxy does not read.
     let journey = Journey::at(Rate::SLOW, TestWorld::new(), |launch| launch.env("RUST_LOG", debug));
     for namespace in [&journey.world.client, &journey.world.server] {
         namespace.sysctl("ipv4/tcp_retries2", "1");

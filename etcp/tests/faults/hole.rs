@@ -2,7 +2,7 @@
 
 use etcp_testkit::{Journey, TestWorld, skip, tell};
 
-/// Larger packets vanish. IPv6 requires that 1280 pass.
+/// The size up to which packets pass. IPv6 requires that 1280 bytes pass.
 const HOLE: &str = "hole=1300";
 
 /// A hole that appears at some moment, in one direction or both, and that the next carrier meets as

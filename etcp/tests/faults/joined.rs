@@ -1,5 +1,5 @@
-//! Several carriers for one tunnel: bulk uses all of them, those that are left go on when one dies,
-//! and no byte is lost whichever it is, and however the client moves.
+//! Several carriers for one tunnel. Bulk uses all of them. When any of them dies, the others
+//! continue, and no byte is lost, however the client moves.
 
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ fn the_death_of_one_of_several_carriers_loses_no_byte_with_or_without_a_reset() 
     if !skip::can_link("faults::joined (one dies)") || !skip::can_run("faults::joined", &["ss"]) {
         return;
     }
-    // More arrives than it carries: all of them are full.
+    // More data arrive than the carriers can take: all of them are full.
     let mut journey = start(TestWorld::over(&["delay=10ms", "rate=20mbit"]));
     for is_told in [true, false] {
         wait_for_use(&journey);
@@ -138,8 +138,8 @@ fn when_the_attached_carrier_dies_a_joined_one_takes_over_and_the_others_stay() 
     journey.finish();
 }
 
-/// Returns how many times the attached carrier was another one than before, and was not dialled for
-/// that. A carrier that was doubted without a reason and is attached again is the same one.
+/// Returns how many times the attached carrier changed without a new dial. A carrier that was
+/// doubted without a reason and is attached again is the same one.
 fn changes_of_lead(journey: &Journey) -> usize {
     let log = journey.pair.cproxy.log();
     let attached = log.lines().filter_map(|line| line.split_once(" attached")?.1.split_once('('));
@@ -158,7 +158,7 @@ fn a_joined_carrier_that_falls_silent_is_suspected_and_replaced_as_the_attached_
     if !skip::can_link(name) || !skip::can_run(name, &["ss"]) {
         return;
     }
-    // A busy machine may take seconds to doubt it: silence alone must not end it before.
+    // A busy machine may take seconds to doubt a carrier: silence alone must not end it before.
     let world = TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]);
     let mut journey = start_with(world, &["--dead-after", "20s"]);
     wait_for_use(&journey);

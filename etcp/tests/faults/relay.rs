@@ -23,7 +23,7 @@ const GROWTH: u64 = 12 << 20;
 /// The maximum number of bytes each way in one session.
 const LENGTH: u64 = 4_000_000;
 
-/// For each attach, on a busy machine.
+/// The time allowed for each attach, on a busy machine.
 const LIMIT: Duration = Duration::from_millis(300);
 
 /// Settings that notice silence quickly.

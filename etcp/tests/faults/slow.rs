@@ -33,14 +33,15 @@ fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
         assert!(!log.contains("carrier lost"), "it lived all the time:\n{log}");
     }
     assert_eq!(journey.pair.attached_again(), 0, "{}", journey.pair.cproxy.log());
-    // At least half of what the link carries: nothing is sent twice.
+    // The streams get at least half of what the link carries, because nothing is sent twice.
     let least = WATCHED.as_secs() * 125_000 / 2;
     assert!(moved.iter().all(|moved| *moved >= least), "{moved:?} bytes in {WATCHED:?}");
     journey.world.link().set(&["rate=off", "queue=off"]);
     journey.finish();
 }
 
-/// More than a session may hold, including its sockets: an application is blocked before.
+/// The amount is more than a session may hold, including its sockets: the application is blocked
+/// before.
 const MAX_HELD: u64 = 64 * 1024 * 1024;
 
 /// A write that waits for longer counts as blocked.

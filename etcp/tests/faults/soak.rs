@@ -68,7 +68,7 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
 fn find(damage: TamperKind, ending: WorkloadEnding) -> String {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let tamper = TamperingRelay::start(target.local_addr().expect("it listens"), damage);
-    // Enough for a read on loopback, and short enough for a hung one.
+    // The time is enough for a read on loopback, and short enough for a session that hangs.
     let patience = Duration::from_secs(3);
     let plan = WorkloadPlan::of(100_000, ending);
     let application = TcpStream::connect(tamper.address()).expect("it accepts");

@@ -15,7 +15,7 @@ const SLEEP: Duration = Duration::from_secs(60);
 /// How long a program is stopped.
 const STOP: Duration = Duration::from_secs(30);
 
-/// Makes the client's machine sleep: nothing of it runs, and nothing passes to or from it.
+/// Makes the client's machine sleep: none of its programs run, and no packet passes to or from it.
 fn sleep(journey: &Journey, length: Duration) {
     journey.pair.cproxy.pause();
     journey.world.router.blackhole(Direction::Both);

@@ -1,5 +1,5 @@
-//! `--congestion`: the carriers of both sides have the congestion control that was chosen, also
-//! those that come after a move.
+//! `--congestion`: the carriers of both sides use the chosen congestion control, including those
+//! that follow a move.
 
 use etcp_testkit::netns::Namespace;
 use etcp_testkit::world::CARRIER_PORT;

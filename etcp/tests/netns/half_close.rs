@@ -11,7 +11,7 @@ use etcp_testkit::{
     Direction, IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, fault::SILENCE, skip,
 };
 
-/// Sent before the end, while the path is dead.
+/// The data that are sent before the end, while the path is dead.
 const LAST_WORDS: usize = 16 * 1024;
 
 struct HalfCloseFixture {

@@ -33,7 +33,7 @@ fn an_open_transaction_commits_after_the_client_moved() {
     // A temporary table lives as long as its connection: this is the original one.
     query(&mut psql, "SELECT t FROM mine;", "same backend");
 
-    // Seen by a client that never used the proxies.
+    // The row is visible to a client that never used the proxies.
     let mut witness = Terminal::start(psql_direct(), &world.server, &folder);
     query(&mut witness, "SELECT 'rows:' || count(*) FROM moves;", "rows:5");
     for mut terminal in [psql, witness] {

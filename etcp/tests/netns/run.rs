@@ -201,7 +201,7 @@ for host in sys.argv[1:]:
         print("failed")
 "#;
     let running = RunningProcess::start(&["*:*"], &[]);
-    // It stays until the lines are there: the kernel reports refused packets a little later.
+    // The program stays until the lines appear: the kernel reports refused packets a little later.
     let script = format!("python3 -c '{SEND}' \"$@\"; exec sleep 60");
     let mut process =
         running.run("udp", &["sh", "-c", &script, "sh", "10.71.9.10", "10.71.9.10", "fd71:9::10"]);

@@ -6,7 +6,7 @@ use etcp_testkit::transfer::{FILE_LENGTH, strike_on_the_way};
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{IpFamily, Launch, NetworkFault, RunAs, Sproxy, TestFolder, TestWorld, skip};
 
-/// Six moves among them; the copy must outlive all.
+/// The faults, six moves among them. The copy must outlive all of them.
 const FAULTS: [NetworkFault; 7] = [
     NetworkFault::ResetAndMove,
     NetworkFault::BlackholeThenMove,
@@ -17,7 +17,7 @@ const FAULTS: [NetworkFault; 7] = [
     NetworkFault::SoftMove,
 ];
 
-/// 20 MB/s, so that the faults fall inside the copy.
+/// The rate is 20 MB/s, so that the faults fall inside the copy.
 const KILOBITS_PER_SECOND: &str = "160000";
 
 #[test]

@@ -64,7 +64,8 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         ("socks5-hostname", &["--socks5-hostname", DYNAMIC, &by_name]),
         ("connect", &["--proxytunnel", "-x", &proxy, &by_name]),
     ];
-    // 1 MB/s each, so that the faults fall inside the copies. curl catches up after pauses.
+    // The rate is 1 MB/s each, so that the faults fall inside the copies. curl catches up after
+    // pauses.
     let mut curls = languages.map(|(name, args)| {
         let args = [&["--limit-rate", "1M"][..], args].concat();
         (name, curl(&world, &folder, name, &args))

@@ -195,7 +195,7 @@ fn the_control_socket_is_its_users_alone() {
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("permission denied"), "{refused:?}");
-    // Even if the file has been opened to all.
+    // The socket stays closed to others even if its file has been opened to all.
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).expect("we are root");
     let refused = etcp(&folder, stranger, &["status", "--control", path]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");

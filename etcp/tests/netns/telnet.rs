@@ -52,7 +52,7 @@ fn a_telnet_login_stays_while_the_client_moves() {
         pair.survive(fault, &world);
         ask(&mut telnet, n);
     }
-    // And once with the interrupt pressed while there is no path.
+    // The test is repeated with the interrupt pressed while there is no path.
     let before = pair.attached_again();
     interrupt(&world, &mut telnet, || NetworkFault::Forget.strike(&world));
     pair.wait_attached_again(before);
@@ -83,7 +83,7 @@ fn interrupt(world: &TestWorld, telnet: &mut Terminal, before: impl FnOnce()) {
     // The shell returns long before the 1000 seconds are over.
     telnet.expect(PROMPT, PATIENCE);
     assert!(urgent_segments(world) > urgent, "the interrupt went as urgent data");
-    // If the urgent byte had been lost or doubled, this would not be understood.
+    // If the urgent byte had been lost or duplicated, the shell would not understand this.
     ask(telnet, 7);
 }
 

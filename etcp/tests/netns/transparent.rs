@@ -24,9 +24,9 @@ const TARGETS: [&str; 2] = ["192.0.2.80", "2001:db8::80"];
 /// The recipes of docs/guide.md.
 #[derive(Clone, Copy)]
 enum Recipe {
-    /// For the client's own programs, by redirect.
+    /// The rules for the client's own programs, by redirect.
     Own,
-    /// For machines behind the client, by TPROXY.
+    /// The rules for machines behind the client, by TPROXY.
     Tproxy,
 }
 
@@ -47,7 +47,7 @@ impl Recipe {
     }
 }
 
-/// The same for machines behind the client, by redirect.
+/// The rules for machines behind the client, by redirect.
 const REDIRECT_FORWARDED: &str = "flush ruleset
 table inet etcp {
   chain prerouting {
@@ -213,7 +213,7 @@ fn connections_to_the_listener_itself_and_denied_ones_are_reset_with_one_line() 
     pair.cproxy.wait_for_count(line, 3, PATIENCE);
 
     world.client.nft(&redirect_ports("1234, 7000"));
-    // Even if connection tracking has it.
+    // The connection is refused even if connection tracking has an entry for it.
     assert!(is_reset(&mut connect(&world.client, "127.0.0.1:1234")));
     pair.cproxy.wait_for_count(line, 4, PATIENCE);
     assert!(is_reset(&mut connect(&world.client, "198.51.100.1:7000")));

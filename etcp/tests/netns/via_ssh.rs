@@ -65,7 +65,7 @@ fn a_client_goes_through_the_proxy_jump_of_its_server() {
     let site = SshSite::new(PORT);
     let key = generate(&site.folder, "sproxy-key");
     let keys = site.folder.join("ssh-authorized-keys");
-    // It can be reached only from its own machine.
+    // The address can be reached only from its own machine.
     let sproxy = Launch::new("sproxy", site.program())
         .args(["sproxy", "--listen", "127.0.0.1:6300", "--control", "none", "--strict-modes", "no"])
         .args(["--target", &format!("127.0.0.1:{PORT}"), "--identity"])
@@ -132,7 +132,7 @@ fn a_shell_goes_on_while_the_client_moves_and_every_ssh_below_is_ended() {
         let started = Instant::now();
         shell.answer(NOT_STUCK);
         tell(&format!("{fault:?}: the shell answered after {:.2?}", started.elapsed()));
-        // The terminal's own ssh, and one for the carrier.
+        // One process is the terminal's own ssh, and one is for the carrier.
         until("the ssh of the carrier before to end", PATIENCE, || {
             site.at_client("BatchMode=yes").len() == 1
         });

@@ -149,7 +149,7 @@ fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
     let site = LoopbackSite::new();
     let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
     let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
-    // Longer than strangers may take to start and to answer, and than a dial may take.
+    // The time is longer than strangers may take to start and to answer, and than a dial may take.
     let (agent, asked) = confirming_agent(&site, "sleep 8");
     let server = sproxy.address.to_string();
     let mut command =

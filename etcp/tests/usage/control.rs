@@ -142,7 +142,7 @@ fn neither_slow_readers_nor_too_many_connections_hold_anything_up() {
     let (site, _sproxy, cproxy) = served();
     let steady: Vec<_> = (0..20).map(|_| Steady::start(cproxy.listen)).collect();
     let path = socket(&site, "cproxy", &cproxy.program);
-    // They watch, and never read.
+    // The connections watch the status, and never read.
     let slow: Vec<_> = (0..8).map(|_| open(&path)).collect();
     for mut stream in &slow {
         stream.write_all(b"{\"request\":\"watch\",\"interval_ms\":1}\n").expect("it listens");
@@ -177,7 +177,7 @@ fn watching_tells_each_second_as_a_table_and_as_json() {
             seen += usize::from(json || line.starts_with("cproxy "));
         }
         drop(lines);
-        // Nobody reads any more: it ends by itself.
+        // Nobody reads any more, so the command ends by itself.
         let ended =
             etcp_testkit::wait::until_some("its end", PATIENCE, || child.try_wait().ok()?);
         assert!(ended.success(), "{ended:?}");
@@ -209,6 +209,6 @@ fn one_of_several_proxies_must_be_named() {
     assert!(said.err.contains("only cproxy can connect again"), "{said:?}");
     let said = operate(&site, &["status", "--control", "/nowhere/at/all"]);
     assert_eq!((said.code, said.err.contains("nothing is running there")), (Some(1), true));
-    // A socket and its lock each.
+    // Each proxy has a socket and a lock.
     assert_eq!(folder(&site).read_dir().expect("it is there").count(), 4);
 }

@@ -51,7 +51,7 @@ fn a_killed_session_is_reset_on_both_sides_and_the_others_go_on() {
     let said = operate(&site, &["sessions", "kill", &id(0), "--control", &client]);
     assert_eq!((said.code, said.out), (Some(0), format!("session {} is reset\n", id(0))));
     assert_eq!(end(&victims[0]), Some(ErrorKind::ConnectionReset));
-    // From the server's side, by its tunnel's name alone or with the socket.
+    // The kill is requested at the server's side, by the tunnel's name alone or with the socket.
     let server = control(&site, "sproxy", &sproxy.program);
     let named = format!("{tunnel}/{}", id(1));
     let said = operate(&site, &["sessions", "kill", &named, "--control", &server]);
@@ -148,7 +148,7 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
     let server = control(&site, "sproxy", &sproxy.program);
     let said = operate(&site, &["drain", "--control", &server]);
     assert!(said.out.contains("4 sessions go on"), "{said:?}");
-    // It waits for a successor, which does not exist.
+    // The client waits for a successor, which does not exist.
     let mut late = dial(cproxy.listen);
     late.write_all(b"ping").expect("it is taken");
     let mut newcomer = Cproxy::start(&site, sproxy.address, "newcomer");
@@ -315,7 +315,7 @@ fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
     let (mut input, output) = (client.stdin.take().expect("piped"), client.stdout.as_mut());
     input.write_all(b"ping").expect("it takes it");
     output.expect("piped").read_exact(&mut [0; 4]).expect("it comes back");
-    // While it is not drained the path is its own.
+    // While it is not being drained, the path is its own.
     let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0"]);
     command.arg("--identity").arg(site.server_key()).args(["--control", &control]);
     let (code, line) = RunningProgram::start("too-early", site.path(), command).end();
@@ -334,11 +334,11 @@ fn a_drained_proxy_leaves_the_path_of_its_control_socket_to_its_successor() {
     assert_eq!(first.program.end().0, Some(0), "{}", first.program.log());
     assert!(!moved.exists() && path.exists());
 
-    // The command follows it: the old path is free when the command is done.
+    // The command follows the socket: the old path is free when the command is done.
     let said = operate(&site, &["drain", "--wait", "--control", &control]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(second.program.end().0, Some(0));
-    // A killed one leaves its file behind, which then belongs to nobody.
+    // A killed proxy leaves its file behind, which then belongs to nobody.
     start().program.kill();
     assert!(path.exists());
     let last = start();

@@ -26,7 +26,7 @@ fn client(site: &LoopbackSite, sproxy: &LoopbackSproxy, config: &str, args: &[&s
     let mut command = etcp(site.path(), ["cproxy", "--listen", "127.0.0.1:0", "--server"]);
     command.arg(sproxy.address.to_string()).arg("--known-hosts").arg(site.known_hosts());
     command.arg("-i").arg(&site.client.path).arg("-F").arg(path).args(args);
-    // Several of one test may run at once.
+    // Several clients of one test may run at once.
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     command.args(["--name", &format!("client {number}")]);
@@ -84,7 +84,7 @@ fn a_flag_goes_before_the_environment_and_no_proxy_before_its_proxy() {
     start("refused", &[("https_proxy", &bad)], &[]).wait_for("does not permit connections to");
     start("flag", &[("https_proxy", &bad)], &["--proxy", &good]).wait_for(ATTACHED);
     assert!(proxy.asked().len() > asked);
-    // These know only a proxy that would let none of them attach.
+    // These servers know only a proxy that would let none of them attach.
     start("none", &[("https_proxy", &bad)], &["--proxy", "none"]).wait_for(ATTACHED);
     for (number, list) in ["127.0.0.0/8", "x.test, 127.0.0.1", "*"].iter().enumerate() {
         let variables = [("HTTPS_PROXY", bad.as_str()), ("no_proxy", list)];
@@ -192,7 +192,7 @@ fn the_proxy_command_of_ssh_s_configuration_leads_to_the_server() {
 fn a_proxy_command_that_runs_etcp_is_not_a_loop() {
     let (site, sproxy) = served();
     let this = env!("CARGO_BIN_EXE_etcp");
-    // As in the manual for ssh: etcp finds its own path.
+    // This is the configuration in the manual for ssh: etcp finds its own path.
     let ours = format!("Host *\n ProxyCommand {this} connect --server %h localhost:%p\n");
     let command = client(&site, &sproxy, &ours, &[]);
     RunningProgram::start("ours", site.path(), command).wait_for(ATTACHED);

@@ -272,7 +272,7 @@ fn a_remote_forward_that_is_wrong_is_a_wrong_usage() {
     }
 }
 
-/// Where the server listens, in its namespace.
+/// The address on which the server listens, in its namespace.
 const REMOTE: &str = "127.0.0.1:7000";
 
 /// Starts a program beside the client, which the server's side reaches by [`REMOTE`].
@@ -318,7 +318,7 @@ fn a_connection_made_while_the_client_is_away_is_carried_after_its_return() {
     let (world, _folder, mut pair, target) = behind_nat();
     let before = pair.attached_again();
     world.router.blackhole(Direction::Both);
-    // Long enough for sproxy to know.
+    // The time is long enough for sproxy to notice.
     pair.sproxy.process.wait_for("carrier lost", 2 * SILENCE);
     let mut waiting: Vec<_> = (0..3).map(|_| checked::connect(&world.server, REMOTE)).collect();
     for stream in &mut waiting {

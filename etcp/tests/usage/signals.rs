@@ -43,7 +43,7 @@ fn a_hangup_without_a_terminal_rereads_files_and_ends_nothing() {
         sproxy.program.wait_for_count("the authorized keys are read again", times);
         cproxy.program.wait_for_count("keys and known_hosts are read again", times);
     }
-    // It is meant for clients, and ends no server of the same name.
+    // The signal is meant for clients, and ends no server of the same name.
     sproxy.program.signal(Signal::USR1);
     steady.goes_on();
     steady.finish();
@@ -121,14 +121,14 @@ fn a_hangup_of_the_terminal_ends_a_client_as_it_ends_ssh_and_not_a_server() {
     client.wait_for(ATTACHED);
     client.kill();
     server.wait_for("closed by the client: ended as asked");
-    // Its terminal goes; the server below it stays.
+    // Its terminal closes; the server on it continues.
     server.signal(Signal::KILL);
     server.end_of();
     let mut next = Cproxy::start(&site, there, "next").attached();
     let steady = Steady::start(next.listen);
     steady.goes_on();
     steady.finish();
-    // Nothing else ends it any more.
+    // No other signal ends it any more.
     let sockets = std::fs::read_dir(folder(&site)).expect("it is there").flatten();
     let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
     let name =
@@ -199,7 +199,7 @@ fn programs_that_are_started_have_the_limits_and_signals_of_the_caller() {
     assert!(!line.contains(" 200 "), "the proxy itself has more: {line}");
     assert!(client.is_running() && client.count("--on-event") == 0, "{}", client.log());
 
-    // And ssh, in whose place this program runs.
+    // The same applies to ssh, in whose place this program runs.
     let folder = site.path().join("bin");
     std::fs::create_dir(&folder).expect("it is ours");
     let ssh = folder.join("ssh");

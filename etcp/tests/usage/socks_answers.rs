@@ -159,7 +159,7 @@ fn a_request_that_is_not_carried_gets_an_answer() {
 #[test]
 fn garbage_is_closed_at_once_with_one_line_in_the_log() {
     let mut setting = SocksFixture::start();
-    // A hello of TLS, and of no protocol.
+    // The bytes are a hello of TLS, and of no protocol.
     assert_eq!(setting.ask(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"), b"");
     setting.cproxy.program.wait_for("it begins with TLS, which is neither SOCKS nor HTTP CONNECT");
     assert_eq!(setting.ask(&[0xee; 30_000]), b"");
@@ -206,7 +206,8 @@ fn a_target_that_sends_at_once_and_resets_was_connected() {
     let server = std::thread::spawn(move || {
         let (mut stream, _) = target.accept().expect("it is connected");
         stream.write_all(b"sorry").expect("it is taken");
-        // Only once the other end has all of it; a reset would discard it.
+        // The socket is closed only once the other end has all of it, because a reset would discard
+        // it.
         wait("it to be read", || etcp_testkit::loopback::socket::is_read(&stream));
         set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is TCP");
     });
@@ -290,7 +291,7 @@ fn curl_shows_each_refusal() {
         assert_eq!(status, Some(56), "{to}: {text}");
         assert!(text.contains(code), "{to}: {text}");
     }
-    // Without CONNECT: the answer says what the port is for.
+    // Without CONNECT, the answer explains the purpose of the port.
     let output = Command::new("curl").args(["-sS", "-x", &proxy, &refused]).output();
     let output = output.expect("curl runs");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -41,7 +41,7 @@ impl Stand {
         connect(&self.site, self.sproxy.address, &self.site.client, &[])
     }
 
-    /// Starts the same by sh, which changes its descriptors as `redirection` says.
+    /// Starts the same program by sh, which changes its descriptors as `redirection` says.
     fn redirected(&self, redirection: &str) -> Command {
         self.by_shell(&format!("exec \"$@\" {redirection}"))
     }
@@ -221,7 +221,7 @@ fn an_input_that_fails_is_reported_and_the_server_sees_no_end_of_it() {
 #[test]
 fn a_stdin_that_is_closed_or_unreadable_is_empty_and_the_output_arrives() {
     let stand = Stand::new();
-    // nohup(1) leaves the second one.
+    // nohup(1) leaves the second kind of stdin.
     for (redirection, code) in [("<&-", 0), ("0>/dev/null", 1)] {
         let child = stand.redirected(redirection).spawn().unwrap();
         let (mut target, _) = stand.target.accept().unwrap();
@@ -242,8 +242,8 @@ fn a_reader_that_is_gone_ends_it_quietly_with_the_exit_code_of_sigpipe() {
     let mut child = stand.connect().spawn().unwrap();
     let (mut target, _) = stand.target.accept().unwrap();
     drop(child.stdout.take());
-    // A process that another test starts has a copy of the pipe for a moment, and until then it
-    // takes bytes: there are more until the reset comes.
+    // A process that another test starts has a copy of the pipe for a moment, and until then the
+    // pipe takes bytes: the program sends more until the reset comes.
     target.set_write_timeout(Some(PATIENCE)).unwrap();
     while target.write_all(b"x").is_ok() {
         std::thread::yield_now();

@@ -47,7 +47,7 @@ pub(super) fn cproxy(site: &LoopbackSite, server: SocketAddr, args: &[&str]) -> 
     command
 }
 
-/// Returns where it says that it listens.
+/// Returns the address on which the program reports to listen.
 pub(super) fn address(program: &mut RunningProgram) -> SocketAddr {
     let line = program.wait_for("listening on ");
     let text = line.split("listening on ").nth(1).expect("it was looked for");
@@ -126,7 +126,7 @@ fn the_status_in_a_container_that_shares_the_folder_removes_no_socket() {
     }
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
-    // It has no process with these ids there.
+    // No process has these ids there.
     let inside = etcp(site.path(), ["status", "--json"]);
     let mut command = Command::new("unshare");
     command.args(&namespace).arg(env!("CARGO_BIN_EXE_etcp")).args(["status", "--json"]);

@@ -102,7 +102,7 @@ fn check(mut open: impl FnMut() -> (UnixEnd, UnixEnd)) {
     }
 }
 
-/// Where sessions may begin and end, in one folder.
+/// The sockets at which sessions may begin and end, in one folder.
 struct UnixFixture {
     site: LoopbackSite,
     sproxy: LoopbackSproxy,

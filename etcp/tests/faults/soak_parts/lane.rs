@@ -14,7 +14,7 @@ use etcp_testkit::{Launch, TestFolder};
 /// attached only for moments, and has many sessions to serve in them.
 pub(crate) const STEADFAST: Duration = Duration::from_secs(240);
 
-/// Time for a whole session, with all faults meanwhile.
+/// Time for a whole session, including all faults that strike meanwhile.
 const SESSION: Duration = Duration::from_secs(600);
 
 /// One way of a session.

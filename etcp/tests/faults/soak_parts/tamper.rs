@@ -13,7 +13,7 @@ pub(crate) enum TamperKind {
     None,
     /// Flips one bit of a byte in the middle.
     Flip,
-    /// Passes nothing more from the middle on.
+    /// Passes no more bytes from the middle on.
     Hang,
     /// Passes a reset on as an end of stream.
     ResetToEnd,
@@ -41,7 +41,7 @@ impl TamperingRelay {
                 scope.spawn(|| pass(near, far, damage));
                 pass(far, near, damage);
             });
-            // Both ends have given up by then, or are told now.
+            // Both ends have given up by then, or are ended now.
             if damage == TamperKind::Hang {
                 std::thread::sleep(Duration::from_secs(10));
             }
@@ -90,8 +90,8 @@ fn pass((mut from, is_shut): TamperedEnd, (mut to, shuts): TamperedEnd, damage: 
         if damage == TamperKind::Hang && passed > UNHARMED {
             return;
         }
-        // Data that nobody takes are still read: unread bytes would turn the end of this connection
-        // into a reset.
+        // Data that nobody takes are still read, because unread bytes would turn the end of this
+        // connection into a reset.
         let _ = to.write_all(&buffer[..count]);
     }
 }

@@ -89,7 +89,7 @@ fn tokens_and_variables_in_the_name_of_a_key_mean_what_they_do_to_ssh() {
         std::fs::write(&config, said).expect("it is ours");
         let known = format!("[home]:{} {}", sproxy.address.port(), site.server_line());
         std::fs::write(site.known_hosts(), known).expect("it is ours");
-        // Nothing else is there: the file that ssh would use is the only key.
+        // There is no other key: the file that ssh would use is the only one.
         let plain = written.replace("${ETCP_TEST}", "value of it");
         let key = as_ssh_has_it(&config, "work", &plain);
         site.admit(&[&ssh_keygen(&key, "ed25519", "")]);

@@ -41,7 +41,7 @@ pub fn socket(site: &LoopbackSite, role: &str, program: &RunningProgram) -> Path
     folder(site).join(format!("{role}.{}.sock", program.id()))
 }
 
-/// Returns the same as an argument.
+/// Returns the path as a text argument.
 pub fn control(site: &LoopbackSite, role: &str, program: &RunningProgram) -> String {
     socket(site, role, program).to_str().expect("test paths are text").to_owned()
 }
