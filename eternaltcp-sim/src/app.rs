@@ -67,7 +67,7 @@ pub(crate) struct App {
     pub close_taken: bool,
     /// It reset its connection.
     pub has_reset: bool,
-    /// The proxy's kernel has told that, and tells it no more.
+    /// The proxy's kernel has reported the reset, and reports it only once.
     pub error_told: bool,
     /// How the kernel ends the connection when the proxy closes it, or dies before it has.
     pub linger: Option<Linger>,

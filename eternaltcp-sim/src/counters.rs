@@ -127,9 +127,9 @@ counters! {
     deaths >= 400;
     /// Of these, in the middle of a commit.
     deaths_in_commit >= 120;
-    /// Of these, between a read from a local socket and its note.
+    /// Of these, between a read from a local socket and its record.
     deaths_after_read >= 50;
-    /// Of these, between a write to a local socket and its note.
+    /// Of these, between a write to a local socket and its record.
     deaths_after_write >= 15;
     /// Of these, without a carrier that was attached.
     deaths_detached >= 130;
@@ -139,13 +139,13 @@ counters! {
     deaths_in_recovery >= 20;
     /// Of these, while the other end's program was dead.
     deaths_of_both >= 15;
-    /// Sessions of whose packets a local socket had taken what was to come again.
+    /// Sessions whose local socket had taken a part of packets that were replayed.
     surpluses >= 350;
-    /// Connections of which a program that died had said nothing.
+    /// Connections of which a program that died had reported nothing.
     connections_found >= 5;
     /// Targets that were dialled once more.
     dialled_again >= 35;
-    /// Wrong bytes that were delivered and not noted when a program died.
+    /// Wrong bytes that were delivered and not recorded when a program died.
     forgiven >= 0;
     /// Programs that were replaced.
     exports >= 1_000;

@@ -1,8 +1,8 @@
-//! An end's program dies, at any call of its store, and another one goes on.
+//! An end's program dies, at any call of its store, and another one continues.
 //!
 //! Everything outside the store is lost: the carriers, received data that was not delivered, and
-//! all pending actions. Applications and the connections between them and the program are the
-//! kernel's, and stay.
+//! all pending actions. Applications and the connections between them and the program belong to the
+//! kernel, and stay.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -21,16 +21,16 @@ use crate::sides::{BOTH, Sides, other};
 use crate::store::{Moment, StoreDeath, StoreHandle};
 use crate::world::World;
 
-/// A program that died is replaced after this many milliseconds at most.
+/// The maximum time in milliseconds before a program that died is replaced.
 const MAX_PAUSE: u64 = 200;
 
 /// Programs, their stores, and those that are dead.
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) stores: Sides<StoreHandle>,
-    /// When the next program starts, where the last one has died.
+    /// When the next program starts, if the last one has died.
     dead: Sides<Option<Time>>,
-    /// The next program dies, too, after so many calls.
+    /// The next program dies, too, after this many calls.
     again: Sides<Option<u64>>,
     /// The recovered state is compared with the state before the death.
     expected: Sides<Option<Box<Recovered>>>,
@@ -53,7 +53,7 @@ impl Programs {
         self.again[crash.side] = crash.again;
     }
 
-    /// Calls that each end's store has had.
+    /// The number of calls that each end's store has had.
     pub(crate) fn calls(&self) -> Sides<u64> {
         Sides { client: self.stores.client.calls(), server: self.stores.server.calls() }
     }
@@ -77,7 +77,7 @@ impl Programs {
 }
 
 impl World {
-    /// Runs something of an end, which may die of it.
+    /// Runs an action of an end, which may die during it.
     pub(crate) fn alive(&mut self, act: impl FnOnce(&mut Self)) {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(self))) else { return };
         match panic.downcast::<StoreDeath>() {
@@ -140,7 +140,7 @@ impl World {
         self.programs.dead[side] = Some(self.env.now + pause);
     }
 
-    /// Replaces a program by another one, which is a death with a check before it.
+    /// Replaces a program by another one: a death with a check before it.
     pub(crate) fn upgrade(&mut self) {
         let side = any_side(&mut self.env.rng);
         if self.is_closing || self.programs.is_dead(side) || self.end(side).is_none() {
@@ -183,7 +183,7 @@ impl World {
         note!(self.env, "{side:?} is replaced");
     }
 
-    /// Starts the next program of an end that is dead, if it is time.
+    /// Starts the next program of an end that is dead, if it is due.
     pub(crate) fn revive(&mut self, side: Side) {
         if self.programs.dead[side].is_none_or(|at| at > self.env.now) {
             return;
@@ -274,8 +274,8 @@ impl World {
             let pair = &self.env.model.pairs[index];
             let Some(id) = pair.session[side] else { continue };
             let app = &pair.apps[side];
-            // Of one that reset before anybody was told, nobody will hear. One that was being
-            // connected when its session was killed is closed.
+            // If the application reset before its session was known, nobody learns of the reset. A
+            // connection whose session was killed while its target was being connected is closed.
             let is_half_made = pair.plan.opener != side && !app.is_over();
             let is_new = app.is_untouched() && (is_half_made || is_unknown(recovered, side, id));
             if app.is_over() && !is_new || is_named(recovered, index) {
@@ -315,7 +315,7 @@ impl World {
         self.env.counters.forgiven += self.env.model.forgive(pair, side, known..written);
         let app = self.env.model.app(pair, side);
         app.linger = None;
-        // It is there to be read as long as nobody has told that it was.
+        // The end of the stream can be read until a program has recorded it.
         app.close_taken &= state.send.phase != SendPhase::Open;
         let Some(end) = self.end(side) else { return };
         let (connects_at, impatient_at) = (None, None);
@@ -324,14 +324,14 @@ impl World {
         end.sockets.insert(state.id, socket);
     }
 
-    /// Ends the session of a connection that its application has reset. The kernel has reported that, or
-    /// is about to.
+    /// Ends the session of a connection that its application has reset. The kernel has reported the
+    /// reset, or is about to.
     fn end_failed(&mut self, side: Side, session: &RecoveredSession) {
         let Some(pair) = session.socket.map(|socket| socket.cookie as usize) else { return };
         let app = &self.env.model.pairs[pair].apps[side];
         let (has_reset, is_told) = (app.has_reset, app.error_told);
         let id = session.detached.state.id;
-        // A suspicion was decided before: it was recorded as an error, or it was none.
+        // A suspicion was decided before: it was recorded as an error, or dismissed.
         self.with_end(side, |end, env| match (end.kept.has_failed(id), is_told) {
             (true, _) => end.drop_reset(env, id),
             (false, false) if has_reset => end.handle_application(env, pair),

@@ -15,7 +15,7 @@ use crate::store::StoreHandle;
 /// Time that a proxy waits for an application that does not read before it still resets it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One commit in so many is compared with the tunnel.
+/// One commit in this many is compared with the tunnel.
 const LOOK: u32 = 20;
 
 /// An end of a tunnel.
@@ -85,7 +85,7 @@ impl SimEnd {
         }
     }
 
-    /// Notes that what is replayed from now on is replayed on another lead.
+    /// Records that packets replayed from now on use another lead.
     pub(crate) fn mark_replay(&mut self) {
         self.replayed_before = self.tunnel.stats().replayed_packets;
     }
@@ -160,7 +160,7 @@ impl SimEnd {
                 note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
                 env.model.pairs[pair].is_rejected = true;
                 env.counters.refused_sessions += 1;
-                // An application may have reset a connection that was found again.
+                // An application may have reset a recovered connection.
                 if !env.model.app(pair, self.side).is_reset() {
                     env.model.deliver_reset(pair, self.side, Cause::LimitReached, true);
                 }

@@ -44,7 +44,7 @@ pub(crate) struct ModelSession {
     pub is_rejected: bool,
     /// One of its payload bytes was changed in transit.
     pub is_tainted: bool,
-    /// Places of bytes delivered to this end that are not what was written.
+    /// Offsets of bytes delivered to this end that differ from what was written.
     pub corrupt: Sides<Vec<u64>>,
 }
 
@@ -125,8 +125,8 @@ impl Model {
         self.app(pair, side).got_end = true;
     }
 
-    /// Accepts damage in these places. A proxy died without a record of the bytes that it had delivered:
-    /// the packets are replayed, and nothing tells whether they are the same.
+    /// Accepts damage at these offsets. A proxy died without a record of the bytes that it had
+    /// delivered: the packets are replayed, and nothing shows whether they are the same.
     pub(crate) fn forgive(&mut self, pair: usize, side: Side, places: std::ops::Range<u64>) -> u64 {
         let corrupt = &mut self.pairs[pair].corrupt[side];
         let before = corrupt.len();

@@ -1,4 +1,4 @@
-//! The two processes of a proxy: to its user and to a service manager they are one program.
+//! The two processes of a proxy: its user and a service manager see one program.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ fn a_proxy_has_one_child_that_serves_and_both_are_named() {
         assert!(file(main, "cmdline").contains(&format!("etcp {role} ")));
         assert_eq!((file(worker, "comm"), file(worker, "cmdline")), twice("etcp: worker"));
         assert_eq!(field(main, "Threads"), "1");
-        // What one of them opens the other one has, too.
+        // A descriptor that one of them opens is open in the other one, too.
         let names = |process: u32| {
             let files = std::fs::read_dir(format!("/proc/{process}/fd")).expect("it runs");
             files.flatten().filter_map(|it| std::fs::read_link(it.path()).ok()).count()
@@ -112,7 +112,7 @@ fn a_worker_that_dies_is_replaced_and_the_status_and_the_hook_tell_why() {
     assert!(table.contains("  2 restarts, the last "), "{table}");
     let said = cproxy.program.wait_for("died by SIGABRT");
     assert!(said.contains("WARN"), "{said}");
-    // The socket is where it was, and requests arrive.
+    // The socket is still at its path, and requests arrive.
     assert_eq!(operate(&site, &["reconnect", "--control", &own]).code, Some(0));
     assert_eq!(operate(&site, &["drain", "--wait", "--control", &own]).code, Some(0));
     assert_eq!(cproxy.program.end().0, Some(0));
@@ -155,16 +155,16 @@ fn a_signal_to_the_main_process_is_the_workers_also_between_two_workers() {
     }
     cproxy.program.wait_for("keys and known_hosts are read again");
     cproxy.program.wait_for("connecting again, as asked");
-    // The next worker cannot know the signal yet.
+    // The next worker cannot handle the signal yet.
     kill_raw(cproxy.program.worker(), Signal::KILL).expect("it runs");
     cproxy.program.signal(Signal::TERM);
     assert_eq!(cproxy.program.end_of().code(), Some(0), "{}", cproxy.program.log());
-    // Whoever ends the worker in order ends the program.
+    // A signal that ends the worker in order ends the program.
     kill_raw(sproxy.program.worker(), Signal::TERM).expect("it runs");
     assert_eq!(sproxy.program.end_of().code(), Some(0), "{}", sproxy.program.log());
 }
 
-/// The longest time in which a session answers.
+/// The time allowed for a session to answer.
 const SOON: Duration = Duration::from_secs(2);
 
 fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
@@ -180,7 +180,7 @@ fn a_main_process_that_is_stopped_stops_the_service_and_goes_on_with_it() {
         exchange(&mut stream).expect("the session is up");
         program.signal(Signal::STOP);
         wait("the main process to be stopped", || is_stopped(program.id()));
-        // What wakes the worker makes it look.
+        // An event that wakes the worker makes it check.
         stream.set_read_timeout(Some(SOON)).expect("a time-out is set");
         let _ = exchange(&mut stream);
         wait("the worker to be stopped", || is_stopped(program.worker()));
@@ -197,7 +197,7 @@ fn a_worker_that_is_stopped_alone_stays_so() {
     let worker = cproxy.program.worker();
     kill_raw(worker, Signal::STOP).expect("it runs");
     wait("it to be stopped", || is_stopped(worker));
-    // The holder handles something meanwhile.
+    // The holder handles another event meanwhile.
     kill_raw(cproxy.program.id(), Signal::URG).expect("it runs");
     assert!(is_stopped(worker));
     cproxy.program.signal(Signal::CONT);

@@ -13,7 +13,7 @@ use etcp_testkit::process::kill_raw;
 use etcp_testkit::worker::existing_worker_of;
 use rustix::process::Signal;
 
-/// Waits for another worker than `before`.
+/// Waits for a worker other than `before`.
 #[track_caller]
 pub(crate) fn next_worker(program: &RunningProgram, before: u32) -> u32 {
     let next = || existing_worker_of(program.id()).filter(|worker| *worker != before);
@@ -21,7 +21,7 @@ pub(crate) fn next_worker(program: &RunningProgram, before: u32) -> u32 {
     next().expect("it was there")
 }
 
-/// Kills the worker, and returns which process that was.
+/// Kills the worker, and returns its process id.
 pub(crate) fn kill_worker(program: &RunningProgram) -> u32 {
     let find = || existing_worker_of(program.id());
     wait("a worker", || find().is_some());

@@ -15,7 +15,7 @@ use etcp_testkit::worker::existing_worker_of;
 
 use super::{kill_worker, next_worker};
 
-/// As much as the programs move.
+/// The number of bytes that the programs move.
 const BULK: Rate = Rate { chunk: 256 * 1024, pause: Duration::ZERO };
 
 /// A pair of proxies, and the target of their sessions.
@@ -124,7 +124,7 @@ fn bulk_in_both_directions_survives_deaths_at_any_moment() {
         .collect();
     for round in 0..12_u64 {
         let side = SIDES[usize::try_from(round % 3).expect("it is small")];
-        // At different moments of what the programs do.
+        // The workers are killed at different moments of the programs' work.
         std::thread::sleep(Duration::from_millis(1000 + 37 * round));
         side.kill(&setting);
         for streams in &sessions {
@@ -143,7 +143,7 @@ fn a_worker_that_dies_while_it_replays_or_before_it_is_attached_loses_nothing() 
     for side in [Side::Client, Side::Server] {
         streams.go_on("the last death");
         for program in side.programs(&setting) {
-            // The second one has just begun.
+            // The second worker has just begun.
             let first = kill_worker(program);
             next_worker(program, first);
             let second = kill_worker(program);
@@ -163,7 +163,7 @@ fn ends_and_resets_that_happen_between_two_workers_are_passed_on() {
         let [reset, reset_target] = setting.session();
         let [mut quiet, mut quiet_target] = setting.session();
         side.kill(&setting);
-        // Nobody serves at this moment, or the next one has just begun.
+        // No worker serves at this moment, or the next one has just begun.
         half_closed[0].write_all(b"last words").expect("the kernel takes it");
         half_closed[0].shutdown(Shutdown::Write).expect("it is open");
         rustix::net::sockopt::set_socket_linger(&reset, Some(Duration::ZERO)).expect("an option");
@@ -182,7 +182,7 @@ fn ends_and_resets_that_happen_between_two_workers_are_passed_on() {
     setting.finish();
 }
 
-/// A connection to nobody in particular.
+/// Opens a connection without waiting for a worker.
 fn dial_nothing() -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     TcpStream::connect(listener.local_addr().expect("it listens")).expect("it listens")
@@ -193,7 +193,7 @@ fn connections_that_arrive_between_two_workers_are_served() {
     let setting = Setting::new();
     for _ in 0..3 {
         kill_worker(&setting.cproxy.program);
-        // The kernel's queue takes it, whether or not somebody serves.
+        // The kernel's queue takes the connection, whether or not a worker serves.
         let mut applications: Vec<_> = (0..5).map(|_| dial(setting.cproxy.listen)).collect();
         for application in &mut applications {
             application.write_all(b"?").expect("the kernel takes it");

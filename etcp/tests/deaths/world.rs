@@ -73,7 +73,7 @@ fn streams_wait_while_the_system_lacks_what_the_next_worker_needs() {
     journey.finish();
 }
 
-/// Bytes of a file that takes some seconds.
+/// The size of a file whose transfer takes some seconds.
 const LENGTH: u64 = 24 << 20;
 
 #[test]
