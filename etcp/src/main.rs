@@ -19,6 +19,7 @@ mod install;
 mod keygen;
 mod logging;
 mod man;
+mod message;
 mod one_user;
 mod operator;
 mod passphrase;
@@ -67,9 +68,9 @@ fn main() -> ExitCode {
     };
     let result = match parsed {
         Ok(result) => result,
-        Err(error) => return exit::usage(&error, &args).into(),
+        Err(error) => return message::usage(&error, &args).into(),
     };
-    exit::finish(result).into()
+    message::finish(result).into()
 }
 
 /// If this variable is set, debuggers and core dumps can see the process.

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::cli::{ControlSocketArg, OperatorArgs};
 use crate::exit::ExitError;
-use crate::holder::{Crash, Life};
+use crate::holder::{Life, WorkerCrash};
 use crate::hook::Hook;
 
 /// Both parts, for as long as the proxy lives.
@@ -82,7 +82,7 @@ impl Operator {
 }
 
 /// Returns the event of a process that another one replaced.
-fn restarted(crash: Crash) -> TunnelEvent {
+fn restarted(crash: WorkerCrash) -> TunnelEvent {
     TunnelEvent {
         kind: EventKind::Restarted,
         tunnel: None,

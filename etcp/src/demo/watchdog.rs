@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::exit::ExitError;
+use crate::message;
 
 /// Time allowed for writing the last line: stderr may be stuck too.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -43,7 +44,9 @@ fn bite(limit: Duration, folder: &std::path::Path) {
     let _ = fs::remove_dir_all(folder);
     // Without a thread for it, the line is not printed.
     let words = thread::Builder::new().spawn(move || {
-        ExitError::Failed(format!("the demo was stuck, and is ended after {limit:?}")).report()
+        message::report(ExitError::Failed(format!(
+            "the demo was stuck, and is ended after {limit:?}"
+        )))
     });
     thread::sleep(LAST_WORDS);
     drop(words);

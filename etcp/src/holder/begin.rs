@@ -13,7 +13,7 @@ use eternaltcp_sys::Holding;
 use super::KeptAtMost;
 use super::contact::Contact;
 use super::handover::{TakenOver, Trial, at_unix_ms};
-use super::life::Crash;
+use super::life::WorkerCrash;
 use super::manager::ServiceManager;
 
 /// A program that was replaced.
@@ -31,7 +31,7 @@ pub(super) struct Beginning {
     pub(super) manager: Option<ServiceManager>,
     pub(super) started_at: SystemTime,
     pub(super) restarts: u64,
-    pub(super) last: Option<Crash>,
+    pub(super) last: Option<WorkerCrash>,
     /// Descriptors that were open when the main process was started. Each program leaves them open.
     pub(super) foreign: Vec<RawFd>,
     pub(super) line: Option<OwnedFd>,
@@ -81,7 +81,7 @@ impl Beginning {
             manager: None,
             started_at: at_unix_ms(said.started_at),
             restarts: said.restarts,
-            last: said.last.map(Crash::from),
+            last: said.last.map(WorkerCrash::from),
             foreign: said.foreign,
             line: Some(line),
             previous: previous.map(|executable| Previous { executable, program }),

@@ -31,7 +31,7 @@ const KEPT: usize = 8192;
 
 /// The question to the new program, on its stdin.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Question {
+pub(super) struct CheckQuestion {
     /// The beginning of the store.
     header: Vec<u8>,
     /// The fingerprint of the server's key, by which clients with sessions know the server.
@@ -48,7 +48,7 @@ struct Consent {
 /// Answers the question as the new program. Returns an error if it cannot take over. `key` is the
 /// fingerprint of its server key.
 pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
-    let question: Question =
+    let question: CheckQuestion =
         serde_json::from_reader(io::stdin().lock()).map_err(ExitError::failed)?;
     StoreMemory::check(&question.header).map_err(ExitError::failed)?;
     if question.key.as_deref() != key {
@@ -62,7 +62,7 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
     print::line(&serde_json::to_string(&consent).map_err(ExitError::failed)?)
 }
 
-impl Question {
+impl CheckQuestion {
     pub(super) fn new(store: &StoreMemory, key: Option<&str>) -> Self {
         Self { header: store.header(), key: key.map(str::to_owned) }
     }
@@ -82,7 +82,11 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn start(program: PathBuf, is_all: bool, question: &Question) -> io::Result<Self> {
+    pub(super) fn start(
+        program: PathBuf,
+        is_all: bool,
+        question: &CheckQuestion,
+    ) -> io::Result<Self> {
         let mut input = File::from(memfd_create(c"etcp-check", MemfdFlags::CLOEXEC)?);
         input.write_all(&serde_json::to_vec(question)?)?;
         input.rewind()?;

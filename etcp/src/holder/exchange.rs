@@ -24,12 +24,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::begin::Previous;
-use super::check::{Check, Question};
-use super::handover::{Applicant, Handover, PastCrash, unix_ms, variable};
+use super::check::{Check, CheckQuestion};
+use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
 use super::main_waiter::Waiter;
 use super::signals::HolderSignals;
-use super::watch::Holder;
-use crate::exit::complain;
+use super::state::Holder;
+use crate::message::{complain, plain};
 
 /// The time allowed for a new program to become ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,7 +89,7 @@ impl Holder {
         }
         let program = program.unwrap_or_else(|| self.program.path().to_owned());
         self.contact.set_upgrade(UpgradeState::Checking, "");
-        let question = Question::new(&self.store, self.program.key());
+        let question = CheckQuestion::new(&self.store, self.program.key());
         let text = program.display().to_string();
         match Check::start(program, is_all, &question) {
             Ok(check) => {
@@ -126,7 +126,7 @@ impl Holder {
 
     /// Reports that this program continues.
     pub(super) fn fail_upgrade(&self, why: &str) {
-        let why = crate::exit::plain(why);
+        let why = plain(why);
         self.contact.set_upgrade(UpgradeState::Failed, &why);
         complain(&format!("the program was not upgraded: {why}"));
     }
@@ -143,7 +143,7 @@ impl Holder {
     /// Returns to the previous program, if this one is new and there is a previous one.
     pub(super) fn go_back(&mut self, why: &str) -> Option<Exchanged> {
         let previous = self.previous.take_if(|_| self.workers.elapsed() < PROBATION)?;
-        let failure = crate::exit::plain(&format!("{}: {why}", self.program.path().display()));
+        let failure = plain(&format!("{}: {why}", self.program.path().display()));
         complain(&format!("goes back to {}: {failure}", previous.program.display()));
         let Previous { executable, program } = previous;
         let next = Next { program, executable: Some(executable), failure: Some(failure) };
@@ -231,10 +231,10 @@ impl Holder {
         Ok((applicant, Exchanged { holder: successor.process(), line: reader }))
     }
 
-    fn handover(&self, next: &Next, line: i32) -> Handover {
+    fn handover(&self, next: &Next, line: i32) -> HandoverMessage {
         let files = self.store.files();
         let is_back = next.failure.is_some();
-        Handover {
+        HandoverMessage {
             number: self.contact.upgrade().number,
             main: self.contact.main().as_raw_nonzero().get(),
             state: self.contact.state().as_raw_fd(),
@@ -256,7 +256,7 @@ impl Holder {
     fn spawn_successor(
         &self,
         next: &Next,
-        said: &Handover,
+        said: &HandoverMessage,
         there: &UnixStream,
         sockets: &[OwnedFd],
     ) -> io::Result<Successor> {

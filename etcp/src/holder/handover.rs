@@ -18,7 +18,7 @@ use eternaltcp_sys::{Inherited, end_with};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::life::{Cause, Crash};
+use super::life::{Cause, WorkerCrash};
 
 /// The maximum length of the line in bytes.
 const MAX_LINE: u64 = 1 << 16;
@@ -34,7 +34,7 @@ const NAME: &std::ffi::CStr = c"etcp";
 
 /// The contents of the line. Fields that an older version does not send are missing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Handover {
+pub(super) struct HandoverMessage {
     /// The number of the upgrade.
     pub(super) number: u64,
     /// The main process.
@@ -69,8 +69,8 @@ pub(super) struct PastCrash {
     at: u64,
 }
 
-impl From<Crash> for PastCrash {
-    fn from(crash: Crash) -> Self {
+impl From<WorkerCrash> for PastCrash {
+    fn from(crash: WorkerCrash) -> Self {
         let signal = match crash.cause {
             Cause::Signal(number) => Some(number),
             Cause::Panic => None,
@@ -79,7 +79,7 @@ impl From<Crash> for PastCrash {
     }
 }
 
-impl From<PastCrash> for Crash {
+impl From<PastCrash> for WorkerCrash {
     fn from(past: PastCrash) -> Self {
         Self { cause: past.signal.map_or(Cause::Panic, Cause::Signal), at: at_unix_ms(past.at) }
     }
@@ -97,7 +97,7 @@ pub(super) fn at_unix_ms(at: u64) -> SystemTime {
 /// The state that a program has taken over.
 #[derive(Debug)]
 pub(super) struct TakenOver {
-    pub(super) said: Handover,
+    pub(super) said: HandoverMessage,
     pub(super) main: Pid,
     pub(super) trial: Trial,
     pub(super) state: File,
@@ -126,7 +126,7 @@ impl TakenOver {
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut line = Vec::new();
         BufReader::new((&socket).take(MAX_LINE)).read_until(b'\n', &mut line)?;
-        let said: Handover = serde_json::from_slice(&line)?;
+        let said: HandoverMessage = serde_json::from_slice(&line)?;
         let main = Pid::from_raw(said.main).ok_or_else(missing)?;
         if !end_with(main)? {
             let text =
@@ -171,7 +171,7 @@ pub(super) struct Applicant(UnixStream);
 
 impl Applicant {
     /// Returns both ends. The new program's end has the line.
-    pub(super) fn introduce(handover: &Handover) -> io::Result<(Self, UnixStream)> {
+    pub(super) fn introduce(handover: &HandoverMessage) -> io::Result<(Self, UnixStream)> {
         let (here, there) = UnixStream::pair()?;
         here.set_nonblocking(true)?;
         let mut line = serde_json::to_vec(handover)?;

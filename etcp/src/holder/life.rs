@@ -38,7 +38,7 @@ impl fmt::Display for Cause {
 
 /// The death of a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Crash {
+pub(crate) struct WorkerCrash {
     pub(crate) cause: Cause,
     pub(crate) at: SystemTime,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Life {
     /// The number of workers that died before this one.
     pub(super) restarts: u64,
     /// The death of the last of them.
-    pub(super) last: Option<Crash>,
+    pub(super) last: Option<WorkerCrash>,
 }
 
 impl Life {
@@ -70,7 +70,7 @@ impl Life {
     }
 
     /// Returns the death of the last worker, and the number of deaths so far.
-    pub(crate) fn restart(&self) -> Option<(Crash, u64)> {
+    pub(crate) fn restart(&self) -> Option<(WorkerCrash, u64)> {
         self.last.map(|last| (last, self.restarts))
     }
 

@@ -39,16 +39,20 @@ mod requests;
 mod score;
 #[cfg(target_os = "linux")]
 mod signals;
+#[cfg(target_os = "linux")]
+mod state;
 mod stop;
 #[cfg(target_os = "linux")]
 mod watch;
+#[cfg(target_os = "linux")]
+mod work;
 #[cfg(target_os = "linux")]
 mod workers;
 
 use crate::exit::ExitError;
 use crate::logging;
 
-pub(crate) use life::{Crash, Life};
+pub(crate) use life::{Life, WorkerCrash};
 pub(crate) use stop::{look, stop_with_holder};
 
 /// The maximum state that a proxy must be able to keep.

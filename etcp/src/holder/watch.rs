@@ -1,35 +1,28 @@
 //! The holder: starts workers, watches them, and passes signals on.
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use eternaltcp::process::{SupervisedProcess, set_supervised, set_upgrades};
 use eternaltcp::recovery::Recovery;
-use eternaltcp::store::StoreMemory;
-use eternaltcp_sys::{Ended, Holding, Inherited, PANICKED, Worker, spawn_worker};
+use eternaltcp_sys::{Ended, Inherited, PANICKED, spawn_worker};
 use rustix::process::{Pid, Signal};
 use tracing::warn;
 
 use super::KeptAtMost;
-use super::begin::{Beginning, Previous};
-use super::check::Check;
-use super::contact::Contact;
+use super::begin::Beginning;
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, Next, NotExchanged};
-use super::handover::Trial;
-use super::hold::{End, Work, serve};
-use super::life::{Cause, Crash, Life};
-use super::manager::ServiceManager;
+use super::life::{Cause, Life, WorkerCrash};
 use super::own_files::OwnFiles;
-use super::pending::PendingSignals;
 use super::program::Program;
 use super::requests::Requests;
-use super::score::Score;
 use super::signals::{HolderSignals, UPGRADE};
+use super::state::Holder;
 use super::stop;
-use super::workers::Workers;
-use crate::exit::{ExitError, complain};
+use super::work::{End, Work, serve};
+use crate::exit::ExitError;
+use crate::message::complain;
 
 /// The time allowed for a new worker to handle signals. After that it gets the waiting signals in
 /// any case.
@@ -52,43 +45,13 @@ enum Watched {
 }
 
 /// The next step of the holder.
-enum Step {
+enum NextStep {
     /// Start another worker.
     Spawn,
     /// End the program.
     End(Ended),
     /// Leave everything to another program.
     Leave(Exchanged),
-}
-
-/// The holder, with its present worker.
-pub(super) struct Holder {
-    pub(super) signals: HolderSignals,
-    pub(super) holding: Holding,
-    pub(super) contact: Contact,
-    /// The memory from which the next worker continues the tunnels.
-    pub(super) store: StoreMemory,
-    score: Option<Score>,
-    /// The service manager, until it knows that the program serves.
-    manager: Option<ServiceManager>,
-    /// The start of the main process.
-    pub(super) started_at: SystemTime,
-    pub(super) workers: Workers,
-    pub(super) worker: Option<Worker>,
-    pub(super) pending: PendingSignals,
-    /// Descriptors that were open when the main process was started. Each program leaves them open.
-    pub(super) foreign: Vec<RawFd>,
-    pub(super) program: Program,
-    /// The pipe on which this holder tells the main process which holder follows it. `None`: this
-    /// is the main process.
-    pub(super) line: Option<OwnedFd>,
-    /// The previous program, to which this holder can return.
-    pub(super) previous: Option<Previous>,
-    /// The worker of this program that has not taken over yet.
-    pub(super) trial: Option<Trial>,
-    pub(super) check: Option<Check>,
-    /// A signal has requested an upgrade that has not begun.
-    pub(super) is_upgrade_due: bool,
 }
 
 impl Holder {
@@ -118,33 +81,6 @@ impl Holder {
         });
         holder.spawn(work)?;
         Ok(holder)
-    }
-
-    fn new(
-        beginning: Beginning,
-        signals: HolderSignals,
-        score: Option<Score>,
-        program: impl FnOnce(Option<String>) -> Program,
-    ) -> Self {
-        Self {
-            signals,
-            holding: beginning.holding,
-            contact: beginning.contact,
-            store: beginning.store,
-            score,
-            manager: beginning.manager,
-            started_at: beginning.started_at,
-            workers: Workers::after(beginning.restarts, beginning.last),
-            worker: None,
-            pending: PendingSignals::default(),
-            foreign: beginning.foreign,
-            program: program(beginning.failure),
-            line: beginning.line,
-            previous: beginning.previous,
-            trial: beginning.trial,
-            check: None,
-            is_upgrade_due: false,
-        }
     }
 
     fn spawn<W>(&mut self, work: &Work<W>) -> io::Result<()>
@@ -201,7 +137,7 @@ impl Holder {
         set_supervised(process);
         set_upgrades(Box::new(Requests(self.contact.clone())));
         stop::watch(self.contact.clone());
-        if let Some(Crash { cause, .. }) = crash {
+        if let Some(WorkerCrash { cause, .. }) = crash {
             warn!("the process that served died by {cause}; this one goes on (restart {restarts})");
         }
         let follows_fault = self.workers.follows_fault();
@@ -225,9 +161,9 @@ impl Holder {
                 Watched::Checked(next) => self.upgrade(&next),
             };
             match step {
-                Step::Spawn => {}
-                Step::End(ended) => return End(ended),
-                Step::Leave(exchanged) => return End(self.leave(exchanged)),
+                NextStep::Spawn => {}
+                NextStep::End(ended) => return End(ended),
+                NextStep::Leave(exchanged) => return End(self.leave(exchanged)),
             }
             if let Err(error) = self.spawn_at_last(work) {
                 complain(&format!("cannot start a process that serves: {error}"));
@@ -237,40 +173,40 @@ impl Holder {
     }
 
     /// Lets a program that was checked take over.
-    fn upgrade(&mut self, next: &Next) -> Step {
+    fn upgrade(&mut self, next: &Next) -> NextStep {
         match self.exchange(next) {
-            Ok(exchanged) => Step::Leave(exchanged),
-            Err(NotExchanged::Ended(ended)) => Step::End(ended),
+            Ok(exchanged) => NextStep::Leave(exchanged),
+            Err(NotExchanged::Ended(ended)) => NextStep::End(ended),
             Err(NotExchanged::NotReady(why)) => {
                 self.workers.clear_crash();
                 self.fail_upgrade(&why);
-                Step::Spawn
+                NextStep::Spawn
             }
         }
     }
 
     /// Decides what follows the end of a worker.
-    fn follow(&mut self, ended: Ended) -> Step {
+    fn follow(&mut self, ended: Ended) -> NextStep {
         self.worker = None;
         self.settle_trial();
         if self.trial.is_some() {
             // The other program continues.
-            return Step::End(Ended::Exited(PANICKED));
+            return NextStep::End(Ended::Exited(PANICKED));
         }
         let cause = match ended {
             Ended::Exited(PANICKED) => Cause::Panic,
             Ended::Exited(code) if code != 0 && !self.has_served() => {
                 return self.follow_failed_start(ended, code);
             }
-            Ended::Exited(_) => return Step::End(ended),
+            Ended::Exited(_) => return NextStep::End(ended),
             // The worker did not handle the signal yet: a single process would end, too.
             Ended::Signalled(number) if self.pending.has_received(number) => {
-                return Step::End(ended);
+                return NextStep::End(ended);
             }
             Ended::Signalled(number) => Cause::Signal(number),
         };
         if self.pending.asks_to_end() && !self.pending.owe_end() {
-            return Step::End(ended);
+            return NextStep::End(ended);
         }
         let has_served = self.has_served();
         let reaction = self.workers.add_death(cause, has_served, &self.store);
@@ -278,30 +214,30 @@ impl Holder {
         if self.workers.have_many_deaths()
             && let Some(exchanged) = self.go_back(&format!("{many}, the last by {cause}"))
         {
-            return Step::Leave(exchanged);
+            return NextStep::Leave(exchanged);
         }
         match reaction {
             Reaction::Restart(pause) => self.pause(pause),
             Reaction::GiveUp => {
                 complain(&format!("gives up: {many}, the last by {cause}"));
-                return Step::End(ended);
+                return NextStep::End(ended);
             }
         }
-        Step::Spawn
+        NextStep::Spawn
     }
 
     /// Decides what follows a worker that could not start. Existing sessions wait for the next one,
     /// because a lack of descriptors, threads or memory is usually temporary.
-    fn follow_failed_start(&mut self, ended: Ended, code: i32) -> Step {
+    fn follow_failed_start(&mut self, ended: Ended, code: i32) -> NextStep {
         if let Some(exchanged) = self.go_back(&format!("its process ended with code {code}")) {
-            return Step::Leave(exchanged);
+            return NextStep::Leave(exchanged);
         }
         if self.pending.asks_to_end() || !self.store.has_sessions() {
-            return Step::End(ended);
+            return NextStep::End(ended);
         }
         complain("the process that serves could not start: sessions wait for the next attempt");
         self.pause(START_AGAIN);
-        Step::Spawn
+        NextStep::Spawn
     }
 
     /// Returns whether the worker has begun to serve, even if the holder has not seen that so far.

@@ -8,7 +8,7 @@ use eternaltcp::store::StoreMemory;
 use rustix::process::Signal;
 
 use super::crash::{Death, Deaths, Reaction};
-use super::life::{Cause, Crash};
+use super::life::{Cause, WorkerCrash};
 
 /// The cause that is never the worker's own fault.
 const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
@@ -20,9 +20,9 @@ pub(super) struct Workers {
     began: Instant,
     deaths: Deaths,
     /// The last death.
-    last: Option<Crash>,
+    last: Option<WorkerCrash>,
     /// The death that the present worker follows.
-    crash: Option<Crash>,
+    crash: Option<WorkerCrash>,
     /// The start of the present worker, as the time since the holder's start.
     started: Duration,
     has_served: bool,
@@ -30,7 +30,7 @@ pub(super) struct Workers {
 
 impl Workers {
     /// Begins with the deaths of workers of another program.
-    pub(super) fn after(restarts: u64, last: Option<Crash>) -> Self {
+    pub(super) fn after(restarts: u64, last: Option<WorkerCrash>) -> Self {
         Self {
             began: Instant::now(),
             deaths: Deaths::after(restarts),
@@ -77,7 +77,7 @@ impl Workers {
     }
 
     /// Returns the last death.
-    pub(super) fn last(&self) -> Option<Crash> {
+    pub(super) fn last(&self) -> Option<WorkerCrash> {
         self.last
     }
 
@@ -87,7 +87,7 @@ impl Workers {
     }
 
     /// Returns the death that the present worker follows.
-    pub(super) fn crash(&self) -> Option<Crash> {
+    pub(super) fn crash(&self) -> Option<WorkerCrash> {
         self.crash
     }
 
@@ -108,7 +108,7 @@ impl Workers {
         has_served: bool,
         store: &StoreMemory,
     ) -> Reaction {
-        self.last = Some(Crash { cause, at: SystemTime::now() });
+        self.last = Some(WorkerCrash { cause, at: SystemTime::now() });
         self.crash = self.last;
         self.deaths.add(&Death {
             started: self.started,

@@ -71,9 +71,9 @@ impl ChildProgram {
                 return ProgramEvent::Ended(code_of(status));
             }
             match signals.next().await {
-                ReceivedSignal::Child => {}
-                ReceivedSignal::Again => return ProgramEvent::Again,
-                ReceivedSignal::PassOn(signal) => self.pass_on(signal),
+                ProgramSignal::Child => {}
+                ProgramSignal::Again => return ProgramEvent::Again,
+                ProgramSignal::PassOn(signal) => self.pass_on(signal),
             }
         }
     }
@@ -110,7 +110,7 @@ pub(super) struct ChildSignals {
     quit: Listened,
 }
 
-enum ReceivedSignal {
+enum ProgramSignal {
     Child,
     Again,
     PassOn(Signal),
@@ -138,11 +138,11 @@ impl ChildSignals {
         }
     }
 
-    async fn next(&mut self) -> ReceivedSignal {
+    async fn next(&mut self) -> ProgramSignal {
         loop {
             let (signal, is_typed) = tokio::select! {
-                _ = self.child.recv() => return ReceivedSignal::Child,
-                () = self.again.recv() => return ReceivedSignal::Again,
+                _ = self.child.recv() => return ProgramSignal::Child,
+                () = self.again.recv() => return ProgramSignal::Again,
                 () = self.terminate.recv() => (Signal::TERM, false),
                 () = self.hangup.recv() => (Signal::HUP, false),
                 () = self.interrupt.recv() => (Signal::INT, true),
@@ -150,7 +150,7 @@ impl ChildSignals {
             };
             // Signals that are typed reach the program from the terminal itself.
             if !(is_typed && is_in_foreground().unwrap_or(false)) {
-                return ReceivedSignal::PassOn(signal);
+                return ProgramSignal::PassOn(signal);
             }
         }
     }

@@ -11,8 +11,9 @@ use eternaltcp::control::{AskError, ProcessStatus, VERSION};
 use serde::Serialize;
 
 use crate::cli::StatusArgs;
-use crate::exit::{ExitError, complain};
+use crate::exit::ExitError;
 use crate::logging::escape_json;
+use crate::message::complain;
 use crate::{print, running};
 
 /// Interval between two updates.

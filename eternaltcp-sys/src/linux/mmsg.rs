@@ -10,10 +10,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::words::Words;
-
-/// The size of the slot for one call in bytes: a line of the processor's cache.
-pub(super) const CALL: usize = 64;
+use super::words::{CALL, Words};
 
 const _: () = assert!(size_of::<libc::mmsghdr>() <= CALL);
 
@@ -29,11 +26,15 @@ pub struct NotedCall {
     index: usize,
 }
 
-impl NotedCall {
-    pub(super) fn new(words: Words, index: usize) -> Self {
-        Self { words, index }
+impl Words {
+    /// Returns the slot for a call with this index, if it exists and has no owner.
+    #[must_use]
+    pub fn take_call(&self, index: usize) -> Option<NotedCall> {
+        self.claim_call(index).then(|| NotedCall { words: self.clone(), index })
     }
+}
 
+impl NotedCall {
     /// Returns the number of bytes that the last call moved. Returns `None` if it moved nothing, or
     /// if there was no call since [`Self::reset`].
     #[must_use]

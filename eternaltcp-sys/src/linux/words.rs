@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::memfd::{Mapping, too_large};
-use super::mmsg::{CALL, NotedCall};
 
 /// Memory of atomic words that outlives the process. After the words come the slots for [recorded
-/// calls](NotedCall), which are not accessible as words.
+/// calls](crate::NotedCall), which are not accessible as words.
 #[derive(Clone)]
 pub struct Words(Arc<WordMemory>);
 
@@ -23,6 +22,9 @@ struct WordMemory {
     /// The slots for calls that have an owner.
     taken: Box<[AtomicBool]>,
 }
+
+/// The size of the slot for one call in bytes: a line of the processor's cache.
+pub(super) const CALL: usize = 64;
 
 /// The size of a word in bytes.
 const WORD: usize = size_of::<u64>();
@@ -104,17 +106,16 @@ impl Words {
         }
     }
 
-    /// Returns the slot for a call with this index, if it exists and has no owner.
-    #[must_use]
-    pub fn take_call(&self, index: usize) -> Option<NotedCall> {
-        let is_taken = self.0.taken.get(index)?.swap(true, Ordering::Acquire);
-        if is_taken {
-            return None;
+    /// Claims the slot for a call with this index. Returns whether it exists and had no owner.
+    pub(super) fn claim_call(&self, index: usize) -> bool {
+        let taken = self.0.taken.get(index);
+        if taken.is_none_or(|taken| taken.swap(true, Ordering::Acquire)) {
+            return false;
         }
         // The kernel must be able to write to the slot although the process is being killed: a page
         // fault could fail then.
         self.0.mapping.lock(self.0.length + index * CALL, CALL);
-        Some(NotedCall::new(self.clone(), index))
+        true
     }
 
     /// Returns the address of the slot for a call.

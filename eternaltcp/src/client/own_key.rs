@@ -6,7 +6,7 @@ use eternaltcp_tls::{Identity, IdentityError, PublicKey};
 use zeroize::Zeroizing;
 
 #[cfg(target_os = "linux")]
-use crate::store::{FieldReader, FieldWriter, MalformedRecord};
+use crate::store::{MalformedRecord, RecordReader, RecordWriter};
 
 /// The tunnel's own key, which exists in memory alone.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl ClientNote {
 /// Encodes a note.
 #[cfg(target_os = "linux")]
 pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8> {
-    let mut writer = FieldWriter::default();
+    let mut writer = RecordWriter::default();
     writer.array(*seed.0);
     writer.text(&server.map(ToString::to_string).unwrap_or_default());
     writer.into_bytes()
@@ -76,7 +76,7 @@ pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8>
 impl ClientNote {
     /// Decodes the note that [`encode_note`] has written.
     pub(super) fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = FieldReader::new(note);
+        let mut reader = RecordReader::new(note);
         let seed = KeySeed(Zeroizing::new(reader.array()));
         let server = Some(reader.text()?).filter(|server| !server.is_empty());
         let server =

@@ -10,7 +10,7 @@ use crate::dynamic::{Dialect, ProtocolRequest};
 use crate::net::stream::{Stream, peer_name};
 use crate::status::SessionStatus;
 #[cfg(target_os = "linux")]
-use crate::store::{FieldReader, FieldWriter, MalformedRecord};
+use crate::store::{MalformedRecord, RecordReader, RecordWriter};
 use crate::target::describe_target;
 
 /// A session's origin, and how much its local socket moved.
@@ -40,7 +40,7 @@ impl Metadata {
     /// Returns it as bytes for the store.
     #[cfg(target_os = "linux")]
     pub(super) fn encode(&self, asked: Option<&ProtocolRequest>) -> Vec<u8> {
-        let mut writer = FieldWriter::default();
+        let mut writer = RecordWriter::default();
         writer.bytes(&self.target);
         writer.text(self.from.as_deref().unwrap_or_default());
         writer.u64(seconds_of(self.opened_at));
@@ -57,7 +57,7 @@ impl Metadata {
         read: u64,
         written: u64,
     ) -> Result<(Self, Option<ProtocolRequest>), MalformedRecord> {
-        let mut reader = FieldReader::new(note);
+        let mut reader = RecordReader::new(note);
         let target = Bytes::copy_from_slice(reader.bytes()?);
         let from = Some(reader.text()?).filter(|from| !from.is_empty()).map(Box::from);
         let opened_at = time_of(reader.u64());

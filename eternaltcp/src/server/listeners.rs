@@ -22,12 +22,12 @@ pub(super) struct Listeners(Mutex<ListenerTable>);
 #[derive(Debug, Default)]
 struct ListenerTable {
     next: u64,
-    held: BTreeMap<u64, Holder>,
+    held: BTreeMap<u64, ListenerHolder>,
 }
 
 /// A client that has an address, or is about to.
 #[derive(Debug)]
-struct Holder {
+struct ListenerHolder {
     at: Listen,
     tunnel: TunnelId,
     entry: TunnelEntry,
@@ -81,13 +81,14 @@ impl Listeners {
         let (ask, asked) = oneshot::channel();
         let key = table.next;
         table.next += 1;
-        let holder = Holder { at: at.clone(), tunnel, entry: entry.clone(), ask: Some(ask) };
+        let holder =
+            ListenerHolder { at: at.clone(), tunnel, entry: entry.clone(), ask: Some(ask) };
         table.held.insert(key, holder);
         Ok(Reservation { listeners: Arc::clone(self), key, asked })
     }
 }
 
-impl Holder {
+impl ListenerHolder {
     /// Returns the answer for a tunnel that wants the same address.
     fn refuse(&mut self, tunnel: TunnelId, entry: &TunnelEntry) -> ReserveError {
         if self.tunnel == tunnel {

@@ -14,7 +14,7 @@ use super::role::ServerRole;
 use crate::driver::{Driver, channel};
 use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::spans;
-use crate::store::{FieldReader, FieldWriter, MalformedRecord};
+use crate::store::{MalformedRecord, RecordReader, RecordWriter};
 
 /// The server's data about a tunnel that are not part of the tunnel's state.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct ServerNote {
 
 /// Returns the note of a tunnel as bytes.
 pub(super) fn encode_note(entry: &TunnelEntry) -> Vec<u8> {
-    let mut writer = FieldWriter::default();
+    let mut writer = RecordWriter::default();
     writer.text(&entry.user.to_string());
     writer.text(&entry.own.to_string());
     let Instance { machine, boot, user, name } = &entry.instance;
@@ -40,7 +40,7 @@ pub(super) fn encode_note(entry: &TunnelEntry) -> Vec<u8> {
 
 impl ServerNote {
     fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = FieldReader::new(note);
+        let mut reader = RecordReader::new(note);
         let mut key = || PublicKey::from_openssh(reader.text()?).map_err(|_| MalformedRecord);
         let (user, own) = (key()?, key()?);
         let mut text = || Ok(reader.text()?.into());

@@ -11,9 +11,9 @@ pub(super) type Decoded<T> = std::result::Result<T, MalformedRecord>;
 
 /// Writes fields.
 #[derive(Default)]
-pub(crate) struct FieldWriter(Vec<u8>);
+pub(crate) struct RecordWriter(Vec<u8>);
 
-impl FieldWriter {
+impl RecordWriter {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
@@ -49,9 +49,9 @@ impl FieldWriter {
 }
 
 /// Reads fields. Missing fields at the end are zero, except for byte strings.
-pub(crate) struct FieldReader<'a>(&'a [u8]);
+pub(crate) struct RecordReader<'a>(&'a [u8]);
 
-impl<'a> FieldReader<'a> {
+impl<'a> RecordReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

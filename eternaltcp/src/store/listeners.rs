@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use eternaltcp_proto::{SessionId, TunnelId};
 
-use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
+use super::fields::{Decoded, MalformedRecord, RecordReader, RecordWriter};
 use super::layout::TableKind;
 use super::memory::Memory;
 use super::note::checksum;
@@ -136,7 +136,7 @@ pub(super) fn keep(
     number: u32,
     (descriptor, cookie): (RawFd, u64),
 ) -> Option<KeptListener> {
-    let mut writer = FieldWriter::default();
+    let mut writer = RecordWriter::default();
     writer.u32(number);
     writer.text(&rule.text);
     writer.u8(rule.file.is_some().into());
@@ -201,7 +201,7 @@ fn read(memory: &Memory, index: u32) -> Decoded<(ListenerRule, u32, RawFd, u64)>
     if memory.get(at + CHECKSUM) != checksum(&body) {
         return Err(MalformedRecord);
     }
-    let mut reader = FieldReader::new(&body);
+    let mut reader = RecordReader::new(&body);
     let number = reader.u32();
     let text = reader.text()?.to_owned();
     let (has_file, file) = (reader.u8() > 0, (reader.u64(), reader.u64()));

@@ -36,7 +36,7 @@ pub use layout::Size;
 pub use memory::{StoreMemory, StoreOpenError};
 pub use tunnel::TunnelStore;
 
-pub(crate) use fields::{FieldReader, FieldWriter, MalformedRecord};
+pub(crate) use fields::{MalformedRecord, RecordReader, RecordWriter};
 pub(crate) use listeners::{
     FoundListener, KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, identify,
 };

@@ -9,11 +9,11 @@ use eternaltcp_proto::{
 };
 use std::time::Duration;
 
-use super::fields::{Decoded, FieldReader, FieldWriter, MalformedRecord};
+use super::fields::{Decoded, MalformedRecord, RecordReader, RecordWriter};
 
 /// Encodes a tunnel's state.
 pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
-    let mut writer = FieldWriter::default();
+    let mut writer = RecordWriter::default();
     writer.u8(match state.side {
         Side::Client => 1,
         Side::Server => 2,
@@ -42,7 +42,7 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
 
 /// Decodes the state that [`encode_tunnel`] has written.
 pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
-    let mut reader = FieldReader::new(bytes);
+    let mut reader = RecordReader::new(bytes);
     let side = match reader.u8() {
         1 => Side::Client,
         2 => Side::Server,
@@ -73,12 +73,12 @@ pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
     })
 }
 
-fn encode_reset(writer: &mut FieldWriter, reset: &Reset) {
+fn encode_reset(writer: &mut RecordWriter, reset: &Reset) {
     writer.u32(reset.cause.code());
     writer.bytes(reset.detail.as_bytes());
 }
 
-fn decode_reset(reader: &mut FieldReader<'_>) -> Decoded<Reset> {
+fn decode_reset(reader: &mut RecordReader<'_>) -> Decoded<Reset> {
     let cause = Cause::from_code(reader.u32());
     Ok(Reset { cause, detail: CleanText::from_bytes(reader.bytes()?) })
 }
@@ -89,7 +89,7 @@ fn nanos(nanos: u32) -> Duration {
 
 /// Encodes a session's record.
 pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
-    let mut writer = FieldWriter::with_capacity(256);
+    let mut writer = RecordWriter::with_capacity(256);
     let SessionRecord { state, socket } = record;
     writer.u32(state.id.get());
     // Zero means none.
@@ -112,7 +112,7 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
 
 /// Decodes the record that [`encode_session`] has written.
 pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
-    let mut reader = FieldReader::new(bytes);
+    let mut reader = RecordReader::new(bytes);
     let id = SessionId::new(reader.u32()).ok_or(MalformedRecord)?;
     let descriptor = reader.u32().checked_sub(1).map(u32::cast_signed);
     let cookie = reader.u64();
@@ -129,7 +129,7 @@ pub(super) fn decode_session(bytes: &[u8]) -> Decoded<SessionRecord> {
     Ok(SessionRecord { state: SessionState { id, opening, abort, send, receive }, socket })
 }
 
-fn encode_sending(writer: &mut FieldWriter, send: &SendingState) {
+fn encode_sending(writer: &mut RecordWriter, send: &SendingState) {
     writer.u32(send.base.get());
     writer.u32(send.next.get());
     writer.u32(send.numbering);
@@ -155,7 +155,7 @@ fn encode_sending(writer: &mut FieldWriter, send: &SendingState) {
     }
 }
 
-fn decode_sending(reader: &mut FieldReader<'_>) -> Decoded<SendingState> {
+fn decode_sending(reader: &mut RecordReader<'_>) -> Decoded<SendingState> {
     let (base, next) = (Seq::new(reader.u32()), Seq::new(reader.u32()));
     let numbering = reader.u32();
     let digest = Digest::new(reader.u64());
@@ -195,7 +195,7 @@ fn decode_sending(reader: &mut FieldReader<'_>) -> Decoded<SendingState> {
     })
 }
 
-fn encode_receiving(writer: &mut FieldWriter, receive: &ReceivingState) {
+fn encode_receiving(writer: &mut RecordWriter, receive: &ReceivingState) {
     writer.u32(receive.next.get());
     let ReceivingState { offset, taken, limit, used, .. } = *receive;
     let digests = [receive.digest.get(), receive.taken_digest.get()];
@@ -211,7 +211,7 @@ fn encode_receiving(writer: &mut FieldWriter, receive: &ReceivingState) {
     });
 }
 
-fn decode_receiving(reader: &mut FieldReader<'_>) -> Decoded<ReceivingState> {
+fn decode_receiving(reader: &mut RecordReader<'_>) -> Decoded<ReceivingState> {
     let next = Seq::new(reader.u32());
     let (offset, taken) = (reader.u64(), reader.u64());
     let (limit, used) = (reader.u64(), reader.u64());
