@@ -24,7 +24,7 @@ pub(crate) enum Lane {
     /// Nothing is due, or there is no room for it.
     #[default]
     Idle,
-    /// Before bulk, except for a packet of bulk now and then.
+    /// Before bulk, except for a packet of bulk from time to time.
     Interactive,
     /// In turns of [`TURN`] bytes.
     Bulk,

@@ -192,7 +192,7 @@ impl SimEnd {
         self.check_store();
     }
 
-    /// Compares the store with the tunnel now and then.
+    /// Compares the store with the tunnel from time to time.
     fn check_store(&mut self) {
         self.commits += 1;
         if self.commits.is_multiple_of(LOOK) {

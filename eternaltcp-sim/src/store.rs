@@ -18,9 +18,9 @@ pub(crate) struct StoreDeath(pub(crate) Side);
 pub(crate) enum Moment {
     /// A record, or what becomes of an old one.
     Commit,
-    /// A local socket gave something, and that is to be noted.
+    /// A local socket returned bytes, which must be recorded.
     Read,
-    /// A local socket took something, and that is to be noted.
+    /// A local socket took bytes, which must be recorded.
     Write,
     /// Anything else.
     Other,

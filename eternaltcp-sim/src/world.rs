@@ -111,7 +111,7 @@ impl World {
         self.run_until(Self::is_over);
         self.env.model.check_final();
         note!(self.env, "the client closes the tunnel");
-        // A close that dies with its program is one that nobody has heard of.
+        // Nobody has heard of a close that dies with its program.
         self.is_closing = true;
         self.programs.calm_down();
         self.calls = self.programs.calls();

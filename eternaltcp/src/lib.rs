@@ -99,7 +99,7 @@
 //! let host_key = host.public_key();
 //! let mut config = ServerConfig::new("127.0.0.1:0".parse()?, host, file("authorized_keys"));
 //! config.permits = vec!["upper:1".parse()?];
-//! // As sshd does, a server does not believe a file below /tmp, where everybody may write.
+//! // As sshd does, a server does not trust a file below /tmp, where everybody may write.
 //! config.strict_modes = None;
 //! let mut server = Server::bind(config)?.start()?;
 //!

@@ -51,7 +51,7 @@ impl Workers {
         self.began.elapsed()
     }
 
-    /// Returns the rest of a time that begins with the start of the present worker.
+    /// Returns how much of `time` is left, counted from the start of the present worker.
     pub(super) fn left_of(&self, time: Duration) -> Duration {
         (self.started + time).saturating_sub(self.began.elapsed())
     }

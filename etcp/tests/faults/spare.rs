@@ -1,4 +1,4 @@
-//! A spare, and requests of a user: a new carrier at once.
+//! A spare carrier, and a user's requests for a new carrier: both take effect at once.
 
 use etcp_testkit::keys::{generate, public_half};
 use etcp_testkit::pair::etcp;

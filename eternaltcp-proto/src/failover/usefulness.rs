@@ -67,8 +67,9 @@ impl Usefulness {
         self.rules_large_out(true)
     }
 
-    /// Returns whether a carrier that is there is of no use because its segments are large. Paths
-    /// may die one after the other, so that is believed later if nothing else speaks for it.
+    /// Returns whether an existing carrier is of no use because its segments are large. Several
+    /// paths may die one after the other, so without another sign this conclusion needs more
+    /// evidence.
     pub(super) fn rules_large_out(self, is_of_size: bool) -> bool {
         let most = if is_of_size { VAIN } else { 2 * VAIN };
         self.in_vain.saturating_add(u32::from(self.is_doubtful)) >= most

@@ -196,8 +196,8 @@ impl Doubt {
         (smoothed * 6 + variance * 4).max(self.most * 2).min(MAX_PATIENCE)
     }
 
-    /// Returns when a missing answer is a reason to doubt. While what is sent arrives by and by,
-    /// losses may have delayed the answer.
+    /// Returns when a missing answer is a reason to doubt. While sent data still arrive, losses may
+    /// have delayed the answer.
     fn answer_at(&self) -> Option<Time> {
         let soon = self.unanswered? + self.answer_patience();
         let is_moving = self.report.is_some_and(|report| report.timeouts < RESENT);
@@ -239,7 +239,8 @@ impl Doubt {
     }
 
     /// Returns when to send a heartbeat although other things are sent: soon when the peer is
-    /// silent, and now and then when it is not, since only an answer shows that it receives.
+    /// silent, and from time to time when it is not, because only an answer shows that the peer
+    /// receives.
     pub(crate) fn asks_at(&self, interval: Duration) -> Option<Time> {
         if self.asked.is_some() || self.suspicion.is_some() {
             return None;

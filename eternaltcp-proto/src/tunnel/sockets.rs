@@ -174,7 +174,7 @@ impl Tunnel {
     }
 
     /// Copies payload that has waited since before the last call, so that it does not keep a larger
-    /// buffer alive. Call it now and then, for example every second.
+    /// buffer alive. Call it from time to time, for example every second.
     pub fn compact(&mut self) {
         self.sessions.compact();
         self.carriers.reorder_mut().compact();

@@ -165,9 +165,9 @@ impl Raw {
 /// Every bit pattern, including all zeros, must be a value of the type.
 unsafe trait Plain {}
 
-// SAFETY: integers and arrays of them.
+// SAFETY: the type consists of integers and arrays of them.
 unsafe impl Plain for Raw {}
-// SAFETY: integers and arrays of them.
+// SAFETY: the type consists of integers and arrays of them.
 unsafe impl Plain for RawMptcp {}
 
 /// Returns an option's value, and how many bytes of it the kernel filled.

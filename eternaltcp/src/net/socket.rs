@@ -62,7 +62,7 @@ pub(crate) fn carrier_socket(domain: Domain, mptcp: Mptcp) -> io::Result<Socket>
 pub(crate) fn prepare_carrier(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match limit_unsent(stream.as_fd(), NOTSENT_LOWAT) {
-        // Older kernels lack it for MPTCP: keystrokes wait a little longer there.
+        // Older kernels do not have this limit for MPTCP: keystrokes wait a little longer there.
         Err(_) if is_mptcp_socket(stream.as_fd()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         result => result,

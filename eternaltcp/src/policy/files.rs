@@ -56,7 +56,7 @@ pub enum FileError {
     },
     /// The file, or a folder above it, belongs to another user.
     #[error(
-        "{path} belongs to user {owner}, and is believed if it belongs to user {user} or to root: run chown {user} {path}"
+        "{path} belongs to user {owner}, and is trusted only if it belongs to user {user} or to root: run chown {user} {path}"
     )]
     WrongOwner {
         /// The file, or the folder.

@@ -135,7 +135,7 @@ impl Applications {
             is_idle &= !application.read(written[index ^ 1])?;
         }
         for application in &mut self.all {
-            // Some write little, some much, and all now and then.
+            // Some write little, some much, and all from time to time.
             let size = match random() % 4 {
                 0 => CHUNK,
                 1 => 3000,

@@ -7,7 +7,8 @@ use crate::id::SessionId;
 /// The sessions that changed since the driver last asked, once it has asked.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// `None` until the first request, so that nothing is collected that nobody takes.
+    /// `None` until the first request, so that changes are collected only for a driver that takes
+    /// them.
     ids: Option<BTreeSet<SessionId>>,
 }
 

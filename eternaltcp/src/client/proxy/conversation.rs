@@ -107,7 +107,7 @@ where
             http::ProxyResponse::Interim(length) => {
                 answer.drain(..length);
             }
-            // The server speaks second, so none of its bytes can be here.
+            // The server speaks second, so none of its bytes can have arrived.
             http::ProxyResponse::Connected(length) if length < answer.len() => {
                 return Err(ProxyRefusal::answered("it sends more than its answer".to_owned()));
             }
