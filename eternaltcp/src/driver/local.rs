@@ -9,8 +9,8 @@ use std::time::Duration;
 use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
-use super::keeper::Keeper;
 use super::metadata::Metadata;
+use super::mirror::TunnelMirror;
 use super::patience::PendingReset;
 use super::ready::{ReadyList, SocketWaker};
 use super::send_last;
@@ -134,12 +134,17 @@ impl Local {
     }
 
     /// Moves a bounded amount of data.
-    pub(super) fn serve(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Served {
+    pub(super) fn serve(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        mirror: &mut TunnelMirror,
+    ) -> Served {
         self.list.take();
         self.tell_connected(tunnel);
         match self.reply(tunnel) {
             Ok(Answered::Yes) => {
-                if let Some(end) = self.write(now, tunnel, keeper) {
+                if let Some(end) = self.write(now, tunnel, mirror) {
                     return end;
                 }
             }
@@ -147,7 +152,7 @@ impl Local {
             Ok(Answered::Refused(reset)) => return Served::Abort(reset),
             Err(error) => return Served::Broken(reset_of(&error)),
         }
-        match self.read(now, tunnel, keeper) {
+        match self.read(now, tunnel, mirror) {
             Ok(more) if self.is_read_out && self.is_shut => {
                 debug_assert!(!more);
                 Served::Ended
@@ -209,11 +214,16 @@ impl Local {
     }
 
     /// Writes the deliverable data. Returns how the socket ends, if it does.
-    fn write(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Option<Served> {
+    fn write(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        mirror: &mut TunnelMirror,
+    ) -> Option<Served> {
         loop {
             match tunnel.delivery(self.id) {
                 Delivery::Nothing => return None,
-                Delivery::Data(_) => match self.write_data(now, tunnel, keeper) {
+                Delivery::Data(_) => match self.write_data(now, tunnel, mirror) {
                     Ok(true) => {}
                     Ok(false) => return self.check_patience(tunnel),
                     Err(error) => return Some(Served::Broken(reset_of(&error))),
@@ -240,7 +250,7 @@ impl Local {
         &mut self,
         now: Time,
         tunnel: &mut Tunnel,
-        keeper: &mut Keeper,
+        mirror: &mut TunnelMirror,
     ) -> io::Result<bool> {
         let mut cx = Context::from_waker(&self.waker);
         if self.stream.poll_write_ready(&mut cx)?.is_pending() {
@@ -252,7 +262,7 @@ impl Local {
             *place = IoSlice::new(part);
             count += 1;
         }
-        match keeper.write(self.id, &self.stream, &parts[..count]) {
+        match mirror.write(self.id, &self.stream, &parts[..count]) {
             Ok(taken) => {
                 tunnel.delivered(now, self.id, taken);
                 self.metadata.count_written(taken);
@@ -275,7 +285,12 @@ impl Local {
     }
 
     /// Reads once, if the tunnel has room. Returns whether there may be more.
-    fn read(&mut self, now: Time, tunnel: &mut Tunnel, keeper: &mut Keeper) -> Result<bool, Reset> {
+    fn read(
+        &mut self,
+        now: Time,
+        tunnel: &mut Tunnel,
+        mirror: &mut TunnelMirror,
+    ) -> Result<bool, Reset> {
         let room = tunnel.capacity(self.id);
         if self.is_read_out || self.request > 0 {
             return Ok(false);
@@ -289,7 +304,7 @@ impl Local {
         if self.stream.poll_read_ready(&mut cx).map_err(|error| reset_of(&error))?.is_pending() {
             return Ok(false);
         }
-        match keeper.read(self.id, &self.stream, room.min(READ_SIZE)) {
+        match mirror.read(self.id, &self.stream, room.min(READ_SIZE)) {
             Ok(bytes) if bytes.is_empty() => {
                 if let Some(reset) = self.failed.take() {
                     return Err(reset);

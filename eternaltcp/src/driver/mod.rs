@@ -13,12 +13,12 @@ mod end;
 mod entrance;
 mod events;
 mod inbox;
-mod keeper;
 mod last_answer;
 mod lifecycle;
 mod linger;
 mod local;
 mod metadata;
+mod mirror;
 mod offer;
 mod patience;
 mod ready;
@@ -58,8 +58,8 @@ use carriers::Failure;
 use clocks::Clocks;
 use entrance::Entrance;
 use events::Handled;
-use keeper::Keeper;
 use lifecycle::Lifecycle;
+use mirror::TunnelMirror;
 
 /// Commands that may wait for the driver.
 const MAX_COMMANDS: usize = 1024;
@@ -94,7 +94,7 @@ impl<R: Role> Driver<R> {
         shared: Arc<Shared>,
     ) -> Self {
         let mut driver =
-            Self::with_sockets(tunnel, Sockets::new(Keeper::new()), role, commands, shared);
+            Self::with_sockets(tunnel, Sockets::new(TunnelMirror::new()), role, commands, shared);
         driver.keep_note();
         driver
     }
@@ -143,17 +143,17 @@ impl<R: Role> Driver<R> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.sockets.keeper().begin_work();
+        self.sockets.mirror().begin_work();
         let polled = self.work(cx);
-        self.sockets.keeper().end_work(&self.tunnel);
+        self.sockets.mirror().end_work(&self.tunnel);
         polled
     }
 
     /// Keeps the role's note for the next process.
     fn keep_note(&mut self) {
-        if self.sockets.keeper().is_kept() {
+        if self.sockets.mirror().is_kept() {
             let note = self.role.note();
-            self.sockets.keeper().set_note(&note);
+            self.sockets.mirror().set_note(&note);
         }
     }
 
@@ -239,7 +239,7 @@ impl<R: Role> Driver<R> {
     fn poll_carriers_write(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.clocks.round();
         let (is_flushed, failures) =
-            self.carriers.poll_write(cx, now, &mut self.tunnel, self.sockets.keeper());
+            self.carriers.poll_write(cx, now, &mut self.tunnel, self.sockets.mirror());
         let is_failed = !failures.is_empty();
         self.handle_failures(failures);
         is_flushed || is_failed

@@ -12,9 +12,9 @@ use eternaltcp_sys::{MovedBytes, moved_bytes};
 use tracing::warn;
 
 use super::Sockets;
-use super::keeper::Keeper;
 use super::local::LocalProgress;
 use super::metadata::Metadata;
+use super::mirror::TunnelMirror;
 use crate::dynamic::ProtocolRequest;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
@@ -54,7 +54,7 @@ impl RecoveredTunnel {
             .iter()
             .map(|session| kept.store().found_session_note(session.detached.state.id))
             .collect();
-        let mut sockets = Sockets::new(Keeper::resume(kept));
+        let mut sockets = Sockets::new(TunnelMirror::resume(kept));
         for (session, note) in recovered.sessions.into_iter().zip(notes) {
             let socket = found.remove(&session.detached.state.id);
             sockets.restore(&mut tunnel, &session, socket, note, slots);
@@ -102,7 +102,7 @@ impl Sockets {
             warn!(session = id.get(), "the local connection of a session is lost: it is reset");
             let detail = "its local connection is lost";
             tunnel.reset(Time::ZERO, id, Reset::with_detail(Cause::Unresumable, detail));
-            self.keeper().release(tunnel, id);
+            self.mirror().release(tunnel, id);
         }
         // The socket is reset when it is closed, because no record names it any more.
         drop(stream);

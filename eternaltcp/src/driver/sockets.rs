@@ -10,9 +10,9 @@ use bytes::Bytes;
 use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
-use super::keeper::Keeper;
 use super::local::{HELD, Local, Served};
 use super::metadata::Metadata;
+use super::mirror::TunnelMirror;
 use super::ready::ReadyList;
 #[cfg(target_os = "linux")]
 use super::resume::RecoveredSocket;
@@ -48,11 +48,11 @@ pub(crate) struct Sockets {
     ready: Arc<ReadyList>,
     /// Sessions to serve again, whether or not their sockets are ready.
     again: VecDeque<SessionId>,
-    keeper: Keeper,
+    mirror: TunnelMirror,
 }
 
 impl Sockets {
-    pub(super) fn new(keeper: Keeper) -> Self {
+    pub(super) fn new(mirror: TunnelMirror) -> Self {
         Self {
             locals: BTreeMap::new(),
             metadata: BTreeMap::new(),
@@ -61,13 +61,13 @@ impl Sockets {
             held: Revisits::new(HELD),
             ready: Arc::new(ReadyList::default()),
             again: VecDeque::new(),
-            keeper,
+            mirror,
         }
     }
 
     /// Returns the tunnel's mirror in the store.
-    pub(super) fn keeper(&mut self) -> &mut Keeper {
-        &mut self.keeper
+    pub(super) fn mirror(&mut self) -> &mut TunnelMirror {
+        &mut self.mirror
     }
 
     /// Returns the sessions with the target of each, and the address to which it is connected here,
@@ -113,7 +113,7 @@ impl Sockets {
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
-        self.keeper.adopt(tunnel, id, &stream, &metadata, asked.as_ref());
+        self.mirror.adopt(tunnel, id, &stream, &metadata, asked.as_ref());
         self.insert(id, stream, metadata, asked);
     }
 
@@ -121,7 +121,7 @@ impl Sockets {
     pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
-        self.keeper.adopt(tunnel, id, &stream, &metadata, None);
+        self.mirror.adopt(tunnel, id, &stream, &metadata, None);
         self.insert(id, stream, metadata, None);
     }
 
@@ -193,7 +193,7 @@ impl Sockets {
         let Some(local) = self.locals.get_mut(&id) else {
             return self.collect_abort(id, now, tunnel);
         };
-        match local.serve(now, tunnel, &mut self.keeper) {
+        match local.serve(now, tunnel, &mut self.mirror) {
             Served::More => self.again.push_back(id),
             Served::Open => {
                 if local.is_resetting() {
@@ -206,20 +206,20 @@ impl Sockets {
             Served::Ended => {
                 if let Some(local) = self.remove(id, tunnel) {
                     local.prepare_end();
-                    self.keeper.release(tunnel, id);
+                    self.mirror.release(tunnel, id);
                 }
             }
             Served::Broken(reset) => {
                 let local = self.remove(id, tunnel);
                 tunnel.reset(now, id, reset);
-                self.keeper.release(tunnel, id);
+                self.mirror.release(tunnel, id);
                 drop(local);
             }
             Served::Abort(reset) => {
                 let local = self.remove(id, tunnel);
                 role.reset(id, &reset);
                 tunnel.delivered_ending(now, id);
-                self.keeper.release(tunnel, id);
+                self.mirror.release(tunnel, id);
                 if let Some(local) = local {
                     local.abort(&reset);
                 }
@@ -260,7 +260,7 @@ impl Sockets {
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
             let local = self.remove(id, tunnel);
-            self.keeper.release(tunnel, id);
+            self.mirror.release(tunnel, id);
             if let Some(local) = local {
                 local.abort(&why);
             }
@@ -270,7 +270,7 @@ impl Sockets {
 
     /// Resets all of them, because the tunnel has ended.
     pub(super) fn abort_all(&mut self) {
-        self.keeper.end();
+        self.mirror.end();
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort(&Reset::new(Cause::TunnelOver));
         }
@@ -301,7 +301,7 @@ impl Sockets {
     /// Does the work of each second.
     pub(super) fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
         self.reap_dead(now, tunnel, log);
-        self.keeper.trim();
+        self.mirror.trim();
         if !self.metadata.is_empty() {
             self.metadata.retain(|id, _| tunnel.has_session(*id));
         }
@@ -316,7 +316,7 @@ impl Sockets {
             limited!(log, info, session = id.get(), "the session's local connection died");
             let local = self.remove(id, tunnel);
             tunnel.reset(now, id, Reset::new(Cause::Application));
-            self.keeper.release(tunnel, id);
+            self.mirror.release(tunnel, id);
             drop(local);
         }
     }

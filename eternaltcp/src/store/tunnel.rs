@@ -160,7 +160,7 @@ impl TunnelStore {
     /// Returns whether the store has ever been full. Some state of the tunnel may be missing then,
     /// and sessions with missing state are reset at the recovery.
     #[must_use]
-    pub fn is_short(&self) -> bool {
+    pub(crate) fn is_short(&self) -> bool {
         self.memory.is_short() || self.payload.is_short()
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::carrier::Source;
-use super::keeper::Keeper;
+use super::mirror::TunnelMirror;
 use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
 pub(super) use failure::{Failure, joined_end};
@@ -53,7 +53,7 @@ pub(crate) struct Carriers {
 /// The packets that a tunnel sends on one of its carriers.
 struct OfTunnel<'a> {
     tunnel: &'a mut Tunnel,
-    keeper: &'a mut Keeper,
+    mirror: &'a mut TunnelMirror,
     id: CarrierId,
 }
 
@@ -63,7 +63,7 @@ impl Source for OfTunnel<'_> {
     }
 
     fn commit(&mut self) -> Committed {
-        self.keeper.commit(self.tunnel)
+        self.mirror.commit(self.tunnel)
     }
 }
 
@@ -198,13 +198,13 @@ impl Carriers {
         cx: &mut Context<'_>,
         now: Time,
         tunnel: &mut Tunnel,
-        keeper: &mut Keeper,
+        mirror: &mut TunnelMirror,
     ) -> (bool, Vec<(CarrierId, Failure)>) {
         let (mut is_flushed, mut failures) = (true, Vec::new());
         for carrier in &mut self.all {
             let Some(id) = carrier.id else { continue };
             let typed = tunnel.last_interactive();
-            let mut packets = OfTunnel { tunnel, keeper, id };
+            let mut packets = OfTunnel { tunnel, mirror, id };
             match carrier.io.poll_write(cx, now, typed, &mut packets) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Pending => is_flushed &= !carrier.is(self.lead),

@@ -25,7 +25,7 @@ const CRASH_PERIOD: Duration = Duration::from_secs(60);
 impl TunnelStore {
     /// Keeps the driver's note about the tunnel. The previous note stays valid until this one is
     /// complete. Without memory for it, nothing changes.
-    pub fn set_note(&mut self, note: &[u8]) {
+    pub(crate) fn set_note(&mut self, note: &[u8]) {
         let Some(cell) = self.payload.keep(&note::frame(note)) else { return };
         self.memory.set(self.at() + NOTE, cell.place());
         if let Some(PayloadPlace::Cell(old)) = self.note.replace(PayloadPlace::Cell(cell)) {
@@ -35,7 +35,7 @@ impl TunnelStore {
 
     /// Returns the note that an earlier process has left.
     #[must_use]
-    pub fn found_note(&self) -> Option<Bytes> {
+    pub(crate) fn found_note(&self) -> Option<Bytes> {
         match &self.note {
             Some(PayloadPlace::Found(note)) => Some(note.clone()),
             _ => None,
@@ -43,7 +43,7 @@ impl TunnelStore {
     }
 
     /// Keeps the driver's note about a session that is not committed yet.
-    pub fn set_session_note(&mut self, id: SessionId, note: &[u8]) {
+    pub(crate) fn set_session_note(&mut self, id: SessionId, note: &[u8]) {
         if self.session(id).is_none() {
             return;
         }
@@ -55,19 +55,19 @@ impl TunnelStore {
 
     /// Returns the note about a session that an earlier process has left.
     #[must_use]
-    pub fn found_session_note(&self, id: SessionId) -> Option<Bytes> {
+    pub(crate) fn found_session_note(&self, id: SessionId) -> Option<Bytes> {
         self.sessions.get(&id)?.found_note(&self.memory)
     }
 
     /// Records whether the driver processes the tunnel. If the process dies meanwhile, the tunnel
     /// may be the reason.
-    pub fn set_busy(&self, is_busy: bool) {
+    pub(crate) fn set_busy(&self, is_busy: bool) {
         self.memory.set(self.at() + BUSY, is_busy.into());
     }
 
     /// Handles the crash of the last process, at `now` of the boot-time clock. Returns whether the
     /// tunnel was being processed in too many crashes.
-    pub fn handle_crash(&self, now: Duration) -> bool {
+    pub(crate) fn handle_crash(&self, now: Duration) -> bool {
         let at = self.at();
         if self.memory.get(at + BUSY) == 0 {
             return false;
@@ -84,14 +84,14 @@ impl TunnelStore {
     }
 
     /// Records when the tunnel was detached, by the boot-time clock.
-    pub fn set_detached_since(&self, since: Option<Duration>) {
+    pub(crate) fn set_detached_since(&self, since: Option<Duration>) {
         let nanos = |since: Duration| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.memory.set(self.at() + DETACHED_SINCE, since.map_or(0, nanos));
     }
 
     /// Returns when the tunnel was detached, unless it was attached at the end.
     #[must_use]
-    pub fn detached_since(&self) -> Option<Duration> {
+    pub(crate) fn detached_since(&self) -> Option<Duration> {
         let nanos = self.memory.get(self.at() + DETACHED_SINCE);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }

@@ -24,7 +24,7 @@ use crate::store::{self, TunnelStore};
 
 /// The mirror of one tunnel.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct TunnelMirror {
     #[cfg(target_os = "linux")]
     kept: Option<Box<Kept<TunnelStore>>>,
     /// Memory for data from local sockets, without a store.
@@ -45,7 +45,7 @@ const CHECK: u32 = 16;
 #[cfg(all(debug_assertions, target_os = "linux"))]
 const CHECK_HELD: u64 = 64 * 1024;
 
-impl Keeper {
+impl TunnelMirror {
     /// Begins with a new tunnel.
     pub(super) fn new() -> Self {
         Self {
