@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// As many digits as git itself shows of a commit in the largest repositories.
+/// The number of digits that git itself shows of a commit in the largest repositories.
 const DIGITS: usize = 12;
 
 fn main() {

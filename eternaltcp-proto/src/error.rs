@@ -43,7 +43,7 @@ pub enum Violation {
         /// The number received.
         got: u32,
     },
-    /// More than the limit that this side gave.
+    /// More data than the limit that this side gave.
     #[error("{session}: more data than the limit allows")]
     OverLimit {
         /// The session.

@@ -15,7 +15,7 @@ use crate::seq::Seq;
 /// The state of a tunnel, without its sessions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TunnelState {
-    /// Whose tunnel it is.
+    /// The side of the tunnel.
     pub side: Side,
     /// The id that the server gave it, if it was ever attached.
     pub id: Option<TunnelId>,

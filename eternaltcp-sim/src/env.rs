@@ -43,7 +43,7 @@ pub(crate) struct Env {
     pub deeds: VecDeque<(Time, Deed)>,
     /// The history for tests.
     pub history: History,
-    /// Until when each end is stopped.
+    /// The time until which each end is stopped.
     pub stopped_until: Sides<Time>,
     /// The paths of dials, if they are fixed beforehand.
     pub routes: Vec<PathChange>,
@@ -55,7 +55,7 @@ pub(crate) struct Env {
     pub doomed: u64,
     /// Cuts that are fixed beforehand.
     pub cuts: Vec<Cut>,
-    /// Whose large packets vanish.
+    /// The writers whose large packets vanish.
     pub hole: Sides<bool>,
     /// The client uses small segments: it needed them from its current address.
     pub knows_hole: bool,

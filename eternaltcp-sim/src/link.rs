@@ -18,12 +18,12 @@ use crate::sides::{BOTH, Sides, other};
 pub(crate) struct SimLink {
     path: SimPath,
     rng: Rng,
-    /// By writer.
+    /// The directions, by writer.
     pipes: Sides<Pipe>,
     is_open: Sides<bool>,
     /// The end still reads it, and ignores its data.
     is_retired: Sides<bool>,
-    /// Whose large packets vanish.
+    /// The writers whose large packets vanish.
     hole: Sides<bool>,
     /// Its segments are small.
     is_small: bool,

@@ -92,7 +92,7 @@ pub enum Deed {
 /// A program that dies at a certain call of its store.
 #[derive(Clone, Copy, Debug)]
 pub struct Crash {
-    /// Whose program it is.
+    /// The end whose program dies.
     pub side: Side,
     /// How many calls go before.
     pub call: u64,

@@ -1,7 +1,7 @@
 //! Thousands of seeded worlds, each checked against the reference model.
 //!
 //! `ETERNALTCP_SEED=n` runs one seed and prints its log; `ETERNALTCP_SEEDS=a..b`
-//! runs another range than the usual one.
+//! runs a range other than the usual one.
 
 #![expect(clippy::print_stdout, reason = "the summary and the log are for people")]
 

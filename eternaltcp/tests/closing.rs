@@ -16,7 +16,7 @@ use support::{LibraryPair, TestTarget, echo, read_all, run, session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::time::timeout;
 
-/// Tells the process of a test which server it is a client of.
+/// The variable that names the server to the client process of a test.
 const SERVER: &str = "ETERNALTCP_TEST_SERVER";
 
 #[test]

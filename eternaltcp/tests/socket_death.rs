@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 /// If nothing was taken for this long, nobody reads.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// Longer than a proxy needs to check the sockets that it does not read.
+/// A time longer than a proxy needs to check the sockets that it does not read.
 const LOOKED_AFTER: Duration = Duration::from_millis(2500);
 
 #[test]

@@ -87,7 +87,8 @@ fn new_connections_on_a_stalled_carrier_wait_longer_than_without_one() {
         for _ in 0..MANY {
             all.push(pair.connect().await);
         }
-        // Longer than a connection may wait without a carrier, and than the driver's interval.
+        // The time is longer than a connection may wait without a carrier, and than the driver's
+        // interval.
         tokio::time::sleep(Duration::from_millis(2500)).await;
         gate.send_replace(true);
         let mut first = target.accept().await;

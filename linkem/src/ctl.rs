@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::cli::CtlArgs;
 
-/// Longer than any request takes.
+/// A time longer than any request takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends a request and prints the answer; an answer with an error is a failure.

@@ -101,7 +101,7 @@ impl fmt::Display for BitRate {
 /// How much may wait for the rate: `100ms` of it, or `64kb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capacity {
-    /// As much as the rate carries in this time.
+    /// The number of bytes that the rate carries in this time.
     Time(TimeSpan),
     /// This many bytes.
     Bytes(usize),

@@ -56,8 +56,8 @@ pub(crate) struct TunnelArgs {
 /// How the proxy survives its own death.
 #[derive(Debug, Default, Args)]
 pub(crate) struct HolderArgs {
-    /// Serve in the main process. By default, on Linux, that one only keeps connections and memory
-    /// for the process that serves, and starts another one when it dies
+    /// Serve in the main process. By default, on Linux, the main process only keeps connections and
+    /// memory for the process that serves, and starts another one when it dies
     #[arg(long, help_heading = "Control")]
     no_holder: bool,
     /// Only report whether this program could take over from the one that started it

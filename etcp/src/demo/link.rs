@@ -126,7 +126,7 @@ impl RelayLink {
                 tokio::select! { end = &mut up => end.death(), end = &mut down => end.death() }
             }
             DemoDeath::OneWay => {
-                // Until sproxy closes the connection.
+                // Waits until sproxy closes the connection.
                 down.await;
                 Some(death)
             }

@@ -19,7 +19,7 @@ pub(super) struct ResolvedNames {
 #[derive(Debug)]
 enum Known {
     As(String),
-    /// By several names: the intended one is unknown.
+    /// The address was looked up by several names: the intended one is unknown.
     AsSeveral,
 }
 

@@ -31,7 +31,7 @@ const WIRE: [&str; 11] = [
 /// How a server is reached.
 #[derive(Debug)]
 pub(crate) enum ServerRoute {
-    /// By direct connections.
+    /// The server is reached by direct connections.
     Direct,
     Through(Via),
     /// The configuration names a path that cannot be used, for this reason.

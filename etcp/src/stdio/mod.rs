@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// More than any pipe holds.
+    /// More bytes than any pipe holds.
     const LENGTH: usize = 3_000_000;
 
     fn bytes() -> Vec<u8> {

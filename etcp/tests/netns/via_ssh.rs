@@ -113,7 +113,7 @@ fn a_carrier_through_ssh_shows_no_key_to_another_server_than_the_log_in_has_name
     let mut impostor = sproxy.start(&site.world.server, &site.folder);
     impostor.wait_for("keys in", PATIENCE);
     let ran = site.run("misled", &["--via-ssh"], "echo hello");
-    ran.failed(255, "is another server than the one that is wanted");
+    ran.failed(255, "is not the expected server");
     impostor.wait_for("the peer does not trust this side's key", PATIENCE);
     assert_eq!(impostor.count("SHA256:"), 1, "{}", impostor.log());
     site.assert_tidy();

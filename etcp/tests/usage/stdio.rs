@@ -19,7 +19,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// More than all queues on the path hold together.
+/// More bytes than all queues on the path hold together.
 const LENGTH: usize = 3_000_000;
 
 /// A server program that the test plays, behind an sproxy.

@@ -25,8 +25,8 @@ use usefulness::Usefulness;
 /// made.
 pub const MAX_DIALS: usize = 8;
 
-/// This many events in a row cause a dial each. A move consists of a few (an address goes, one
-/// comes, a route comes), and the last one counts.
+/// This many events in a row cause a dial each. A move consists of a few events (an address is
+/// removed, another is added, a route is added), and the last one counts.
 const EVENTS: u32 = 8;
 
 /// Further events closer together than this share a dial.
@@ -53,7 +53,7 @@ pub struct Failover {
     alarms: Alarms,
     dials: Dials,
     next: Option<(Time, Occasion)>,
-    /// Until when the answers to events are used up, at a rate of one per [`EVENT_GAP`], and
+    /// The time at which the answers to events are used up, at a rate of one per [`EVENT_GAP`], and
     /// whether the next dial answers one.
     events_until: Time,
     is_event: bool,

@@ -46,7 +46,8 @@ pub(crate) struct Liveness {
     dead_after: Duration,
     /// When bytes were last read.
     last_heard: Time,
-    /// Since when the peer's silence counts. Times at which this process was stopped do not count.
+    /// The time since which the peer's silence counts. Times at which this process was stopped do
+    /// not count.
     silent_since: Time,
     last_sent: Time,
     beats: Beats,

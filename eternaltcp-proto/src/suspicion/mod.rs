@@ -74,7 +74,7 @@ pub(crate) struct Doubt {
     unheard: Option<Time>,
     /// The same, or when the operating system last confirmed the path.
     awaiting: Option<Time>,
-    /// Since when a heartbeat has been asking while nothing was heard.
+    /// The time since which a heartbeat has been asking while nothing was heard.
     asked: Option<Time>,
     /// When the oldest heartbeat without an answer was due.
     unanswered: Option<Time>,

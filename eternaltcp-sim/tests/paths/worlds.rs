@@ -13,11 +13,11 @@ use eternaltcp_sim::{
 /// The traffic of the applications.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TrafficPattern {
-    /// As much as possible, from the client.
+    /// The client writes as much as possible.
     Up,
-    /// As much as possible, to the client.
+    /// The server writes as much as possible.
     Down,
-    /// As much as possible, both ways.
+    /// Both write as much as possible.
     Both,
     /// Some bytes from time to time, both ways.
     Sparse,

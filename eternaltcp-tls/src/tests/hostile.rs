@@ -69,7 +69,7 @@ fn unprotected_records_after_the_handshake_are_refused() {
     for record in [&[21, 3, 3, 0, 2, 1, 0][..], &[20, 3, 3, 0, 1, 1], &[22, 3, 3, 0, 1, 0]] {
         let (_, mut server) = established();
         let error = server.receive(record).unwrap_err();
-        // Too short to be a protected record, or of a type that is not allowed.
+        // The records are too short to be protected, or of a type that is not allowed.
         assert!(matches!(error, TlsError::Tampered | TlsError::Misbehaved(_)), "{error}");
     }
 }

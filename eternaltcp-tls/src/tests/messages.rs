@@ -47,7 +47,7 @@ fn a_forbidden_message_ends_the_connection_with_its_alert() {
         (&[(Alert, &[1])], "illegal_parameter"),
     ];
     for (records, alert) in cases {
-        // From a client: only servers may send tickets.
+        // The ticket comes from a client: only servers may send tickets.
         let (mut client, mut server) = established();
         let (result, answered) = judged(&mut client, &mut server, records);
         let error = result.expect_err("it was borne");

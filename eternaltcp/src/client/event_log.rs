@@ -20,9 +20,9 @@ pub(super) struct EventLog {
     statistics: Arc<Mutex<Statistics>>,
     /// The current carrier's path.
     path: Option<NetworkPath>,
-    /// Since when the carrier is unusable, and how it ended.
+    /// The time since which the carrier is unusable, and how it ended.
     paused: Option<(Time, EndKind)>,
-    /// Since when the doubted carrier is silent, once that was logged.
+    /// The time since which the doubted carrier is silent, once that was logged.
     doubted: Option<Time>,
     /// The logged reason of that doubt, and its text.
     why: Option<Suspicion>,

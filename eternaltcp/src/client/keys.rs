@@ -116,7 +116,7 @@ struct KeyRingState {
 pub(super) enum Loaded {
     /// Immediately.
     Here(ClientTls),
-    /// By an agent, which may take time.
+    /// The key is proved by an agent, which may take time.
     Agent(Identity),
 }
 

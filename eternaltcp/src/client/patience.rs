@@ -18,7 +18,7 @@ const CONNECTED: &str = "the server's machine accepted the connection, but has s
 /// The wait for a carrier.
 #[derive(Debug)]
 pub(super) struct CarrierWait {
-    /// Since when there is no carrier, and the reason.
+    /// The time since which there is no carrier, and the reason.
     without: Option<(Instant, String)>,
     /// A dial has failed, or a carrier ended.
     has_reason: bool,

@@ -76,7 +76,7 @@ impl Spare {
         }
     }
 
-    /// Makes a spare if there is none and the server allows one, over another interface than that
+    /// Makes a spare if there is none and the server allows one, over an interface other than that
     /// of `current`.
     pub(super) fn fill(
         &mut self,

@@ -278,7 +278,7 @@ struct KnownHostsResult<'a> {
 
 fn other_key(server: &ServerAddress, shown: &PublicKey, only: &PublicKey) -> Rejection {
     let text = format!(
-        "{server} is another server than the one that is wanted: its key is {}, and not {}",
+        "{server} is not the expected server: its key is {}, not {}",
         shown.fingerprint(),
         only.fingerprint(),
     );
@@ -395,6 +395,6 @@ mod tests {
         let server = "server.test".parse().unwrap();
         assert_eq!(trust.check(&server, &wanted), Ok(()));
         let why = trust.check(&server, &other).unwrap_err().to_string();
-        assert!(why.contains("another server"), "{why}");
+        assert!(why.contains("not the expected server"), "{why}");
     }
 }

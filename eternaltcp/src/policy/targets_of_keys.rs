@@ -103,7 +103,7 @@ const TABLE: &[Row] = &[
     (TELNET, "10.0.0.0/8:*", r#"permitopen="db:22""#, "db:22", &["10.0.0.1:22"], At(&["10.0.0.1:22"])),
     (TELNET, "unix:/run/x", r#"permitopen="*:22""#, "unix:/run/x", &[], Key),
     (TELNET, "unix:/run/x", r#"permitopen="*:*""#, "unix:/run/x", &[], Open),
-    // Also of the key: patterns, ranges, and networks by the addresses that are dialled.
+    // The key's patterns and ranges, and networks by the addresses that are dialled.
     (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "Db.example.org:22", &[], Open),
     (TELNET, "*:*", r#"permitopen="*.example.org:22""#, "example.org:22", &[], Key),
     (TELNET, "*:*", r#"permitopen="db:8000-8099""#, "db:8099", &[], Open),

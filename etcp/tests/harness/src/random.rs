@@ -50,6 +50,6 @@ impl Random {
 
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    // Short enough to be typed again.
+    // The seed is short enough to be typed again.
     RandomState::new().hash_one("seed") % 1_000_000_000
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::checked::{Pattern, Rate, receive_each, send_at};
 use super::wait::{PATIENCE, until};
 
-/// Longer than the longest fault, so that no end of the session gives up by itself.
+/// A time longer than the longest fault, so that no end of the session gives up by itself.
 const STEADFAST: Duration = Duration::from_secs(180);
 
 /// How much must pass each way before a stream counts as continuing.

@@ -222,7 +222,7 @@ impl Dialer {
         other_paths(server, not, &self.0.pins)
     }
 
-    /// Returns a path to that server over another interface than that of `current`: preferably the
+    /// Returns a path to that server over an interface other than that of `current`: preferably the
     /// system's choice.
     pub(super) fn path_beside(&self, current: &NetworkPath) -> Option<NetworkPath> {
         let server = self.newest().filter(|_| self.0.via.is_none())?;

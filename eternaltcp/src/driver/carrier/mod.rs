@@ -179,7 +179,7 @@ impl CarrierIo {
     }
 
     /// Sends packets that belong to no tunnel, such as those of a standby carrier, as
-    /// [`Self::poll_write`] does. Nothing of them is kept.
+    /// [`Self::poll_write`] does. None of them is stored.
     pub(crate) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

@@ -55,7 +55,7 @@ pub(super) struct FileCheck {
 struct PendingKeys {
     stamp: Stamp,
     keys: Arc<AuthorizedKeys>,
-    /// Since when checks agree; `None` while a process writes.
+    /// The time since which checks agree; `None` while a process writes.
     since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct KeyFileState {
     /// The keys in force; `None`: the file was never read.
     stable: Option<Arc<AuthorizedKeys>>,
     draft: Option<PendingKeys>,
-    /// Since when the file is changing, until that is logged.
+    /// The time since which the file is changing, until that is logged.
     changing: Option<Instant>,
     /// The stamp of the file that was last read. `None`: it must be read again.
     pub(super) stamp: Option<Stamp>,
@@ -156,7 +156,7 @@ impl KeyFileState {
     /// Records that the file cannot be read, or must not be trusted. Returns the reason if it
     /// should be logged.
     pub(super) fn find_unreadable(&mut self, why: String) -> Option<String> {
-        // The cause that prevents reading may pass without a trace on the file.
+        // The cause that prevents reading may disappear without a change of the file.
         (self.is_readable, self.is_slow, self.stamp) = (false, false, None);
         if let Some(draft) = &mut self.draft {
             // Earlier contents do not count as a check with which the next one could agree.

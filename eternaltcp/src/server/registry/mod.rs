@@ -180,7 +180,8 @@ impl Registry {
         let is_live = |entry: &TunnelEntry| {
             let is_heard = match entry.shared.is_attached() {
                 true => !entry.shared.is_silent(),
-                // Of another boot: a clone that is about to return, or was just created.
+                // The tunnel is of another boot: a clone that is about to return, or was just
+                // created.
                 false => entry.instance.boot != instance.boot && entry.was_here(JUST_NOW, now),
             };
             is_heard && entry.own != *own

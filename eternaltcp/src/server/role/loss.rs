@@ -18,7 +18,7 @@ pub(super) struct Losses {
     key: String,
     publisher: Publisher,
     last: Option<Loss>,
-    /// Since when there is no carrier.
+    /// The time since which there is no carrier.
     since: Option<Time>,
     /// The source address of the current or the last carrier.
     from: Option<String>,

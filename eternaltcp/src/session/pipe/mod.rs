@@ -46,9 +46,9 @@ impl SharedPipe {
 
 #[derive(Debug, Default)]
 struct PipeState {
-    /// From the program to the driver.
+    /// The direction from the program to the driver.
     up: Flow,
-    /// From the driver to the program.
+    /// The direction from the driver to the program.
     down: Flow,
     program: ProgramState,
     /// The other side's target is connected.
