@@ -8,8 +8,8 @@
 //!
 //! | item | what it does |
 //! |---|---|
-//! | [`NetworkWatch`] | says that links, addresses or routes changed, never which |
-//! | [`SleepWatch`] | says that the machine slept, soon after it woke |
+//! | [`NetworkWatch`] | reports that links, addresses or routes changed, never which |
+//! | [`SleepWatch`] | reports that the machine slept, soon after it woke |
 //! | [`carrier_info`] | returns the kernel's figures of a connection |
 //! | [`bind_to_device`], [`interface_index`] | make a socket use one interface, and number an interface |
 //! | [`free_receive_buffer`], [`set_pacing`], [`set_transparent`] | set options of sockets |
@@ -30,12 +30,12 @@
 //! | item | what it does |
 //! |---|---|
 //! | [`Words`], [`Blocks`] | memory that outlives the process: for tables, and for payload |
-//! | [`NotedCall`] | reads and writes whose result the kernel notes there |
+//! | [`NotedCall`] | reads and writes whose result the kernel records there |
 //! | [`cookie`] | tells a socket from every other one |
 //! | [`read_progress`], [`moved_bytes`] | return how much of a connection was received, read and written |
 //! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
-//! | [`spawn_successor`], [`end_with`], [`end_with_parent`] | starts a program that takes over the descriptors of this one, and binds processes to the one that they end with |
-//! | [`BlockedSignals`], [`restore_blocked`] | waits for signals in a process that has no runtime, and undoes that in its workers |
+//! | [`spawn_successor`], [`end_with`], [`end_with_parent`] | start a program that takes over the descriptors of this one, and let processes end with another one |
+//! | [`BlockedSignals`], [`restore_blocked`] | wait for signals in a process that has no runtime, and undo that in its workers |
 //! | [`set_title`] | changes what `ps` shows for this process |
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.

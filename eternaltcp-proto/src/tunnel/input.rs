@@ -59,8 +59,8 @@ impl Tunnel {
         self.note_suspicion(now);
     }
 
-    /// Returns how much of a silence counts for resets that wait behind data, or of a time in which
-    /// a heartbeat was not answered: a little more than the pause between heartbeats.
+    /// Returns the part of a silence that counts for resets which wait behind data, and the part of
+    /// the time without an answer to a heartbeat: a little more than the pause between heartbeats.
     pub(super) fn counted_silence(&self) -> Duration {
         (self.config.dead_after / 2).min(RESET_PATIENCE / 2)
     }

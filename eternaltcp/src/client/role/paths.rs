@@ -13,7 +13,7 @@ impl ClientRole {
     pub(super) fn handle_network(&mut self, now: Time, event: NetworkEvent, tunnel: &mut Tunnel) {
         let is_gone = self.dialing.current_path().is_some_and(|path| !is_here(path.source));
         if is_gone {
-            // TCP itself would notice late: nothing can be sent, and nothing fails.
+            // TCP itself would find out late: nothing can be sent, so that no send fails.
             self.dialing.handle_suspected(now, Some(Suspicion::Path));
         }
         self.actions.extend(self.pool.handle_network());
