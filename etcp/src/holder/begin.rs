@@ -94,8 +94,9 @@ impl Beginning {
 /// Creates the memory that outlives workers. Where address space is scarce (`ulimit -v`), it is
 /// smaller, and state that does not fit is not kept.
 fn create_store(most: KeptAtMost) -> io::Result<StoreMemory> {
-    let create = |part: u64| {
-        let size = Size::for_held(most.memory / part, most.tunnels, most.sessions);
+    let create = |scale: u32| {
+        let part = u64::from(scale);
+        let size = Size::for_held(most.memory / part, most.tunnels.div_ceil(scale), most.sessions);
         StoreMemory::create(&size)
     };
     create(1).or_else(|_| create(4)).or_else(|_| create(16))

@@ -4,7 +4,9 @@
 //! reader uses the fields of a record that it knows. Fields that a shorter record lacks are zero,
 //! which is always the default.
 
+use super::BLOCK;
 use super::format::{self, Unreadable};
+use super::tables::with_stocks;
 
 /// The size of the header in bytes.
 const HEADER: usize = 4096;
@@ -47,6 +49,9 @@ const TABLE_KINDS: [(TableKind, usize); 6] = [
     (TableKind::Listeners, 512),
 ];
 
+/// The blocks of a tunnel with little payload: one to read into, and one for cells of each size.
+const TUNNEL_BLOCKS: u64 = 4;
+
 /// The capacity of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {
@@ -72,10 +77,13 @@ impl Size {
         let bounded = |count: u64| u32::try_from(count).unwrap_or(u32::MAX).min(MAX_ENTRIES);
         // Each session has a piece of any size that grows; the other pieces have at least 512
         // bytes.
-        let pieces = bounded(held / 512 + u64::from(sessions));
-        let packets = bounded(held / eternaltcp_proto::PACKET_CHARGE + u64::from(sessions));
+        let stocked = with_stocks(sessions.into(), tunnels);
+        let pieces = bounded(held / 512 + stocked);
+        let packets = bounded(held / eternaltcp_proto::PACKET_CHARGE + stocked);
         let listeners = bounded(u64::from(tunnels) * LISTENERS + LISTENERS);
-        Self { tunnels, sessions, pieces, packets, payload: 2 * held, listeners }
+        // A tunnel with a few bytes has blocks of its own, too.
+        let payload = 2 * held + u64::from(tunnels) * TUNNEL_BLOCKS * BLOCK as u64;
+        Self { tunnels, sessions: bounded(stocked), pieces, packets, payload, listeners }
     }
 
     fn capacity(&self, kind: TableKind) -> u32 {

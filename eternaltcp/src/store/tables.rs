@@ -8,8 +8,18 @@ use eternaltcp_sys::Words;
 use super::layout::{TableKind, TablePlace};
 use super::memory::Memory;
 
-/// The number of records that a tunnel takes or returns at once.
+/// The most records that a tunnel takes or returns at once. A tunnel that uses few takes few, because
+/// all other tunnels lack what one tunnel has in stock.
 const BATCH: usize = 32;
+
+/// The number of records in use and in stock for each record in use, and for each tunnel.
+const FOR_EACH: u64 = 3;
+const FOR_TUNNEL: u64 = 2;
+
+/// Returns how many records there must be for tunnels that use `used` of them in all.
+pub(super) fn with_stocks(used: u64, tunnels: u32) -> u64 {
+    used.saturating_mul(FOR_EACH).saturating_add(u64::from(tunnels) * FOR_TUNNEL)
+}
 
 /// A table of the store, and its free records.
 #[derive(Debug)]
@@ -91,11 +101,13 @@ impl Table {
 pub(super) struct Entries {
     kind: TableKind,
     stock: Vec<u32>,
+    /// Records that were taken and not given back.
+    used: usize,
 }
 
 impl Entries {
     pub(super) fn new(kind: TableKind) -> Self {
-        Self { kind, stock: Vec::new() }
+        Self { kind, stock: Vec::new(), used: 0 }
     }
 
     pub(super) fn kind(&self) -> TableKind {
@@ -105,13 +117,19 @@ impl Entries {
     /// Returns a free record. It is not valid, and has leftover contents.
     pub(super) fn take(&mut self, memory: &Memory) -> Option<u32> {
         if self.stock.is_empty() {
-            memory.table(self.kind).take(&memory.words, BATCH, &mut self.stock);
+            memory.table(self.kind).take(&memory.words, self.batch(), &mut self.stock);
         }
         let record = self.stock.pop();
-        if record.is_none() {
-            memory.note_shortage();
+        match record {
+            Some(_) => self.used += 1,
+            None => memory.note_shortage(),
         }
         record
+    }
+
+    /// Returns the number of records to take at once: as many as are used.
+    fn batch(&self) -> usize {
+        self.used.clamp(1, BATCH)
     }
 
     /// Takes one record, and leaves the others to all tunnels.
@@ -127,9 +145,13 @@ impl Entries {
 
     /// Returns a record that is no longer valid.
     pub(super) fn give(&mut self, memory: &Memory, index: u32) {
+        // Those of a program before this one were not counted.
+        self.used = self.used.saturating_sub(1);
         self.stock.push(index);
-        if self.stock.len() > 2 * BATCH {
-            memory.table(self.kind).give(self.stock.drain(..BATCH));
+        let batch = self.batch();
+        if self.stock.len() > 2 * batch {
+            let surplus = self.stock.len() - batch;
+            memory.table(self.kind).give(self.stock.drain(..surplus));
         }
     }
 

@@ -42,6 +42,27 @@ fn a_tunnel_that_was_at_work_in_three_crashes_within_a_minute_is_told_from_other
 }
 
 #[test]
+fn no_tunnel_of_many_with_a_session_each_is_left_out() {
+    const TUNNELS: u32 = 200;
+    let memory = StoreMemory::create(&Size::for_held(1 << 20, TUNNELS, TUNNELS)).unwrap();
+    let all: Vec<_> = (0..TUNNELS)
+        .map(|_| {
+            let mut tunnel = Tunnel::new(Side::Client, Config::default());
+            let mut kept = kept(&memory);
+            let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
+            let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 5, cookie: 6 });
+            say(&mut kept, &mut tunnel, id, b"a word");
+            let _ = kept.commit(&mut tunnel);
+            (kept, tunnel)
+        })
+        .collect();
+    assert!(!memory.0.is_short());
+    let found = reopen(&memory).recover().into_iter().filter_map(Kept::recover);
+    let sessions = found.map(|(_, recovered)| recovered.sessions.len());
+    assert_eq!(sessions.collect::<Vec<_>>(), vec![1; all.len()]);
+}
+
+#[test]
 fn notes_and_the_time_of_detachment_are_found_again() {
     let memory = memory();
     let mut kept = kept(&memory);
