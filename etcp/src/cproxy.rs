@@ -115,7 +115,11 @@ async fn serve(
     stop_with_holder();
     let mut recovery = life.take_recovery();
     let mut listeners = Vec::new();
-    for rule in forwards.rules {
+    // The addresses of a client that is being drained may be its successor's.
+    let is_draining = recovery.is_draining();
+    let drained = forwards.rules.iter().filter(|_| is_draining);
+    let mut names: Vec<_> = drained.map(|rule| rule.listen.to_string()).collect();
+    for rule in forwards.rules.into_iter().filter(|_| !is_draining) {
         let listener = rule.bind(&mut recovery)?;
         for part in listener.parts() {
             info!("listening on {part}");
@@ -130,7 +134,7 @@ async fn serve(
     let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
     let parts = listeners.iter().flat_map(|(listener, _)| listener.parts());
-    let names = parts.map(|part| part.to_string()).collect();
+    names.extend(parts.map(|part| part.to_string()));
     let subject = Subject::Client(monitor.clone());
     let operator = Operator::start(operator, subject, names, &life, &mut recovery)?;
     for (listener, kind) in listeners {

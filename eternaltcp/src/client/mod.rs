@@ -199,11 +199,12 @@ impl Client {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
-        Self::begin(config, None)
+        Self::begin(config, None, None)
     }
 
     /// Starts a client that continues the tunnel of an earlier process, if there is one. Otherwise
-    /// it [starts](Self::start) with a new tunnel.
+    /// it [starts](Self::start) with a new tunnel. If the earlier process was draining, so is this
+    /// client.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -215,7 +216,7 @@ impl Client {
         config: ClientConfig,
     ) -> Result<Self, StartError> {
         let restored = RestoredClient::take(recovery, &config);
-        Self::begin(config, restored)
+        Self::begin(config, restored, recovery.drain())
     }
 
     /// Opens a session to `target`, such as `"localhost:5432"`: see
@@ -282,9 +283,10 @@ impl Client {
         let draining = self.monitor().draining();
         let forward = async move {
             tokio::select! {
-                () = kept => {}
+                biased;
                 // The forward's listener ends with the task.
                 () = draining => {}
+                () = kept => {}
             }
         };
         tokio::spawn(forward.instrument(self.span.clone()));

@@ -18,7 +18,7 @@ use super::{Client, ClientConfig, StartError};
 use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
 #[cfg(target_os = "linux")]
 use crate::net::slots::Slots;
-use crate::recovery::Recovery;
+use crate::recovery::{KeptDrain, Recovery};
 use crate::spans;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
@@ -70,12 +70,13 @@ impl Client {
     pub(super) fn begin(
         config: ClientConfig,
         restored: Option<RestoredClient>,
+        drain: Option<KeptDrain>,
     ) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
         let span = spans::client_tunnel(&config.servers.to_string());
         let tunnel_config = config.tunnel.clone();
-        let (driver, wires, attended) = match restored {
+        let (mut driver, wires, attended) = match restored {
             None => {
                 let dialer = Dialer::new(&config, ClientNote::generate()?)?;
                 let wires = dialer.wires();
@@ -98,6 +99,9 @@ impl Client {
                 (driver, wires, attended)
             }
         };
+        if let Some(KeptDrain { limit }) = drain {
+            span.in_scope(|| driver.drain(limit));
+        }
         let (statistics, events) = (driver.role().statistics(), driver.role().events());
         let (alive, is_over) = tokio::sync::watch::channel(());
         let run = async move {

@@ -30,6 +30,17 @@ impl ControlPath {
         Self(Arc::new(Mutex::new(CurrentPath { path, file: Some(file), is_given })))
     }
 
+    /// Returns that of a socket which a process before this one has made at `path`, as a file with this
+    /// device and number, and may have left to a successor since.
+    #[cfg(target_os = "linux")]
+    pub(super) fn recovered(path: &Path, id: (u64, u64), is_given: bool) -> Self {
+        let moved = SocketFile::recovered(&beside(path, main_process()), id);
+        if is_given && moved.exists() {
+            return Self::new(moved, false);
+        }
+        Self::new(SocketFile::recovered(path, id), is_given)
+    }
+
     fn lock(&self) -> MutexGuard<'_, CurrentPath> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,6 +109,25 @@ mod tests {
         path.remove();
         assert!(!own.exists() && at("x.sock").exists());
         assert_eq!(ControlPath::new(file, false).leave(), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_socket_that_was_left_is_found_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("x.sock");
+        let (_listener, file) = bind_unix(&at).unwrap();
+        let id = file.id();
+        let first = ControlPath::new(file, true);
+        let own = first.leave().unwrap();
+        std::mem::forget(first);
+        let (_successor, successors) = bind_unix(&at).unwrap();
+        let next = ControlPath::recovered(&at, id, true);
+        assert_eq!((next.get(), next.leave()), (own.clone(), None));
+        next.remove();
+        assert!(!own.exists() && at.exists());
+        let next = ControlPath::recovered(&at, successors.id(), true);
+        assert_eq!((next.get(), next.leave()), (at, Some(own)));
     }
 
     #[test]

@@ -118,9 +118,13 @@ impl ControlSocket {
             let Some(path) = pathname(&socket) else { return Ok(None) };
             let listener = UnixListener::from_std(socket.into())?;
             let claim = if given.is_none() { Some(Claim::again(&path)?) } else { None };
-            let file = SocketFile::recovered(&path, file);
+            let path = ControlPath::recovered(&path, file, claim.is_none());
+            if recovery.is_draining() {
+                // The process before this one may have died before that.
+                path.leave();
+            }
             let (subject, listen) = (subject.clone(), listen.to_vec());
-            Ok(Some(Self::accepting(kept, listener, file, claim, subject, listen)))
+            Ok(Some(Self::accepting_at(path, kept, listener, claim, subject, listen)))
         }
         #[cfg(not(target_os = "linux"))]
         {
@@ -139,6 +143,17 @@ impl ControlSocket {
     ) -> Self {
         // A claimed name is never another process's.
         let path = ControlPath::new(file, claim.is_none());
+        Self::accepting_at(path, kept, listener, claim, subject, listen)
+    }
+
+    fn accepting_at(
+        path: ControlPath,
+        kept: KeptListeners,
+        listener: UnixListener,
+        claim: Option<Claim>,
+        subject: Subject,
+        listen: Vec<String>,
+    ) -> Self {
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
         let task = tokio::spawn(accept(listener, served)).abort_handle();

@@ -7,6 +7,7 @@ use eternaltcp_proto::SessionId;
 use super::message::{Answer, Fault, FaultCode, ProxyKind};
 use crate::client;
 use crate::driver::Killed;
+use crate::recovery::keep_drain;
 use crate::server::{self, KillError};
 use crate::status::TunnelStatus;
 
@@ -87,6 +88,8 @@ impl Subject {
     }
 
     pub(super) async fn stop(&self) {
+        // A process that follows this one has to end, too.
+        keep_drain(Some(Duration::ZERO));
         match self {
             Self::Client(client) => client.close().await,
             Self::Server(server) => server.stop(),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Action, Driver, Role};
+use crate::recovery::keep_drain;
 use crate::report::counted;
 use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
 
@@ -49,13 +50,19 @@ impl<R: Role> Driver<R> {
             OperatorRequest::Status(asked) => drop(asked.send(self.status())),
             OperatorRequest::Kill(id, asked) => drop(asked.send(self.kill(id))),
             OperatorRequest::Drain(limit, asked) => {
-                info!("no new sessions are accepted; {} go on", self.tunnel.session_count());
-                self.lifecycle.drain(limit);
-                self.shared.set_draining();
+                keep_drain(limit);
+                self.drain(limit);
                 // The end comes with a tick, after the answer.
                 let _ = asked.send(self.tunnel.session_count());
             }
         }
+    }
+
+    /// Takes no new sessions from now on, and ends with the last one, or after `limit`.
+    pub(crate) fn drain(&mut self, limit: Option<Duration>) {
+        info!("no new sessions are accepted; {} go on", self.tunnel.session_count());
+        self.lifecycle.drain(limit);
+        self.shared.set_draining();
     }
 
     fn kill(&mut self, id: SessionId) -> Killed {

@@ -5,6 +5,7 @@
 //! its tunnels in a [store](crate::store). The next process begins with a [`Recovery`], from which
 //! each of its parts takes its own state. Without a recovery, everything starts anew.
 
+mod drain;
 #[cfg(target_os = "linux")]
 mod remains;
 #[cfg(target_os = "linux")]
@@ -17,6 +18,7 @@ use eternaltcp_sys::Inherited;
 
 #[cfg(target_os = "linux")]
 use crate::store::{ListenerPurpose, StoreMemory};
+pub(crate) use drain::{KeptDrain, keep_drain};
 #[cfg(target_os = "linux")]
 use remains::Remains;
 #[cfg(target_os = "linux")]
@@ -64,6 +66,21 @@ impl Recovery {
         let remains = Remains::read(&memory, inherited, is_after_crash);
         crate::store::install(memory);
         Self { remains: Some(Box::new(remains)) }
+    }
+
+    /// Returns whether the earlier process was draining. Then this process also accepts nothing new,
+    /// and a client does not listen.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain().is_some()
+    }
+
+    /// Returns the drain to continue, if there is one.
+    pub(crate) fn drain(&self) -> Option<KeptDrain> {
+        #[cfg(target_os = "linux")]
+        return self.remains.as_ref()?.drain();
+        #[cfg(not(target_os = "linux"))]
+        None
     }
 
     /// Closes the rest. Call this when every part that may take something has been started.

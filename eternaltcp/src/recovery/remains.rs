@@ -6,6 +6,7 @@ use eternaltcp_proto::Side;
 use eternaltcp_sys::{Inherited, cookie};
 use tracing::info;
 
+use super::KeptDrain;
 use super::sockets::{self, LocalEnd, SocketMark};
 use super::tunnel::RecoveredTunnel;
 use crate::report::counted;
@@ -19,6 +20,7 @@ pub(super) struct Remains {
     listeners: Vec<(FoundListener, OwnedFd)>,
     /// Connections without a record.
     unnamed: Vec<OwnedFd>,
+    drain: Option<KeptDrain>,
 }
 
 /// The sockets of one listener. The records come first, because they are cleared before a socket is
@@ -62,7 +64,8 @@ impl Remains {
         let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
         // The others include the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();
-        let remains = Self { tunnels, listeners, unnamed };
+        let drain = memory.kept_drain().map(KeptDrain::until);
+        let remains = Self { tunnels, listeners, unnamed, drain };
         remains.finish_step(memory);
         let Self { tunnels, listeners, .. } = &remains;
         let sessions: usize = tunnels.iter().map(|tunnel| tunnel.recovered.sessions.len()).sum();
@@ -88,6 +91,10 @@ impl Remains {
             }
         }
         memory.clear_step();
+    }
+
+    pub(super) fn drain(&self) -> Option<KeptDrain> {
+        self.drain
     }
 
     pub(super) fn take_client(&mut self) -> Option<RecoveredTunnel> {

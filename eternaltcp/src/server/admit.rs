@@ -239,6 +239,10 @@ fn existing(
     id: TunnelId,
 ) -> Result<TunnelEntry, Refusal> {
     let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
+        if !context.phase.is_open() {
+            let advice = "it is about to end, and its successor may have the tunnel";
+            return Refusal::for_now(RefusalCode::Draining, advice);
+        }
         if context.sibling.is_there() {
             let advice = "the previous server is being drained, and may have the tunnel";
             return Refusal::for_now(RefusalCode::Draining, advice);

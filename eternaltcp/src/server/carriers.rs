@@ -44,7 +44,9 @@ impl CarrierListeners {
             let addresses = config.addresses().map(|it| it.to_string()).collect::<Vec<_>>();
             let (purpose, text) = (ListenerPurpose::Carriers, addresses.join(" "));
             if let Some(found) = recovery.take_listener(purpose, &text) {
-                return Ok((Self::resume(found)?, Sibling::none()));
+                let listeners = Self::resume(found)?;
+                let sibling = listeners.find_sibling(recovery.is_draining());
+                return Ok((listeners, sibling));
             }
             let (listeners, sibling) = Self::listen(config, congestion)?;
             let rule = ListenerRule { purpose, text, file: None, owner: None };
@@ -63,6 +65,17 @@ impl CarrierListeners {
         let sockets = sockets.collect::<io::Result<_>>()?;
         let (missing, turn) = (Vec::new(), AtomicUsize::new(0));
         Ok(Self { _kept: found.kept, sockets, missing, turn })
+    }
+
+    /// Returns the previous server, if it may still be there: then it shares the port with this one. A
+    /// server that is being drained itself shares the port with its successor.
+    #[cfg(target_os = "linux")]
+    fn find_sibling(&self, is_draining: bool) -> Sibling {
+        let is_shared = |it: &TcpListener| SockRef::from(it).reuse_port().unwrap_or_default();
+        if !is_draining && self.sockets.iter().any(is_shared) {
+            return Sibling::beside(&self.sockets);
+        }
+        Sibling::none()
     }
 
     /// Listens, beside a server of the same user that is being drained, if there is one.

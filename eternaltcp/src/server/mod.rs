@@ -148,7 +148,8 @@ impl Server {
     }
 
     /// Listens, and takes over the listeners and the tunnels of an earlier process, if there are
-    /// any. They wait until the server [runs](Self::run).
+    /// any. They wait until the server [runs](Self::run). If the earlier process was draining, so
+    /// is this server.
     ///
     /// # Errors
     /// As [`Self::bind`].
@@ -192,7 +193,7 @@ impl Server {
             events: Events::default(),
             log: Arc::default(),
         };
-        Ok(Self {
+        let server = Self {
             listeners,
             context: Arc::new(context),
             gate,
@@ -200,7 +201,11 @@ impl Server {
             recovered: recovery.take_servers(),
             #[cfg(target_os = "linux")]
             remotes: recovery.take_owned(ListenerPurpose::Remote),
-        })
+        };
+        if let Some(drain) = recovery.drain() {
+            let _ = server.monitor().drain(drain.limit);
+        }
+        Ok(server)
     }
 
     /// Returns its address; the first one, if there are several.

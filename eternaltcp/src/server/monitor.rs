@@ -12,6 +12,7 @@ use super::Context;
 use super::event::ServerHandle;
 use super::phase::ServerPhase;
 use crate::driver::{Killed, OperatorRequest};
+use crate::recovery::keep_drain;
 use crate::status::{TunnelEvent, TunnelStatus};
 
 /// Time for all tunnels together to report their status.
@@ -111,6 +112,7 @@ impl ServerMonitor {
     /// session, or after `limit`. Returns the number of sessions.
     #[must_use]
     pub fn drain(&self, limit: Option<Duration>) -> usize {
+        keep_drain(limit);
         self.0
             .phase
             .advance(ServerPhase::Draining { until: limit.map(|limit| Instant::now() + limit) });

@@ -93,6 +93,8 @@ fn resume(
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
     entry.span = span.clone();
     entry.resume(tunnel.config().tunnel_limit, detached_since);
+    // A server that is being drained ends without sessions, and may look before the driver runs.
+    entry.shared.set_sessions(tunnel.session_count());
     context.registry.insert_again(id, entry.clone());
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     for remote in remotes {

@@ -13,6 +13,7 @@
 #[cfg(all(feature = "client", feature = "server"))]
 mod body;
 mod copies;
+mod drain;
 mod fields;
 mod format;
 mod layout;
@@ -99,6 +100,14 @@ pub(crate) fn keep_listener<S: AsFd>(rule: &ListenerRule, sockets: &[S]) -> Vec<
 /// Keeps a socket, given by its descriptor and its cookie, in the same way.
 pub(crate) fn keep_socket(rule: &ListenerRule, socket: (RawFd, u64)) -> Option<KeptListener> {
     OF_PROCESS.get()?.keep_listener(rule, listeners::next_number(), socket)
+}
+
+/// Records in the store of the process, if there is one, that the process drains until this time
+/// since the machine started.
+pub(crate) fn keep_drain(until: Option<Duration>) {
+    if let Some(memory) = OF_PROCESS.get() {
+        memory.keep_drain(until);
+    }
 }
 
 /// Returns memory to the system that no tunnel has used for a while. Works at most once a second.

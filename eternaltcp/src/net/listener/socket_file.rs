@@ -29,6 +29,12 @@ impl SocketFile {
         Self { path: path.to_owned(), id }
     }
 
+    /// Returns whether the file is there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exists(&self) -> bool {
+        id_of(&self.path).is_ok_and(|id| id == self.id)
+    }
+
     /// Returns the device and the number of the file.
     pub(crate) fn id(&self) -> (u64, u64) {
         self.id
