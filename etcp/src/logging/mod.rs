@@ -56,6 +56,7 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
     let lines = Lines::new(format, |line| writer().push(line));
     registry().with(filter).with(lines).init();
     std::panic::set_hook(Box::new(|panic| {
+        eternaltcp::recovery::note_panic();
         let backtrace = Backtrace::capture();
         let trace = match backtrace.status() {
             BacktraceStatus::Captured => format!("{backtrace}"),

@@ -45,6 +45,13 @@ pub struct Recovery {
     remains: Option<Box<Remains>>,
 }
 
+/// Records that the calling thread panics, so that the next process knows which tunnel was the
+/// reason. Call this in the panic hook of the program.
+pub fn note_panic() {
+    #[cfg(target_os = "linux")]
+    crate::store::accuse();
+}
+
 impl Recovery {
     /// Returns the empty recovery of a process that has no predecessor and is not kept.
     #[must_use]

@@ -27,16 +27,32 @@ pub(crate) struct RecoveredTunnel {
     pub(crate) detached_for: Duration,
 }
 
+/// The tunnels that may be the reason for the death of the earlier process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Suspicion {
+    /// No tunnel: the process was killed.
+    Nobody,
+    /// The tunnel that a thread drove when it panicked.
+    Accused,
+    /// All tunnels that were being processed.
+    WhoeverWorked,
+}
+
 impl RecoveredTunnel {
     /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if the
     /// tunnel cannot be continued; its sockets are reset then.
     pub(super) fn read(
         store: TunnelStore,
         inherited: &mut Inherited,
-        is_after_crash: bool,
+        suspicion: Suspicion,
     ) -> Option<Self> {
         let now = boot_time();
-        let is_suspect = is_after_crash && store.handle_crash(now);
+        let may_be_it = match suspicion {
+            Suspicion::Nobody => false,
+            Suspicion::Accused => store.is_accused(),
+            Suspicion::WhoeverWorked => true,
+        };
+        let is_suspect = may_be_it && store.handle_crash(now);
         store.set_busy(false);
         let note = store.found_note();
         let since = store.detached_since().unwrap_or(now);

@@ -170,6 +170,24 @@ impl StoreMemory {
         (0..tunnels.stored_mark(words)).any(is_busy)
     }
 
+    /// Records that the calling thread panics. The tunnel that it drives is the reason, and no other
+    /// tunnel that is processed at the same time.
+    pub(crate) fn accuse(&self) {
+        if let Some(index) = super::tunnel::current() {
+            self.0.set(self.0.tunnels.at(index) + super::tunnel::BUSY, super::tunnel::ACCUSED);
+        }
+    }
+
+    /// Returns whether the last process panicked while it drove a tunnel.
+    pub(crate) fn has_accused(&self) -> bool {
+        let Memory { words, tunnels, .. } = &*self.0;
+        let is_accused = |index| {
+            let at = tunnels.at(index);
+            self.0.get(at) != 0 && self.0.get(at + super::tunnel::BUSY) == super::tunnel::ACCUSED
+        };
+        (0..tunnels.stored_mark(words)).any(is_accused)
+    }
+
     /// Returns whether there is a session. Another process with the same memory may call this.
     #[must_use]
     pub fn has_sessions(&self) -> bool {

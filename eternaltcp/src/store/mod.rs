@@ -102,6 +102,13 @@ pub(crate) fn keep_socket(rule: &ListenerRule, socket: (RawFd, u64)) -> Option<K
     OF_PROCESS.get()?.keep_listener(rule, listeners::next_number(), socket)
 }
 
+/// Records in the store of the process, if there is one, that the calling thread panics.
+pub(crate) fn accuse() {
+    if let Some(memory) = OF_PROCESS.get() {
+        memory.accuse();
+    }
+}
+
 /// Records in the store of the process, if there is one, that the process drains until this time
 /// since the machine started.
 pub(crate) fn keep_drain(until: Option<Duration>) {

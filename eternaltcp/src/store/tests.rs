@@ -42,6 +42,29 @@ fn a_tunnel_that_was_at_work_in_three_crashes_within_a_minute_is_told_from_other
 }
 
 #[test]
+fn of_tunnels_that_work_at_once_the_one_whose_thread_panics_is_accused() {
+    let memory = memory();
+    let (mut bad, mut good) = (kept(&memory), kept(&memory));
+    let mut tunnels = [Side::Client, Side::Server].map(|side| Tunnel::new(side, Config::default()));
+    let _ = (bad.commit(&mut tunnels[0]), good.commit(&mut tunnels[1]));
+    memory.accuse();
+    bad.store().set_busy(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| good.store().set_busy(true));
+    });
+    assert!(!memory.has_accused() && memory.has_suspect());
+    memory.accuse();
+    assert!(memory.has_accused());
+    assert_eq!([&bad, &good].map(|it| it.store().is_accused()), [true, false]);
+    assert!(!bad.store().handle_crash(Duration::from_secs(1)) && !memory.has_accused());
+    // A thread that drives no tunnel accuses nobody.
+    bad.store().set_busy(true);
+    bad.store().set_busy(false);
+    memory.accuse();
+    assert!(!memory.has_accused());
+}
+
+#[test]
 fn no_tunnel_of_many_with_a_session_each_is_left_out() {
     const TUNNELS: u32 = 200;
     let memory = StoreMemory::create(&Size::for_held(1 << 20, TUNNELS, TUNNELS)).unwrap();

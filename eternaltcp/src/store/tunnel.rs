@@ -20,7 +20,7 @@ use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel
 use super::session::{Stocks, StoredSession};
 use super::slot;
 use super::tables::Entries;
-pub(super) use driver::BUSY;
+pub(super) use driver::{ACCUSED, BUSY, current};
 use driver::{CRASHES, DETACHED_SINCE};
 
 /// The words of a tunnel's record. The first one marks it as valid.

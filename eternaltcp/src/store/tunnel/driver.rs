@@ -1,5 +1,6 @@
 //! The driver's records of a tunnel.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,10 @@ use super::{NOTE, TunnelStore};
 
 /// A word of the record that is not zero while the driver processes the tunnel.
 pub(in crate::store) const BUSY: usize = 24;
+/// The value of that word while the driver processes the tunnel.
+const AT_WORK: u64 = 1;
+/// The value of that word after a thread has panicked while it drove the tunnel.
+pub(in crate::store) const ACCUSED: u64 = 2;
 /// A word with the time at which the tunnel was detached, in nanoseconds of the boot-time clock. It
 /// is zero while the tunnel is attached.
 pub(super) const DETACHED_SINCE: usize = 32;
@@ -21,6 +26,16 @@ pub(super) const CRASHES: [usize; 3] = [40, 48, 56];
 /// A tunnel that was being processed in as many crashes as are recorded, within this time, is
 /// ended.
 const CRASH_PERIOD: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// The index of the record of the tunnel that this thread drives.
+    static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// Returns the index of the record of the tunnel that this thread drives.
+pub(in crate::store) fn current() -> Option<u32> {
+    CURRENT.get()
+}
 
 impl TunnelStore {
     /// Keeps the driver's note about the tunnel. The previous note stays valid until this one is
@@ -62,7 +77,13 @@ impl TunnelStore {
     /// Records whether the driver processes the tunnel. If the process dies meanwhile, the tunnel
     /// may be the reason.
     pub(crate) fn set_busy(&self, is_busy: bool) {
-        self.memory.set(self.at() + BUSY, is_busy.into());
+        CURRENT.set(is_busy.then_some(self.index));
+        self.memory.set(self.at() + BUSY, if is_busy { AT_WORK } else { 0 });
+    }
+
+    /// Returns whether a thread of the last process panicked while it drove the tunnel.
+    pub(crate) fn is_accused(&self) -> bool {
+        self.memory.get(self.at() + BUSY) == ACCUSED
     }
 
     /// Handles the crash of the last process, at `now` of the boot-time clock. Returns whether the
