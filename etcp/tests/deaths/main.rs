@@ -2,8 +2,14 @@
 
 #![cfg(target_os = "linux")]
 
+mod crash;
+mod drain;
 mod holder;
+mod kinds;
+mod operator;
 mod recovery;
+mod refused;
+mod scale;
 mod service;
 mod upgrade;
 mod world;

@@ -1,11 +1,12 @@
 //! Deaths of workers while real programs work and their client moves.
 
 use etcp_testkit::folder::{length, sha256};
+use etcp_testkit::ssh_site::SshSite;
 use etcp_testkit::sshd::{PORT, ssh_config, start_sshd};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{
-    IpFamily, Journey, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
-    tell,
+    Blow, IpFamily, Journey, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld,
+    skip, tell,
 };
 use rustix::process::Signal;
 
@@ -104,4 +105,26 @@ fn a_copy_over_ssh_is_whole_when_the_workers_of_both_sides_die() {
     }
     assert!(scp.wait(PATIENCE).success(), "scp is content: {}", scp.log());
     assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
+}
+
+#[test]
+fn an_interactive_ssh_session_survives_every_death_and_upgrade() {
+    if !skip::can_run("deaths::world (interactive ssh)", &["sshd", "ssh", "socat"]) {
+        return;
+    }
+    let site = SshSite::without_etcp(PORT);
+    let target = format!("127.0.0.1:{PORT}");
+    let sproxy = Sproxy::start(&site.world, &site.folder, IpFamily::V4, &target, &[&target]);
+    let forward = format!("9000:{target}");
+    let mut pair = ProxyPair::start(&site.world, &site.folder, sproxy, &[&forward]);
+    let launch =
+        site.client(Launch::new("ssh", "ssh")).arg("-F").arg(site.folder.join("ssh_config"));
+    let through = ["-o", "ProxyCommand=socat - TCP:127.0.0.1:9000", "-tt", "server"];
+    let mut shell = site.shell(launch.args(through));
+    for blow in Blow::ALL {
+        // What is typed next comes as nobody serves, or as somebody has just begun to.
+        blow.strike(&mut pair, &site.world);
+        shell.answer(PATIENCE);
+    }
+    shell.end();
 }

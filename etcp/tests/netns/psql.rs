@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{
-    IpFamily, Launch, NetworkFault, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip,
+    Blow, IpFamily, Launch, NetworkFault, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip,
 };
 
 const SERVER: &str = "127.0.0.1:5432";
@@ -42,26 +42,39 @@ fn an_open_transaction_commits_after_the_client_moved() {
     }
 }
 
+/// Numbers in the longest result: some megabytes.
+const NUMBERS: u32 = 400_000;
+
 #[test]
-fn an_open_transaction_commits_after_the_worker_of_either_side_died() {
+fn a_transaction_and_a_long_result_of_psql_survive_every_death_and_upgrade() {
     if !skip::can_run("netns::psql (deaths)", &["initdb", "postgres", "psql"]) {
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
     let _postgres = start_postgres(&world, &folder);
     let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
-    let pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
     let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
     query(&mut psql, "CREATE TEMP TABLE mine (n int);", "CREATE TABLE");
-    let processes = [&pair.cproxy, &pair.sproxy.process];
-    for (n, dying) in (1..).zip([&processes[..1], &processes[1..], &processes]) {
+    let expected: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
+    for (n, blow) in (1..).zip(Blow::ALL) {
         query(&mut psql, "BEGIN;", "BEGIN");
         query(&mut psql, &format!("INSERT INTO mine VALUES ({n});"), "INSERT 0 1");
-        dying.iter().for_each(|process| process.kill_worker());
+        // The result is on its way as the blow falls.
+        let copy = folder.join(&format!("{blow:?}"));
+        psql.expect(PROMPT, PATIENCE);
+        psql.line(&format!("\\o {}", copy.display()));
+        psql.expect(PROMPT, PATIENCE);
+        psql.line(&format!("SELECT * FROM generate_series(1, {NUMBERS});"));
+        blow.strike(&mut pair, &world);
+        psql.expect(PROMPT, PATIENCE);
+        psql.line("\\o");
         query(&mut psql, "COMMIT;", "COMMIT");
+        assert!(std::fs::read(&copy).is_ok_and(|it| it == expected.as_bytes()), "{blow:?}");
     }
     // A temporary table lives as long as its connection: this is the original one.
-    query(&mut psql, "SELECT 'rows:' || count(*) FROM mine;", "rows:3");
+    query(&mut psql, "SELECT 'rows:' || count(*) FROM mine;", &format!("rows:{}", Blow::ALL.len()));
+    psql.expect(PROMPT, PATIENCE);
     psql.line("\\q");
     assert!(psql.process().wait(PATIENCE).success(), "psql is content");
 }

@@ -15,7 +15,8 @@ use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{
-    IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld, skip,
+    Blow, IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld,
+    skip,
 };
 
 /// Addresses that only the server has: only the tunnel leads there.
@@ -184,6 +185,39 @@ fn half_close_and_reset_pass_through_a_redirected_connection() {
                 Some(ErrorKind::ConnectionReset),
                 "{target} {is_application} {read:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn redirected_connections_go_on_when_workers_die() {
+    if !skip::can_run("netns::transparent (deaths)", &[]) {
+        return;
+    }
+    for (recipe, user) in [(Recipe::Own, RunAs::Nobody), (Recipe::Tproxy, RunAs::Root)] {
+        let (world, folder) = (TestWorld::new(), TestFolder::new());
+        let mut pair = start(&world, &folder, user);
+        let guest = matches!(recipe, Recipe::Tproxy).then(|| attach_guest(&world));
+        recipe.follow(&world.client);
+        let from = guest.as_ref().unwrap_or(&world.client);
+        for target in ["192.0.2.80:7000", "[2001:db8::80]:7000"] {
+            let listener = listen(&world.server, target);
+            let mut all = vec![(connect(from, target), accept(&listener))];
+            for blow in [Blow::KillClient, Blow::KillServer, Blow::KillBoth] {
+                blow.strike(&mut pair, &world);
+                let mut next = connect(from, target);
+                next.write_all(b"?").expect("the kernel takes it");
+                // A target may see a connection that ends without a byte.
+                let server = std::iter::repeat_with(|| accept(&listener))
+                    .find_map(|mut server| server.read_exact(&mut [0]).is_ok().then_some(server));
+                all.push((next, server.expect("there is always another one")));
+                for (application, server) in &mut all {
+                    application.write_all(b"question").expect("it is taken");
+                    server.read_exact(&mut [0; 8]).expect("it arrives");
+                    server.write_all(b"answer").expect("it is taken");
+                    application.read_exact(&mut [0; 6]).expect("it arrives");
+                }
+            }
         }
     }
 }

@@ -13,6 +13,7 @@
     reason = "a world or a folder is made by name, not by default"
 )]
 
+pub mod blow;
 pub mod checked;
 pub mod fault;
 pub mod folder;
@@ -44,6 +45,7 @@ pub mod worker;
 pub mod workload;
 pub mod world;
 
+pub use blow::Blow;
 pub use eternaltcp_sys::testport::{HeldPort, refused};
 pub use fault::NetworkFault;
 pub use folder::TestFolder;

@@ -34,9 +34,13 @@ impl Process {
 
     /// Returns the processor time that its processes have used, all their threads together.
     pub fn processor_time(&self) -> Duration {
-        let ticks: u64 = processes_of(self.id()).into_iter().map(ticks_of).sum();
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
+        processes_of(self.id()).into_iter().map(processor_time_of).sum()
     }
+}
+
+/// Returns the processor time that a process has used, all its threads together.
+pub fn processor_time_of(process: u32) -> Duration {
+    Duration::from_millis(ticks_of(process) * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 fn ticks_of(process: u32) -> u64 {

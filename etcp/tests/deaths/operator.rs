@@ -1,0 +1,59 @@
+//! An operator's commands at the instant of a death.
+
+use etcp_testkit::loopback::operator::{control, operate, status};
+use etcp_testkit::loopback::program::wait;
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
+use etcp_testkit::worker::is_there;
+
+use super::kill_worker;
+
+#[test]
+fn status_and_upgrade_work_right_after_a_death_and_an_upgrade_through_one() {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let steady = Steady::start(cproxy.listen);
+    for (role, program) in [("cproxy", &cproxy.program), ("sproxy", &sproxy.program)] {
+        let own = control(&site, role, program);
+        let gone = kill_worker(program);
+        wait("the worker's end", || !is_there(gone));
+        assert_eq!(status(&site, role, program)["restarts"], 1);
+        let gone = kill_worker(program);
+        wait("the worker's end", || !is_there(gone));
+        let said = operate(&site, &["upgrade", "--control", &own]);
+        assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
+        steady.goes_on();
+        // The worker dies while the new program is checked, or as it is replaced.
+        for _ in 0..4 {
+            let said = std::thread::scope(|scope| {
+                let upgrade = scope.spawn(|| operate(&site, &["upgrade", "--control", &own]));
+                kill_worker(program);
+                upgrade.join().expect("it runs")
+            });
+            assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
+            steady.goes_on();
+        }
+    }
+    steady.finish();
+}
+
+#[test]
+fn a_drain_that_is_waited_for_is_over_when_the_last_session_is_whoever_died_meanwhile() {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let steady = Steady::start(cproxy.listen);
+    let own = control(&site, "cproxy", &cproxy.program);
+    let said = std::thread::scope(|scope| {
+        let drain = scope.spawn(|| operate(&site, &["drain", "--wait", "--control", &own]));
+        cproxy.program.wait_for("no new sessions are accepted");
+        for _ in 0..2 {
+            kill_worker(&cproxy.program);
+            steady.goes_on();
+        }
+        steady.finish();
+        drain.join().expect("it runs")
+    });
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(cproxy.program.end().0, Some(0), "{}", cproxy.program.log());
+}

@@ -1,0 +1,139 @@
+//! Programs that do not take over, or not for long.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use etcp_testkit::loopback::operator::{control, operate, status};
+use etcp_testkit::loopback::program::wait;
+use etcp_testkit::loopback::{LoopbackSite, LoopbackSproxy};
+use etcp_testkit::pair::etcp;
+use etcp_testkit::process::kill_raw;
+use etcp_testkit::tell;
+use etcp_testkit::worker::is_there;
+use rustix::process::Signal;
+
+use super::{Setting, processes};
+
+#[test]
+fn a_program_that_cannot_start_changes_nothing() {
+    let setting = Setting::new();
+    let worker = setting.program("sproxy").worker();
+    let folder = setting.site.path();
+    fs::write(folder.join("text"), "hello\n").expect("the folder is ours");
+    fs::write(folder.join("plain"), "hello\n").expect("the folder is ours");
+    fs::set_permissions(folder.join("text"), fs::Permissions::from_mode(0o755)).expect("ours");
+    let cases = [
+        (PathBuf::from("/"), "cannot be started: Permission denied"),
+        (folder.join("plain"), "cannot be started: Permission denied"),
+        (folder.join("text"), "cannot take over: "),
+        (folder.join("nothing"), "cannot be started: No such file or directory"),
+        (PathBuf::from("/bin/true"), "it is no etcp"),
+        (PathBuf::from("/bin/false"), "ended with code 1"),
+    ];
+    for (program, expected) in cases {
+        let reason = setting.not_upgraded("sproxy", &program);
+        assert!(reason.contains(expected), "{reason}");
+    }
+    // The key is another one now.
+    let key = setting.site.server_key();
+    fs::rename(&key, folder.join("kept")).expect("the folder is ours");
+    assert!(setting.not_upgraded("sproxy", &etcp()).contains("cannot take over: "));
+    fs::rename(folder.join("kept"), &key).expect("the folder is ours");
+    let said = setting.upgrade("sproxy", &["--check"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.trim_end().ends_with(" can take over"), "{said:?}");
+    assert_eq!(setting.program("sproxy").worker(), worker);
+    assert_eq!(processes(setting.program("sproxy")).len(), 2);
+    setting.finish();
+}
+
+#[test]
+fn a_program_that_fails_after_its_check_leaves_the_old_one_in_its_place() {
+    let setting = Setting::new();
+    for (role, name, then, expected) in [
+        ("sproxy", "exits", "exit 3", "it ended before it could serve"),
+        ("cproxy", "dies", "kill -SEGV $$", "it ended before it could serve"),
+        ("sproxy", "sleeps", "sleep 1000", "it was not ready within 5s"),
+    ] {
+        let reason = setting.not_upgraded(role, &setting.script(name, then));
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(processes(setting.program(role)).len(), 2);
+        assert!(setting.status(role)["last_restart"].is_null());
+    }
+    // Nobody has a copy of the connections.
+    let [application, mut target] = setting.session();
+    drop(application);
+    assert_eq!(target.read(&mut [0]).expect("an end"), 0);
+    setting.upgraded("sproxy", &[]);
+    setting.go_on("a good program after bad ones");
+    setting.finish();
+}
+
+#[test]
+fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
+    let setting = Setting::new();
+    let [first, second] = ["first", "second"].map(|name| setting.copy(name));
+    setting.upgraded("sproxy", &["--program", first.to_str().expect("text")]);
+    let mut worker = setting.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
+    fs::remove_file(&first).expect("it is ours");
+    let holder = || setting.status("sproxy")["holder_pid"].as_u64();
+    let before = holder();
+    for number in 0..3 {
+        kill_raw(worker, Signal::ABORT).expect("it runs");
+        wait("another worker", || !is_there(worker));
+        setting.go_on(&format!("crash {number}"));
+        worker = setting.status("sproxy")["worker_pid"].as_u64().expect("one") as u32;
+    }
+    assert_ne!(holder(), before);
+    assert_eq!(setting.status("sproxy")["restarts"], 3);
+    let line = format!("{}, etcp ", first.display());
+    assert!(setting.program("sproxy").log().contains(&line));
+    assert_eq!(setting.program("sproxy").count("serves again: "), 1);
+    assert_eq!(processes(setting.program("sproxy")).len(), 3);
+    // The path leads nowhere, so a plain upgrade cannot be.
+    let said = setting.upgrade("sproxy", &[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    setting.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
+    setting.go_on("an upgrade after the way back");
+    setting.finish();
+}
+
+#[test]
+fn a_program_that_is_asked_to_end_during_an_upgrade_ends() {
+    let mut setting = Setting::new();
+    let script = setting.script("sleeps", "exec sleep 1000");
+    let socket = control(&setting.site, "sproxy", &setting.sproxy.program);
+    let (site, args) = (&setting.site, ["upgrade", "--control", &socket, "--program"]);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let upgrade =
+            scope.spawn(|| operate(site, &[&args[..], &[script.to_str().expect("text")]].concat()));
+        let worker = setting.sproxy.program.worker();
+        wait("the exchange", || !is_there(worker));
+        setting.sproxy.program.signal(Signal::TERM);
+        let said = upgrade.join().expect("it runs");
+        assert_eq!(said.code, Some(1), "{said:?}");
+    });
+    assert_eq!(setting.sproxy.program.end().0, Some(0), "{}", setting.sproxy.program.log());
+    tell(&format!("it ended after {:.2?}", begun.elapsed()));
+    drop(setting.streams.take());
+}
+
+#[test]
+fn without_a_holder_an_upgrade_is_refused_and_nothing_happens() {
+    let site = LoopbackSite::new();
+    let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let args = ["--listen", "127.0.0.1:0", "--no-holder"];
+    let address = target.local_addr().expect("it listens");
+    let mut sproxy = LoopbackSproxy::with(&site, address, &args, None);
+    let said = operate(&site, &["upgrade"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("one process serves, without a holder"), "{said:?}");
+    sproxy.program.signal(Signal::USR2);
+    sproxy.program.wait_for("its program cannot be replaced while it runs");
+    assert_eq!(status(&site, "sproxy", &sproxy.program)["worker_pid"], sproxy.program.id());
+}
