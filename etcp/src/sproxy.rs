@@ -32,7 +32,7 @@ pub(crate) fn run(mut args: SproxyArgs, process: MainProcess) -> Result<(), Exit
     process.serve(most, Some(key), |life| serve(setup, life))
 }
 
-/// The least memory of a tunnel, in each direction.
+/// The minimum memory of a tunnel, in each direction.
 const MIN_TUNNEL: u64 = 128 << 10;
 
 /// The minimum and the maximum number of tunnels that can be kept.

@@ -287,7 +287,7 @@ impl Failover {
     }
 
     /// Attaches a carrier that the tunnel has in place of one that is lost or doubted. Returns
-    /// whether there is a reason to: a doubt is one once another carrier was dialled for it.
+    /// whether there is a reason to. A doubt is a reason once another carrier was dialled for it.
     pub fn take_over(&mut self, now: Time, is_small: bool) -> bool {
         let is_early = self.is_carried() && !self.alarm_dialed;
         !is_early && self.take_standby(now, is_small)

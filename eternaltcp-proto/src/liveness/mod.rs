@@ -342,7 +342,8 @@ impl Liveness {
     pub(crate) fn handle_sent(&mut self, now: Time) {
         self.last_sent = now;
         if self.rhythm == Rhythm::Mutual {
-            // It was asked for an answer, which nothing sent in its place gets.
+            // A heartbeat that was asked for needs an answer, which a packet in its place does not
+            // get.
             if self.beats.is_due() {
                 self.beats.probe();
             }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// Half of them are TCP.
 pub(crate) const SESSIONS: usize = 24;
 
-/// The most bytes of one write.
+/// The maximum number of bytes of one write.
 const CHUNK: usize = 100_000;
 
 /// The applications' ends of all connections, and the relay's.

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendFlags, recv};
 
 use super::applications::SESSIONS;
 
-/// The most bytes that are passed on at once.
+/// The maximum number of bytes that are passed on at once.
 const BATCH: usize = 128 * 1024;
 
 /// The places of what was counted over all lives.

@@ -14,7 +14,7 @@ use socket2::SockRef;
 /// The first bytes of an application's stream say which session it is.
 const HEAD: u64 = 8;
 
-/// The most bytes of one write.
+/// The maximum number of bytes of one write.
 const CHUNK: u64 = 60_000;
 
 pub(crate) enum Socket {
