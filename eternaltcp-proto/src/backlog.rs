@@ -55,7 +55,8 @@ impl Backlog {
             self.merge_small(whole, most)
         };
         self.len -= payload.len();
-        if self.chunks.is_empty() && self.chunks.capacity() > 8 {
+        // An idle session holds no memory for them.
+        if self.chunks.is_empty() {
             self.chunks = VecDeque::new();
         }
         Some(payload)

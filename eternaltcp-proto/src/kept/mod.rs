@@ -9,6 +9,7 @@
 //! stand beside the record of a session that was acknowledged later, and a delayed attach could
 //! take that session back.
 
+mod put;
 mod recover;
 mod store;
 
@@ -21,6 +22,7 @@ use crate::seq::Seq;
 use crate::state::{SendingState, SessionState, TunnelState};
 use crate::tunnel::Tunnel;
 
+use put::PutSession;
 pub use recover::{Recovered, RecoveredSession};
 pub use store::{Call, Contents, Counts, PacketEntry, Piece, SessionRecord, Slot, SocketId, Store};
 
@@ -73,7 +75,7 @@ struct Mirror {
     socket: Option<SocketId>,
     counts: Counts,
     /// The state that was last stored, with the socket at that time.
-    put: Option<(SessionState, Option<SocketId>)>,
+    put: Option<PutSession>,
     noted: Noted,
 }
 
@@ -138,7 +140,7 @@ impl<S: Store> Kept<S> {
         if self.tunnel != Some(tunnel.state()) {
             return Some(Stray::Tunnel);
         }
-        let put = |id| Some(self.sessions.get(&id)?.put.as_ref()?.0.clone());
+        let put = |id| Some(self.sessions.get(&id)?.put.as_ref()?.state(id));
         let ids = tunnel.session_ids().chain(self.sessions.keys().copied());
         let mut states = ids.map(|id| [put(id), tunnel.session_state(id)]);
         states.find(|[put, is]| put != is).map(|both| Stray::Session(Box::new(both)))
@@ -256,7 +258,7 @@ impl<S: Store> Kept<S> {
         let Some(state) = tunnel.session_state(id) else { return self.remove_session(id) };
         let mirror = self.mirror(id);
         let socket = mirror.socket;
-        if mirror.put.as_ref().is_some_and(|(put, with)| *put == state && *with == socket) {
+        if mirror.put.as_ref().is_some_and(|put| put.is(&state, socket)) {
             return false;
         }
         self.put_packets(tunnel, id, &state.send);
@@ -264,7 +266,7 @@ impl<S: Store> Kept<S> {
         self.store.put_session(&record);
         let SessionRecord { state, socket } = record;
         self.released.push(Released::Pieces(id, state.send.offset));
-        self.mirror(id).put = Some((state, socket));
+        self.mirror(id).put = Some(PutSession::new(state, socket));
         true
     }
 

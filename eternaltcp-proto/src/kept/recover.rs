@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::store::{Call, Contents, Counts, PacketEntry, Piece, SessionRecord, Slot, SocketId};
-use super::{Kept, Mirror, Noted, Store};
+use super::{Kept, Mirror, Noted, PutSession, Store};
 use crate::config::Config;
 use crate::id::SessionId;
 use crate::packet::Kind;
@@ -60,7 +60,7 @@ impl<S: Store> Kept<S> {
             let noted = Noted { numbering, base, next };
             // The next commit stores what differs from the record.
             let put = contents.sessions.get(&state.id);
-            let put = put.map(|record| (record.state.clone(), record.socket));
+            let put = put.map(|record| PutSession::new(record.state.clone(), record.socket));
             let mirror = Mirror { socket: session.socket, counts, put, noted };
             kept.sessions.insert(state.id, Box::new(mirror));
         }
@@ -157,7 +157,7 @@ impl<S: Store> Kept<S> {
         gone.dedup();
         for id in gone {
             match self.sessions.get(&id).and_then(|mirror| mirror.put.as_ref()) {
-                Some((state, _)) => self.store.free_pieces(id, state.send.offset),
+                Some(put) => self.store.free_pieces(id, put.offset()),
                 None => self.store.free_session(id),
             }
         }

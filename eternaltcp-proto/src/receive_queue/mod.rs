@@ -12,9 +12,6 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::state::Damaged;
 
-/// An empty queue that was longer than this frees its memory.
-const SMALL_QUEUE: usize = 8;
-
 /// How far this direction is from its end. The first three states and the reset belong to a live
 /// local socket, the others to one that is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -284,9 +281,8 @@ impl ReceiveQueue {
         }
         if self.packets.is_empty() {
             debug_assert_eq!(self.offset, 0, "delivered more than there was");
-            if self.packets.capacity() > SMALL_QUEUE {
-                self.packets = VecDeque::new();
-            }
+            // An idle session holds no memory for them.
+            self.packets = VecDeque::new();
         }
         finished
     }

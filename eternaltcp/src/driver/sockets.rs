@@ -36,7 +36,8 @@ const RESET_PERIOD: Duration = Duration::from_millis(50);
 /// The local sockets of a tunnel, and the metadata of sessions that have none.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    locals: BTreeMap<SessionId, Local>,
+    /// Each on its own: ascending ids leave the nodes of the tree half empty.
+    locals: BTreeMap<SessionId, Box<Local>>,
     /// Metadata of sessions without a local socket.
     metadata: BTreeMap<SessionId, Metadata>,
     /// Sessions that the peer opened, until their targets are connected.
@@ -88,7 +89,7 @@ impl Sockets {
     }
 
     fn metadata(&self, id: SessionId) -> Option<&Metadata> {
-        self.locals.get(&id).map(Local::metadata).or_else(|| self.metadata.get(&id))
+        self.locals.get(&id).map(|local| local.metadata()).or_else(|| self.metadata.get(&id))
     }
 
     /// Adds a session that the peer opened and whose target is being connected.
@@ -132,7 +133,8 @@ impl Sockets {
         metadata: Metadata,
         asked: Option<ProtocolRequest>,
     ) {
-        self.locals.insert(id, Local::new(stream, id, &self.ready, metadata, asked));
+        let local = Local::new(stream, id, &self.ready, metadata, asked);
+        self.locals.insert(id, Box::new(local));
         self.again.push_back(id);
     }
 
@@ -141,7 +143,7 @@ impl Sockets {
     pub(super) fn insert_recovered(&mut self, id: SessionId, found: RecoveredSocket) {
         let RecoveredSocket { stream, metadata, asked, progress } = found;
         let local = Local::new(stream, id, &self.ready, metadata, asked).resuming(progress);
-        self.locals.insert(id, local);
+        self.locals.insert(id, Box::new(local));
         self.again.push_back(id);
     }
 
@@ -237,7 +239,7 @@ impl Sockets {
 
     /// Removes a session's socket, whatever it waited for. The session's metadata stays as long as
     /// the tunnel has a record of it.
-    fn remove(&mut self, id: SessionId, tunnel: &Tunnel) -> Option<Local> {
+    fn remove(&mut self, id: SessionId, tunnel: &Tunnel) -> Option<Box<Local>> {
         self.resetting.remove(id);
         self.held.remove(id);
         let local = self.locals.remove(&id)?;
@@ -309,9 +311,9 @@ impl Sockets {
 
     /// Finds sockets that died while nothing is read from them.
     fn reap_dead(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
-        let unwatched =
-            |(_, local): &(&SessionId, &Local)| local.is_unwatched(tunnel) && local.is_dead();
-        let dead: Vec<_> = self.locals.iter().filter(unwatched).map(|(id, _)| *id).collect();
+        let is_dead = |local: &Local| local.is_unwatched(tunnel) && local.is_dead();
+        let dead = self.locals.iter().filter(|(_, local)| is_dead(local)).map(|(id, _)| *id);
+        let dead: Vec<_> = dead.collect();
         for id in dead {
             limited!(log, info, session = id.get(), "the session's local connection died");
             let local = self.remove(id, tunnel);

@@ -32,11 +32,11 @@ pub(super) struct Copies {
     /// The size of one copy in bytes.
     size: usize,
     /// The valid copy.
-    current: Option<usize>,
+    current: Option<u8>,
     /// The copy that the next commit makes valid.
-    staged: Option<usize>,
-    /// The part of each copy that does not fit the record.
-    beside: [Option<PayloadPlace>; 2],
+    staged: Option<u8>,
+    /// The part of each copy that does not fit the record, which is rare.
+    beside: Option<Box<[Option<PayloadPlace>; 2]>>,
 }
 
 /// The contents of a copy.
@@ -57,7 +57,7 @@ impl Copies {
     }
 
     fn of(at: usize, size: usize) -> Self {
-        Self { at, size, current: None, staged: None, beside: [None, None] }
+        Self { at, size, current: None, staged: None, beside: None }
     }
 
     /// Returns the copies of a record that an earlier program has left. A copy that was not
@@ -81,7 +81,7 @@ impl Copies {
             let length = memory.get(start + LENGTH);
             if copies.is_beside(length) && length <= MAX_BODY {
                 let bytes = part(memory.get(start + PLACE), length as usize);
-                copies.beside[copy] = bytes.map(PayloadPlace::Found);
+                copies.set_beside(copy, bytes.map(PayloadPlace::Found));
             }
             if generation > newest {
                 (newest, copies.current) = (generation, Some(copy));
@@ -103,7 +103,7 @@ impl Copies {
         let start = self.start(copy);
         // The old contents are no longer valid: the other copy is newer, or there was none.
         memory.set_first(start + GENERATION, 0);
-        if let Some(PayloadPlace::Cell(cell)) = self.beside[copy].take() {
+        if let Some(PayloadPlace::Cell(cell)) = self.set_beside(copy, None) {
             payload.free(cell);
         }
         let (length, body): (u64, &[u8]) = match said {
@@ -115,7 +115,7 @@ impl Copies {
             memory.words.store(start + BODY, body);
         } else if let Some(cell) = payload.keep(body) {
             place = cell.place();
-            self.beside[copy] = Some(PayloadPlace::Cell(cell));
+            self.set_beside(copy, Some(PayloadPlace::Cell(cell)));
         } else {
             return false;
         }
@@ -153,7 +153,7 @@ impl Copies {
         let body = if length == GONE {
             Vec::new()
         } else if self.is_beside(length) {
-            let home = self.beside[copy].as_ref().filter(|_| length <= MAX_BODY)?;
+            let home = self.beside(copy).filter(|_| length <= MAX_BODY)?;
             payload.read(home, length as usize)?
         } else {
             let mut body = vec![0; length as usize];
@@ -168,11 +168,25 @@ impl Copies {
 
     /// Frees the payload of both copies.
     pub(super) fn end(&mut self, payload: &mut PayloadBlocks) {
-        for home in &mut self.beside {
-            if let Some(PayloadPlace::Cell(cell)) = home.take() {
+        for copy in 0..2 {
+            if let Some(PayloadPlace::Cell(cell)) = self.set_beside(copy, None) {
                 payload.free(cell);
             }
         }
+    }
+
+    /// Returns where the body of a copy is, if it does not fit the record.
+    fn beside(&self, copy: u8) -> Option<&PayloadPlace> {
+        self.beside.as_ref()?[usize::from(copy)].as_ref()
+    }
+
+    /// Changes where the body of a copy is. Returns where it was.
+    fn set_beside(&mut self, copy: u8, home: Option<PayloadPlace>) -> Option<PayloadPlace> {
+        if self.beside.is_none() && home.is_none() {
+            return None;
+        }
+        let beside = self.beside.get_or_insert_default();
+        std::mem::replace(&mut beside[usize::from(copy)], home)
     }
 
     /// Returns whether a body of this length is stored outside of the record.
@@ -180,8 +194,8 @@ impl Copies {
         length != GONE && length > (self.size - BODY) as u64
     }
 
-    fn start(&self, copy: usize) -> usize {
-        self.at + copy * self.size
+    fn start(&self, copy: u8) -> usize {
+        self.at + usize::from(copy) * self.size
     }
 }
 

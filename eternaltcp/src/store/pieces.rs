@@ -175,6 +175,10 @@ impl Pieces {
                 payload.free(cell);
             }
         }
+        // An idle session holds no memory for them.
+        if self.0.is_empty() {
+            self.0 = VecDeque::new();
+        }
     }
 
     /// Returns all pieces with their offsets in the stream.

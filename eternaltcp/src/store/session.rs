@@ -47,8 +47,8 @@ pub(super) struct StoredSession {
     pub(super) pieces: Pieces,
     /// The record disappears with the next commit.
     pub(super) is_gone: bool,
-    /// The position of the note, if it is too long for the record.
-    note: Option<PayloadPlace>,
+    /// The position of the note, if it is too long for the record, which is rare.
+    note: Option<Box<PayloadPlace>>,
 }
 
 /// A packet that has a record.
@@ -90,7 +90,7 @@ impl StoredSession {
 
     pub(super) fn new(record: u32, copies: Copies, note: Option<PayloadPlace>) -> Self {
         let (packets, pieces) = Default::default();
-        Self { record, copies, packets, pieces, is_gone: false, note }
+        Self { record, copies, packets, pieces, is_gone: false, note: note.map(Box::new) }
     }
 
     /// Returns the offset of a record's copies.
@@ -109,7 +109,7 @@ impl StoredSession {
         if bytes.len() > MAX_NOTE {
             let Some(cell) = payload.keep(&note::frame(bytes)) else { return };
             memory.set(at + NOTE_PLACE, cell.place());
-            self.note = Some(PayloadPlace::Cell(cell));
+            self.note = Some(Box::new(PayloadPlace::Cell(cell)));
             return;
         }
         memory.words.store(at + NOTE, bytes);
@@ -119,7 +119,7 @@ impl StoredSession {
 
     /// Returns the note that an earlier process has left, if it is intact.
     pub(super) fn found_note(&self, memory: &Memory) -> Option<Bytes> {
-        if let Some(PayloadPlace::Found(note)) = &self.note {
+        if let Some(PayloadPlace::Found(note)) = self.note.as_deref() {
             return Some(note.clone());
         }
         let at = memory.sessions.at(self.record);
@@ -186,6 +186,10 @@ impl StoredSession {
         {
             memory.clear(entries, packet.entry);
         }
+        // An idle session holds no memory for them.
+        if self.packets.is_empty() {
+            self.packets = VecDeque::new();
+        }
     }
 
     /// Returns the records of the packets.
@@ -208,7 +212,7 @@ impl StoredSession {
         self.pieces.free(memory, payload, &mut stocks.pieces, u64::MAX);
         memory.clear(&mut stocks.sessions, self.record);
         self.copies.end(payload);
-        if let Some(PayloadPlace::Cell(note)) = self.note.take() {
+        if let Some(PayloadPlace::Cell(note)) = self.note.take().map(|note| *note) {
             payload.free(note);
         }
     }

@@ -64,6 +64,19 @@ pub fn memory_of(main: u32) -> u64 {
     found.into_iter().sum::<u64>() * 1024
 }
 
+/// Returns the memory of both processes in bytes, in which a page that several processes have is divided
+/// among them. Only root may ask.
+pub fn share_of_memory(main: u32) -> u64 {
+    let share = |process: u32| {
+        let shares = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+        let line = shares.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let found: Vec<_> = processes_of(main).into_iter().filter_map(share).collect();
+    assert!(!found.is_empty(), "process {main} runs, and shows its memory");
+    found.into_iter().sum::<u64>() * 1024
+}
+
 /// Returns the folder of what both processes have open: they share it.
 pub fn descriptors_of(main: u32) -> PathBuf {
     format!("/proc/{main}/fd").into()
