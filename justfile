@@ -24,6 +24,10 @@ bench-core *args:
 recovery *args:
     bench/recovery {{args}}
 
+# KILLS workers of real proxies under load, every byte compared; also --control flip, --pairs N; needs a release build
+kills count="10000" *args:
+    bench/kills {{count}} {{args}}
+
 # the main job, whole, in one command
 demo:
     cargo run --release --locked -- demo
