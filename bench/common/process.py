@@ -19,6 +19,11 @@ def family(pid):
     return found
 
 
+def worker(pid):
+    """The process of a proxy that serves: the main one, if that is its only one."""
+    return next((member for member in family(pid) if _name(member) == "etcp: worker"), pid)
+
+
 def cpu_seconds(pids):
     """Returns the CPU time of processes and their descendants, including those that have ended."""
     spent = 0
@@ -39,6 +44,14 @@ def rss(pids):
     """Returns the KB that are resident for processes and their descendants, shared or not."""
     return sum(_field(f"/proc/{member}/status", "VmRSS:")
                for pid in pids for member in family(pid))
+
+
+def _name(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return None
 
 
 def _stat(pid):

@@ -199,6 +199,28 @@ def halt(proxy, seconds):
     return strike
 
 
+def kill(proxy):
+    """Kills the process that serves, as its own fault or lack of memory would."""
+    def strike(site):
+        worker = process.worker(getattr(site.subject, proxy).pid)
+        begun = now()
+        os.kill(worker, signal.SIGKILL)
+        return Strike(begun, now())
+    return strike
+
+
+def upgrade(proxy):
+    """Replaces the program by itself. The old one serves until the new one could."""
+    def strike(site):
+        upgrades = site.subject.upgrades(proxy)
+        begun = now()
+        os.kill(getattr(site.subject, proxy).pid, signal.SIGUSR2)
+        if not stop.until(lambda: site.subject.upgrades(proxy) > upgrades, PATIENCE):
+            raise RuntimeError(f"the program of {proxy} is not replaced")
+        return Strike(begun, now())
+    return strike
+
+
 GAP = "the longest gap"
 BACK = "from when a path works again"
 
@@ -229,4 +251,12 @@ FAULTS = {fault.key: fault for fault in (
           most_attaches=0, outage=10, is_quiet=True, needs_proxies=True),
     Fault("stop-peer", "sproxy is stopped for 10 s", halt("sproxy", 10), "from when it goes on",
           (2, 100), most_attaches=1, outage=10, is_quiet=True, needs_proxies=True),
+    Fault("kill-own", "cproxy's worker is killed", kill("cproxy"), GAP, (3, 100),
+          needs_proxies=True),
+    Fault("kill-peer", "sproxy's worker is killed", kill("sproxy"), GAP, (3, 100),
+          needs_proxies=True),
+    Fault("upgrade-own", "cproxy is upgraded", upgrade("cproxy"), GAP, (1, 100),
+          needs_proxies=True),
+    Fault("upgrade-peer", "sproxy is upgraded", upgrade("sproxy"), GAP, (3, 100),
+          needs_proxies=True),
 )}

@@ -86,6 +86,7 @@ class Etcp(Subject):
         etcp = world.programs.etcp
         flags = ["--mptcp", self.mptcp] if world.programs.knows_mptcp else []
         self._log, far = world.folder / "cproxy.log", world.folder / "sproxy.log"
+        self._logs = {"cproxy": self._log, "sproxy": far}
         # At the home folder sproxy stops checking who may write to the folders of its files.
         home = f"HOME={keys.authorized_keys.parent}"
         self.sproxy = world.start(world.server, [
@@ -99,6 +100,10 @@ class Etcp(Subject):
 
     def attaches(self):
         return [at for at, line in self._lines() if "attached again" in line]
+
+    def upgrades(self, proxy):
+        """How often its program was replaced."""
+        return self._logs[proxy].read_text(errors="replace").count("has taken over")
 
     def log(self, since):
         return [f"{at - since:+.4f} {line}" for at, line in self._lines() if at >= since]
