@@ -150,6 +150,7 @@ class Etcp(Subject):
 
     key, title = "etcp", "etcp"
     programs = ("etcp",)
+    flags = ()
 
     def __init__(self, world, tunnels=1, sproxy_flags=(), carriers=1):
         self._tunnels, self._sproxy_flags, self._carriers = tunnels, sproxy_flags, carriers
@@ -166,7 +167,7 @@ class Etcp(Subject):
         self.launch("far", "sproxy", [
             "env", f"HOME={authorized_keys.parent}", tools.etcp, "sproxy", "--listen", f"{self.world.server_host}:{self.server_port}",
             "--target", self.target, "--identity", keys.server,
-            "--authorized-keys", authorized_keys, *self._sproxy_flags])
+            "--authorized-keys", authorized_keys, *self._sproxy_flags, *self.flags])
         self.await_listener(self.world.server, self.server_port)
 
     def authorized_keys(self):
@@ -183,7 +184,7 @@ class Etcp(Subject):
             self.world.tools.etcp, "cproxy", "--server",
             f"{self.world.server_host}:{self.server_port}", "--listen", listen,
             "--identity", identity, "--known-hosts", self._known,
-            "--carriers", self._carriers])
+            "--carriers", self._carriers, *self.flags])
 
     def await_carriers(self):
         """Waits until the log of every cproxy reports its last carrier."""
@@ -196,3 +197,10 @@ class Etcp(Subject):
         """Returns the logs of all cproxies."""
         return "".join((self.world.folder / f"{name}.log").read_text(errors="replace")
                        for name in self._logs if "cproxy" in name)
+
+
+class EtcpWithoutHolder(Etcp):
+    """One process each, with which its sessions end."""
+
+    title = "etcp --no-holder"
+    flags = ("--no-holder",)

@@ -22,7 +22,8 @@ def write(run):
         "rate": tables.rates(results), "memory": tables.memory(results),
         "paths": tables.far_paths(results), "beside": tables.beside_bulk(results),
         "attach": tables.attaches(results), "thousand": tables.thousand(results),
-        "start": tables.starts(results), "carriers": tables.several_carriers(results)}
+        "start": tables.starts(results), "carriers": tables.several_carriers(results),
+        "holder": tables.cost_of_holder(results)}
     pictures = {f"{name}_picture": picture(out, name, chart)
                 for name, chart in charts(results).items()}
     page = template.substitute(
@@ -31,8 +32,8 @@ def write(run):
         missed=missed(results), kept=kept(run), rounds=run.options.rounds, machine=machine(),
         versions=run.tools.versions, **pictures)
     out.write_text(page)
-    shown = ("bulk", "cpu", "echo", "rate", "memory", "paths", "beside", "carriers", "attach",
-             "start")
+    shown = ("bulk", "cpu", "echo", "rate", "memory", "paths", "beside", "carriers", "holder",
+             "attach", "start")
     return "\n\n".join(parts[name] for name in (*shown, "wanted") if parts[name].count("\n") > 1)
 
 

@@ -1,9 +1,11 @@
 """The tables of the page, one function for each section."""
 
+import statistics
+
 from common.page import head, row
 
 from .plot import number_text
-from .sections import attach, beside, bulk, carriers, paths
+from .sections import attach, beside, bulk, carriers, holder, paths
 from .subjects import SUBJECTS
 
 NOTHING = "–"
@@ -137,6 +139,22 @@ def carriers_cells(results, name, count):
                     f"**{mine / one:.2f}** ({number_text(mine * 8)} Mbit/s)")
     echo = [f"{name}-{count}-typing-{part}" for part in ("p50", "p99")]
     return *bulk, values(results, "i", "etcp", "ms", *echo)
+
+
+def cost_of_holder(results):
+    """Returns the figures with and without a holder, and the ratio in the rounds."""
+    lines = head("", "without", "with", "with / without", "half of the rounds are within")
+    for name, (title, unit) in holder.FIGURES.items():
+        kinds = [results.samples("j", "etcp", f"{kind}-{name}") for kind in ("without", "with")]
+        if not all(kinds):
+            continue
+        medians = [statistics.median(samples) for samples in kinds]
+        ratios = sorted(mine / theirs for theirs, mine in zip(*kinds) if theirs)
+        quarter = len(ratios) // 4
+        lines.append(row(title, *(f"{number_text(it)} {unit}" for it in medians),
+                         f"**{medians[1] / medians[0]:.3f}**",
+                         f"{ratios[quarter]:.2f} – {ratios[-1 - quarter]:.2f}"))
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def attaches(results):

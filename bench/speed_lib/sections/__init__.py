@@ -1,9 +1,9 @@
 """The measurements: each module has a `measure` that takes the run and fills its results."""
 
-from . import attach, beside, bulk, carriers, echo, memory, paths, rate, start
+from . import attach, beside, bulk, carriers, echo, holder, memory, paths, rate, start
 
 SECTIONS = {"a": bulk, "b": echo, "c": rate, "d": memory, "e": paths, "f": beside, "g": attach,
-            "h": start, "i": carriers}
+            "h": start, "i": carriers, "j": holder}
 
 
 def title(section):
