@@ -322,6 +322,8 @@ impl Holder {
             // reads it soon.
             let _ = write(&line, &exchanged.holder.as_raw_nonzero().get().to_ne_bytes());
         }
+        // The main process sent them before it knew of the next holder.
+        signals.leave_to(exchanged.holder);
         Ended::Exited(0)
     }
 

@@ -47,11 +47,10 @@ impl Waiter {
                 Err(_) => return Ended::Signalled(Signal::KILL.as_raw()),
             }
             if let Some(ended) = self.end_of_holder() {
-                match self.follower() {
-                    Some(next) => self.holder = next,
-                    None => return ended,
+                if self.follow() {
+                    continue;
                 }
-                continue;
+                return ended;
             }
             self.pass_on();
         }
@@ -62,21 +61,36 @@ impl Waiter {
         found.map(|(_, ended)| *ended)
     }
 
-    /// Returns the successor that the last holder announced, if there is one.
-    fn follower(&self) -> Option<Pid> {
+    /// Turns to the successor that the last holder announced. Returns whether there is one.
+    fn follow(&mut self) -> bool {
         let mut number = [0; NUMBER];
-        let mut last = None;
+        let mut has_followed = false;
         while read(&self.line, &mut number) == Ok(NUMBER) {
-            last = Pid::from_raw(i32::from_ne_bytes(number));
+            if let Some(next) = Pid::from_raw(i32::from_ne_bytes(number)) {
+                self.holder = next;
+                has_followed = true;
+            }
         }
-        last
+        has_followed
     }
 
-    fn pass_on(&self) {
+    fn pass_on(&mut self) {
         let Some(passed) = self.signals.wait(None) else { return };
-        if !passed.has_reached_worker {
-            // The holder was not waited for yet, so the process id is still its own.
-            let _ = kill_process(self.holder, passed.signal);
+        if passed.has_reached_worker {
+            return;
+        }
+        self.follow();
+        self.send(passed.signal);
+        // A holder that announced a successor meanwhile may not have seen the signal.
+        if self.follow() {
+            self.send(passed.signal);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        // While the holder was not waited for, the process id is still its own.
+        if self.end_of_holder().is_none() {
+            let _ = kill_process(self.holder, signal);
         }
     }
 }

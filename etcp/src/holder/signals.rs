@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eternaltcp::process::was_ignored;
 use eternaltcp_sys::{BlockedSignals, ReceivedSignal};
-use rustix::process::{Signal, getpid, getsid};
+use rustix::process::{Pid, Signal, getpid, getsid, kill_process};
 
 use super::contact::LOOK;
 
@@ -19,6 +19,9 @@ pub(super) const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT]
 /// The signal that requests an upgrade. It is meant for the holder. The main process passes it on
 /// if it is no longer the holder.
 pub(super) const UPGRADE: Signal = Signal::USR2;
+
+/// The maximum number of pending signals: one of each number.
+const MOST_WAITING: usize = 64;
 
 /// The signals that the holder waits for.
 #[derive(Debug)]
@@ -55,12 +58,25 @@ impl HolderSignals {
     /// upgrade. Other signals only end the wait.
     pub(super) fn wait(&self, limit: Option<Duration>) -> Option<PassedOn> {
         // An error is treated like no signal: the caller checks everything and waits again.
-        let received = self.blocked.wait(limit).ok().flatten()?;
+        self.passed(self.blocked.wait(limit).ok().flatten()?)
+    }
+
+    fn passed(&self, received: ReceivedSignal) -> Option<PassedOn> {
         let is_passed = PASSED_ON.contains(&received.signal) || received.signal == UPGRADE;
         is_passed.then(|| PassedOn {
             signal: received.signal,
             has_reached_worker: is_of_group(received, self.leads_session),
         })
+    }
+
+    /// Passes all pending signals on to the next holder.
+    pub(super) fn leave_to(&self, holder: Pid) {
+        for _ in 0..MOST_WAITING {
+            let Ok(Some(received)) = self.blocked.wait(Some(Duration::ZERO)) else { return };
+            if let Some(passed) = self.passed(received).filter(|it| !it.has_reached_worker) {
+                let _ = kill_process(holder, passed.signal);
+            }
+        }
     }
 }
 

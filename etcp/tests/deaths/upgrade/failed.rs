@@ -5,7 +5,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use etcp_testkit::loopback::operator::{control, operate, status};
 use etcp_testkit::loopback::program::wait;
@@ -16,6 +16,7 @@ use etcp_testkit::tell;
 use etcp_testkit::worker::is_there;
 use rustix::process::Signal;
 
+use super::super::next_worker;
 use super::{Setting, processes};
 
 #[test]
@@ -73,6 +74,9 @@ fn a_program_that_fails_after_its_check_leaves_the_old_one_in_its_place() {
     setting.finish();
 }
 
+/// The time in which three deaths are too many.
+const SOON: Duration = Duration::from_secs(10);
+
 #[test]
 fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
     let setting = Setting::new();
@@ -82,14 +86,18 @@ fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
     fs::remove_file(&first).expect("it is ours");
     let holder = || setting.status("sproxy")["holder_pid"].as_u64();
     let before = holder();
-    for number in 0..3 {
+    let mut crashes = Vec::new();
+    while holder() == before {
+        // A busy machine may need more of them until three are close enough.
+        let third_last = crashes.iter().rev().nth(2);
+        assert!(third_last.is_none_or(|it: &Instant| it.elapsed() > SOON), "it does not go back");
+        crashes.push(Instant::now());
         kill_raw(worker, Signal::ABORT).expect("it runs");
-        wait("another worker", || !is_there(worker));
-        setting.go_on(&format!("crash {number}"));
-        worker = setting.status("sproxy")["worker_pid"].as_u64().expect("one") as u32;
+        worker = next_worker(setting.program("sproxy"), worker);
+        setting.go_on(&format!("crash {}", crashes.len()));
     }
-    assert_ne!(holder(), before);
-    assert_eq!(setting.status("sproxy")["restarts"], 3);
+    assert!(crashes.len() >= 3);
+    assert_eq!(setting.status("sproxy")["restarts"], crashes.len());
     let line = format!("{}, etcp ", first.display());
     assert!(setting.program("sproxy").log().contains(&line));
     assert_eq!(setting.program("sproxy").count("serves again: "), 1);
@@ -109,10 +117,10 @@ fn a_program_that_is_asked_to_end_during_an_upgrade_ends() {
     let socket = control(&setting.site, "sproxy", &setting.sproxy.program);
     let (site, args) = (&setting.site, ["upgrade", "--control", &socket, "--program"]);
     let begun = Instant::now();
+    let worker = setting.sproxy.program.worker();
     std::thread::scope(|scope| {
         let upgrade =
             scope.spawn(|| operate(site, &[&args[..], &[script.to_str().expect("text")]].concat()));
-        let worker = setting.sproxy.program.worker();
         wait("the exchange", || !is_there(worker));
         setting.sproxy.program.signal(Signal::TERM);
         let said = upgrade.join().expect("it runs");

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use etcp_testkit::checked::{Rate, accept};
 use etcp_testkit::loopback::operator::{OperatorOutput, control, operate, status};
-use etcp_testkit::loopback::program::RunningProgram;
+use etcp_testkit::loopback::program::{RunningProgram, wait};
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, LoopbackSite, LoopbackSproxy};
 use etcp_testkit::pair::etcp;
@@ -70,6 +70,12 @@ impl Setting {
         assert!(!is_there(before));
         let worker = self.status(role)["worker_pid"].as_u64().expect("a number");
         u32::try_from(worker).expect("a process")
+    }
+
+    /// Waits until no upgrade is under way, with which the next one would be refused.
+    #[track_caller]
+    fn upgrade_is_over(&self, role: &str) {
+        wait("the upgrade to be over", || self.upgrade(role, &["--check"]).code == Some(0));
     }
 
     /// Attempts an upgrade that fails, and returns the reason.

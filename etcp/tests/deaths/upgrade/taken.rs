@@ -9,11 +9,12 @@ use etcp_testkit::loopback::operator::{control, operate, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, LoopbackSite, LoopbackSproxy};
+use etcp_testkit::pair::etcp;
 use etcp_testkit::process::kill_raw;
 use etcp_testkit::worker::{is_stopped, is_there};
 use rustix::process::Signal;
 
-use super::super::next_worker;
+use super::super::{kill_worker, next_worker};
 use super::{Setting, descriptors, exchange, processes};
 
 #[test]
@@ -46,16 +47,22 @@ fn streams_go_on_when_the_program_of_either_side_is_replaced() {
 fn ten_upgrades_in_a_row_leave_as_much_as_one() {
     let setting = Setting::new();
     let program = setting.program("sproxy");
-    setting.upgraded("sproxy", &[]);
     let count = || {
         let all = processes(program);
         (all.len(), descriptors(all[0]), descriptors(all[1]))
     };
+    let upgrade = || {
+        let before = setting.cproxy.attached_again();
+        setting.upgraded("sproxy", &[]);
+        // Without its carrier it has less.
+        wait("the next carrier", || setting.cproxy.attached_again() > before);
+    };
+    upgrade();
     setting.go_on("the first");
     let mut first = (0, 0, 0);
     wait("no work", || std::mem::replace(&mut first, count()) == first && first.0 == 3);
     for _ in 0..9 {
-        setting.upgraded("sproxy", &[]);
+        upgrade();
     }
     setting.go_on("ten upgrades");
     wait("no more than after one", || count() <= first);
@@ -123,11 +130,45 @@ fn two_upgrades_at_once_are_one_after_the_other_or_one_of_them_is_refused() {
     // One that comes while a worker starts, which must not take what a check opens for its own.
     for round in 0..8 {
         let before = setting.program("cproxy").count("has taken over");
-        kill_raw(setting.program("cproxy").worker(), Signal::KILL).expect("it runs");
+        setting.upgrade_is_over("cproxy");
+        kill_worker(setting.program("cproxy"));
         setting.program("cproxy").signal(Signal::USR2);
         wait("another program", || setting.program("cproxy").count("has taken over") > before);
         setting.go_on(&format!("an upgrade during a restart, round {round}"));
     }
+    setting.finish();
+}
+
+#[test]
+fn a_signal_that_comes_during_an_upgrade_reaches_the_program_that_takes_over() {
+    let mut setting = Setting::new();
+    // From now on the main process is not the holder.
+    setting.upgraded("cproxy", &[]);
+    let go = setting.site.path().join("go");
+    let then = format!(
+        "until [ -e {} ]; do sleep 0.01; done; exec {} \"$@\"",
+        go.display(),
+        etcp().display()
+    );
+    let script = setting.script("waits", &then);
+    let worker = setting.program("cproxy").worker();
+    std::thread::scope(|scope| {
+        let args = ["--program", script.to_str().expect("text")];
+        let (site, program) = (&setting.site, &setting.cproxy.program);
+        let socket = control(site, "cproxy", program);
+        let upgrade = scope.spawn(move || {
+            operate(site, &[&["upgrade", "--control", &socket][..], &args].concat())
+        });
+        wait("the exchange", || !is_there(worker));
+        for signal in [Signal::HUP, Signal::USR1] {
+            program.signal(signal);
+        }
+        fs::write(&go, "").expect("the folder is ours");
+        let said = upgrade.join().expect("it runs");
+        assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
+    });
+    setting.cproxy.program.wait_for("keys and known_hosts are read again");
+    setting.cproxy.program.wait_for("connecting again, as asked");
     setting.finish();
 }
 
