@@ -9,6 +9,7 @@ use etcp_testkit::loopback::socket::{dial, patient};
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, PATIENCE, Steady};
 use etcp_testkit::process::kill_raw;
 use etcp_testkit::refused;
+use etcp_testkit::worker::processes_of;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
 
@@ -175,8 +176,7 @@ fn connections_whose_targets_are_not_connected_yet_get_their_answer_after_a_deat
         let mut plain = dial(proxies.cproxy.listen);
         plain.write_all(b"early").expect("it is taken");
         proxies.kill(side);
-        let (main, worker) = (proxies.sproxy.program.id(), proxies.sproxy.program.worker());
-        for process in [main, worker] {
+        for process in processes_of(proxies.sproxy.program.id()) {
             // The worker may be the one that was killed.
             let _ = kill_raw(process, Signal::CONT);
         }

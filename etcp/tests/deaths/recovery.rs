@@ -11,9 +11,8 @@ use etcp_testkit::loopback::socket::{dial, is_over};
 use etcp_testkit::loopback::{Cproxy, LoopbackRelay, LoopbackSite, LoopbackSproxy};
 use etcp_testkit::streams::Streams;
 use etcp_testkit::tell;
-use etcp_testkit::worker::existing_worker_of;
 
-use super::{kill_worker, next_worker};
+use super::next_worker;
 
 /// The number of bytes that the programs move.
 const BULK: Rate = Rate { chunk: 256 * 1024, pause: Duration::ZERO };
@@ -93,10 +92,9 @@ impl Side {
         }
     }
 
-    pub(super) fn kill(self, setting: &Setting) {
-        self.programs(setting).into_iter().for_each(|program| {
-            kill_worker(program);
-        });
+    /// Kills their workers. Returns the programs, and which process each has lost.
+    pub(super) fn kill(self, setting: &Setting) -> Vec<(&RunningProgram, u32)> {
+        self.programs(setting).into_iter().map(|it| (it, it.kill_worker())).collect()
     }
 }
 
@@ -144,9 +142,9 @@ fn a_worker_that_dies_while_it_replays_or_before_it_is_attached_loses_nothing() 
         streams.go_on("the last death");
         for program in side.programs(&setting) {
             // The second worker has just begun.
-            let first = kill_worker(program);
+            let first = program.kill_worker();
             next_worker(program, first);
-            let second = kill_worker(program);
+            let second = program.kill_worker();
             next_worker(program, second);
         }
         streams.go_on("two deaths in a row");
@@ -191,8 +189,10 @@ fn dial_nothing() -> TcpStream {
 #[test]
 fn connections_that_arrive_between_two_workers_are_served() {
     let setting = Setting::new();
+    // With no session at all, three deaths in a row would be the end of the program.
+    let [mut application, mut target] = setting.session();
     for _ in 0..3 {
-        kill_worker(&setting.cproxy.program);
+        setting.cproxy.program.kill_worker();
         // The kernel's queue takes the connection, whether or not a worker serves.
         let mut applications: Vec<_> = (0..5).map(|_| dial(setting.cproxy.listen)).collect();
         for application in &mut applications {
@@ -207,6 +207,7 @@ fn connections_that_arrive_between_two_workers_are_served() {
             application.read_exact(&mut [0]).expect("the session is up");
         }
     }
+    exchange(&mut application, &mut target);
     setting.finish();
 }
 
@@ -305,9 +306,9 @@ fn data_that_wait_for_a_reader_are_there_after_any_number_of_deaths() {
         application
     });
     for side in SIDES {
-        side.kill(&setting);
-        let programs = side.programs(&setting);
-        wait("new workers", || programs.iter().all(|it| existing_worker_of(it.id()).is_some()));
+        for (program, killed) in side.kill(&setting) {
+            next_worker(program, killed);
+        }
     }
     let mut got = vec![0; length];
     target.read_exact(&mut got).expect("the session is up");

@@ -2,8 +2,10 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::program::{RunningProgram, etcp};
 use etcp_testkit::loopback::{Echo, LoopbackSite};
 use rustix::net::sockopt::{set_socket_passcred, set_socket_timeout};
@@ -36,13 +38,17 @@ fn the_main_process_tells_the_service_manager_that_the_proxy_listens() {
         set_socket_timeout(&manager, rustix::net::sockopt::Timeout::Recv, patience)
             .expect("an option is set");
         let target = Echo::start().address.to_string();
-        let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0", "--target"]);
+        let port = HeldPort::take();
+        let listen = format!("127.0.0.1:{}", port.number());
+        TcpStream::connect(&listen).expect_err("nobody listens yet");
+        let mut command = etcp(site.path(), ["sproxy", "--listen", &listen, "--target"]);
         command.arg(target).arg("--identity").arg(site.server_key());
         command.arg("--authorized-keys").arg(site.authorized_keys()).args(flags);
         command.env("NOTIFY_SOCKET", &place);
         let program = RunningProgram::start("sproxy", site.path(), command);
         let (said, sender) = receive(&manager);
         assert_eq!((said.as_str(), sender), ("READY=1", program.id()));
-        assert!(program.count("listening on") > 0, "it listens by then");
+        TcpStream::connect(&listen).expect("it listens by then");
+        assert_eq!(program.count(&format!("listening on {listen}")), 1, "and has said so");
     }
 }

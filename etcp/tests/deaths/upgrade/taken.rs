@@ -31,7 +31,8 @@ fn streams_go_on_when_the_program_of_either_side_is_replaced() {
         assert!(exe.is_err() || exe.is_ok_and(|exe| exe == copy), "it is the copy");
         // A signal means the program that serves.
         setting.program(role).signal(Signal::USR2);
-        wait("another worker", || setting.status(role)["worker_pid"] != worker);
+        // The one before would close the connection of a request.
+        next_worker(setting.program(role), worker);
         setting.go_on(&format!("SIGUSR2 to {role}"));
         let status = setting.status(role);
         assert_eq!(status["process"], main);

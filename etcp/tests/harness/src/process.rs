@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use super::folder::TestFolder;
 use super::netns::Namespace;
 use super::wait::{until, until_some};
-use super::worker::{processes_of, worker_of};
+use super::worker::{kill_worker_of, processes_of, wait_for_log_of, worker_of};
 
 /// The user who runs a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,13 +206,22 @@ pub struct Process {
 }
 
 impl Process {
+    /// Returns everything that it has logged until now.
+    #[track_caller]
     pub fn log(&self) -> String {
+        wait_for_log_of(self.id());
+        self.written()
+    }
+
+    /// Returns what its log contains, which may be late.
+    fn written(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Returns how many lines of the log contain `text`.
+    #[track_caller]
     pub fn count(&self, text: &str) -> usize {
-        self.log().lines().filter(|line| line.contains(text)).count()
+        count(&self.log(), text)
     }
 
     /// Waits until the log has a line with `text`.
@@ -226,8 +235,9 @@ impl Process {
     pub fn wait_for_count(&mut self, text: &str, count: usize, limit: Duration) {
         let what = format!("{count} lines with {text:?} in the log of {}", self.name);
         until(&what, limit, || {
-            let found = self.count(text) >= count;
-            assert!(found || self.is_running(), "{} ended before it logged {text:?}", self.name);
+            let is_running = self.is_running();
+            let found = self::count(&self.written(), text) >= count;
+            assert!(found || is_running, "{} ended before it logged {text:?}", self.name);
             found
         });
     }
@@ -243,8 +253,9 @@ impl Process {
     }
 
     /// Kills the process that serves, without notice.
+    #[track_caller]
     pub fn kill_worker(&self) {
-        kill_raw(self.worker(), Signal::KILL).expect("it runs");
+        kill_worker_of(self.id());
     }
 
     /// Returns the program's stdin and stdout, which must be pipes.
@@ -328,6 +339,10 @@ impl Process {
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
+}
+
+fn count(log: &str, text: &str) -> usize {
+    log.lines().filter(|line| line.contains(text)).count()
 }
 
 /// Sends a signal to a process.

@@ -1,21 +1,70 @@
 //! The two processes of a proxy: the main one, which the test started and signals, and the one that
 //! serves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+
+use super::process::kill_raw;
+use super::wait::{PATIENCE, until, until_some};
 
 /// Returns the process that serves for the program with this main process: its worker, or the main
-/// process itself if there is none.
+/// process itself if it serves alone. Waits for a worker if there is none at the moment.
+#[track_caller]
 pub fn worker_of(main: u32) -> u32 {
-    existing_worker_of(main).unwrap_or(main)
+    if serves_alone(main) {
+        return main;
+    }
+    until_some("a worker", PATIENCE, || existing_worker_of(main))
+}
+
+/// Returns whether a program serves in its main process: one that only keeps what its worker has
+/// needs no second thread.
+fn serves_alone(main: u32) -> bool {
+    std::fs::read_dir(format!("/proc/{main}/task")).map_or(0, Iterator::count) > 1
+}
+
+/// Kills the process that serves, without notice, and returns which one that was.
+#[track_caller]
+pub fn kill_worker_of(main: u32) -> u32 {
+    until_some("a worker to kill", PATIENCE, || {
+        let worker = worker_of(main);
+        // It may have ended since it was found.
+        kill_raw(worker, Signal::KILL).ok().map(|()| worker)
+    })
 }
 
 /// Returns the worker of a main process, if it has one now. After an upgrade it is the child of another
 /// holder, which is the main process's child.
 pub fn existing_worker_of(main: u32) -> Option<u32> {
-    let is_worker = |process: &u32| name_of(*process).as_deref() == Some("etcp: worker");
+    let is_worker =
+        |process: &u32| name_of(*process).as_deref() == Some("etcp: worker") && is_there(*process);
     let children = children_of(main);
     let below = || children.iter().flat_map(|child| children_of(*child)).find(is_worker);
     children.iter().copied().find(is_worker).or_else(below)
+}
+
+/// Waits until everything is in the log that a program has logged so far: its log has a writer of
+/// its own, which runs later on a busy machine.
+#[track_caller]
+pub fn wait_for_log_of(main: u32) {
+    until("the log to be written", PATIENCE, || !is_logging(main));
+}
+
+/// Returns whether a thread of a program, or of a process below it, has log lines to write. It sleeps
+/// when it has none. One that was just started has no name yet, and has used no processor time.
+fn is_logging(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
+    let stats = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+    let is_busy = |stat: String| {
+        let (name, fields) = stat.split_once(" (")?.1.rsplit_once(") ")?;
+        let fields: Vec<_> = fields.split(' ').collect();
+        // The user and system times in ticks, as in proc_pid_stat(5).
+        let is_new = fields.get(11..13) == Some(&["0", "0"]);
+        Some(["R", "D"].contains(fields.first()?) && (name == "log" || is_new))
+    };
+    stats.flatten().any(|stat| is_busy(stat) == Some(true))
+        || children_of(process).into_iter().any(is_logging)
 }
 
 fn children_of(process: u32) -> Vec<u32> {
@@ -37,10 +86,15 @@ fn name_of(process: u32) -> Option<String> {
 /// Returns whether a process is there, and not only its exit code. Its first thread may end before
 /// the others, which have its descriptors, too.
 pub fn is_there(process: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let state = state_of(format!("/proc/{process}/stat").as_ref());
     let threads = || std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
     state.is_some_and(|state| !"ZX".contains(state) || threads() > 1)
+}
+
+/// Returns the state that a `stat` file of a process or thread tells.
+fn state_of(stat: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
 }
 
 /// Returns whether all threads of a process are stopped.

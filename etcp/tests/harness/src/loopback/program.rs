@@ -16,7 +16,8 @@ use crate::pair::etcp as etcp_program;
 use crate::process::{DEFAULT_SIGNALS, kill_raw};
 use crate::wait::{until, until_some};
 use crate::worker::{
-    descriptors_of, existing_worker_of, is_stopped, is_there, memory_of, processes_of, worker_of,
+    descriptors_of, existing_worker_of, is_stopped, is_there, kill_worker_of, memory_of,
+    processes_of, wait_for_log_of, worker_of,
 };
 
 /// Returns `etcp` with these arguments. It has no terminal, dies with the test, and gets no
@@ -73,11 +74,20 @@ impl RunningProgram {
         Self { name: name.to_owned(), child, log }
     }
 
+    /// Returns everything that it has logged until now.
+    #[track_caller]
     pub fn log(&self) -> String {
+        wait_for_log_of(self.id());
+        self.written()
+    }
+
+    /// Returns what its log contains, which may be late.
+    fn written(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
     /// Returns how many lines of the log contain `text`.
+    #[track_caller]
     pub fn count(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
@@ -93,7 +103,7 @@ impl RunningProgram {
     pub fn wait_for_count(&mut self, text: &str, count: usize) -> String {
         until_some(&format!("{text:?} in the log of {}", self.name), PATIENCE, || {
             let is_running = self.is_running();
-            let log = self.log();
+            let log = self.written();
             let mut lines = log.lines().filter(|line| line.contains(text));
             let found = lines.nth(count - 1).map(str::to_owned);
             assert!(found.is_some() || is_running, "{} ended without {text:?}", self.name);
@@ -111,9 +121,10 @@ impl RunningProgram {
         worker_of(self.id())
     }
 
-    /// Kills the process that serves, without notice.
-    pub fn kill_worker(&self) {
-        kill_raw(self.worker(), Signal::KILL).expect("it runs");
+    /// Kills the process that serves, without notice, and returns which one that was.
+    #[track_caller]
+    pub fn kill_worker(&self) -> u32 {
+        kill_worker_of(self.id())
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -196,7 +207,7 @@ impl Drop for RunningProgram {
             self.kill();
         }
         if std::thread::panicking() {
-            let log = self.log();
+            let log = self.written();
             let lines: Vec<_> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(30)..].join("\n");
             // Not eprintln!: the harness has its own order.
