@@ -12,7 +12,7 @@ use eternaltcp::server::{ServerLimits, ServerMonitor};
 use eternaltcp::status::{TunnelCondition, TunnelStatus};
 use eternaltcp::tls::Identity;
 use eternaltcp::{Session, address, this_instance};
-use support::{CuttablePath, echo_all, run, serve, until};
+use support::{CuttablePath, echo_all, run, serve, step, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -38,6 +38,7 @@ async fn connect(user: Identity, number: usize, server: SocketAddr) -> (Client, 
 async fn ask(session: &mut Session, number: u64) {
     session.write_u64(number).await.unwrap();
     assert_eq!(session.read_u64().await.unwrap(), number);
+    step();
 }
 
 /// Waits until each tunnel was detached long enough for the server to check it.

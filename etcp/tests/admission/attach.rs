@@ -30,7 +30,7 @@ impl AttachFixture {
         let site = LoopbackSite::new();
         let foreign = site.key("foreign");
         site.admit(&[&site.client.line, &foreign.line]);
-        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+        let sproxy = LoopbackSproxy::patient(&site, Echo::start().address);
         let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
         let steady = Steady::start(cproxy.listen);
         let own = Identity::generate().expect("randomness");
@@ -58,7 +58,7 @@ impl AttachFixture {
         }
         self.steady.goes_on();
         self.steady.finish();
-        assert_eq!(self.cproxy.attached_again(), 0);
+        assert_eq!(self.cproxy.carriers_taken(), 0);
     }
 }
 

@@ -57,7 +57,7 @@ impl ChangesFixture {
         self.sproxy.program.wait_for("tunnel over");
         self.theirs.1.goes_on();
         self.theirs.1.finish();
-        assert_eq!(self.theirs.0.attached_again(), 0, "the other carrier is the same");
+        assert_eq!(self.theirs.0.carriers_taken(), 0, "the other carrier is the same");
     }
 }
 

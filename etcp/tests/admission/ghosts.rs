@@ -112,7 +112,7 @@ fn the_second_of_two_live_clients_with_one_name_is_refused() {
     assert!(line.contains("\"same\"") && line.contains("give this one another --name"), "{line}");
     steady.goes_on();
     steady.finish();
-    assert_eq!(first.attached_again(), 0);
+    assert_eq!(first.carriers_taken(), 0);
     // Another key may use the name.
     let other = site.key("other");
     site.admit(&[&site.client.line, &other.line]);

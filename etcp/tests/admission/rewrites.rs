@@ -257,7 +257,7 @@ fn a_key_that_is_narrowed_loses_the_sessions_that_it_may_not_have_any_more() {
         steady.finish();
     }
     assert_eq!(sproxy.program.count("is reset"), before + 1, "only that one");
-    assert_eq!(cproxy.attached_again(), 0);
+    assert_eq!(cproxy.carriers_taken(), 0);
 }
 
 #[test]

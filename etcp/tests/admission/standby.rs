@@ -30,7 +30,7 @@ struct StandbyFixture {
 impl StandbyFixture {
     fn new() -> Self {
         let site = LoopbackSite::new();
-        let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+        let sproxy = LoopbackSproxy::patient(&site, Echo::start().address);
         let (peer, own) = attach(&sproxy, &site.client, "client");
         Self { site, sproxy, peer, own }
     }
@@ -323,7 +323,7 @@ fn a_joined_carrier_whose_address_is_denied_later_costs_an_attach() {
 fn a_standby_carrier_takes_no_place_of_a_stranger() {
     // 64 strangers of one source may wait: one more would replace the oldest.
     let site = LoopbackSite::new();
-    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let sproxy = LoopbackSproxy::patient(&site, Echo::start().address);
     let mut waiting = Vec::new();
     for number in 0..35 {
         let (mut peer, own) = attach(&sproxy, &site.client, &number.to_string());

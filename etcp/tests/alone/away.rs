@@ -114,7 +114,8 @@ fn a_thousand_tunnels_of_one_key_live_through_a_minute_without_a_network_beside_
         sessions += 1;
     }
     tell(&format!("the user of another key had {sessions} sessions meanwhile"));
-    assert!(clients.iter().all(|client| !client.client.is_attached()), "they have no network");
+    // A busy machine may notice later.
+    until("all of them to notice", LIMIT, || clients.iter().all(|it| !it.client.is_attached()));
     let _turn = crate::turn();
     world.router.lift_blackhole();
     let start = Instant::now();

@@ -10,6 +10,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 use etcp_testkit::checked::{accept, connect, listen};
 use etcp_testkit::folder::{length, sha256};
+use etcp_testkit::loopback::carriers_taken;
 use etcp_testkit::netns::Namespace;
 use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::transfer::strike_on_the_way_of;
@@ -255,7 +256,7 @@ fn connections_to_the_listener_itself_and_denied_ones_are_reset_with_one_line() 
     assert!(is_reset(&mut connect(&world.client, "10.71.9.10:7000")));
     pair.cproxy.wait_for("the target refused the connection: 10.71.9.10:7000", PATIENCE);
     assert_eq!(pair.cproxy.count(line), 4, "one line each: {}", pair.cproxy.log());
-    assert_eq!(pair.attached_again(), 0, "the tunnel is not touched");
+    assert_eq!(carriers_taken(&pair.cproxy.log()), 0, "the tunnel is not touched");
 
     // A rule that catches cproxy's own connections: it reports that, and continues without the
     // rule.

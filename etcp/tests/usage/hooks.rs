@@ -55,7 +55,7 @@ fn the_hook_runs_when_the_carrier_is_lost_and_when_it_is_back() {
         r#"echo "$ETCP_EVENT|$ETCP_SERVER|$ETCP_PATH|$ETCP_WHY|$ETCP_OUTAGE_MS|$ETCP_SESSIONS" >> FILE"#,
     );
     let steady = Steady::start(pair.cproxy.listen);
-    wait("the first event", || pair.lines("client").len() == 1);
+    wait("the first event", || !pair.lines("client").is_empty());
     pair.cut();
     steady.goes_on();
     // A busy machine may cause another doubt.

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use etcp_testkit::loopback::operator::{folder, operate};
 use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
-use etcp_testkit::loopback::{ATTACHED, Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
+use etcp_testkit::loopback::{
+    ATTACHED, Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady, carriers_taken,
+};
 use etcp_testkit::process::DEFAULT_SIGNALS;
 use etcp_testkit::skip;
 use etcp_testkit::wait::output;
@@ -47,7 +49,7 @@ fn a_hangup_without_a_terminal_rereads_files_and_ends_nothing() {
     sproxy.program.signal(Signal::USR1);
     steady.goes_on();
     steady.finish();
-    assert_eq!(cproxy.attached_again(), 0, "{}", cproxy.program.log());
+    assert_eq!(cproxy.carriers_taken(), 0, "{}", cproxy.program.log());
     for program in [&mut cproxy.program, &mut sproxy.program] {
         program.signal(Signal::QUIT);
         assert_eq!(program.end().0, Some(0), "{}", program.log());
@@ -165,7 +167,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     steady.goes_on();
     steady.finish();
     assert!(server.is_running() && client.is_running());
-    assert_eq!(client.count("attached again"), 0, "{}", client.log());
+    assert_eq!(carriers_taken(&client.log()), 0, "{}", client.log());
 }
 
 /// The output of `SHOW`.

@@ -61,7 +61,7 @@ fn a_carrier_that_is_to_join_shows_no_key_to_another_server_and_the_first_goes_o
     let steady = Steady::start(cproxy.listen);
     both.assert_nothing_shown(2);
     steady.goes_on();
-    assert_eq!(cproxy.attached_again(), 0, "{}", cproxy.program.log());
+    assert_eq!(cproxy.carriers_taken(), 0, "{}", cproxy.program.log());
     relay.lead_to(both.own.address);
     cproxy.program.wait_for("carrier 3 of 3");
     both.assert_nothing_shown(2);

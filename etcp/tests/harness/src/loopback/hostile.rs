@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use eternaltcp::tls::{ClientTls, Connection, Identity};
@@ -111,7 +111,9 @@ pub struct HostilePeer {
 impl HostilePeer {
     /// Creates a peer on `carrier` that has sent nothing.
     pub fn new(carrier: RawCarrier) -> Self {
-        let tunnel = Tunnel::new(Side::Client, Config::default());
+        // Its carrier is read when the test has time for it.
+        let config = Config { dead_after: Duration::from_secs(600), ..Config::default() };
+        let tunnel = Tunnel::new(Side::Client, config);
         Self { tunnel, carrier, start: Instant::now() }
     }
 

@@ -18,7 +18,7 @@ pub mod socket;
 
 pub use echo::{Echo, Steady};
 pub use program::{RunningProgram, etcp};
-pub use proxies::{ATTACHED, Cproxy, LoopbackSproxy, connect};
+pub use proxies::{ATTACHED, Cproxy, LoopbackSproxy, carriers_taken, connect};
 pub use relay::LoopbackRelay;
 pub use site::{Key, LoopbackSite};
 

@@ -23,6 +23,12 @@ impl LoopbackSproxy {
         Self::with(site, target, &["--listen", "127.0.0.1:0"], None)
     }
 
+    /// Starts sproxy in front of `target` for clients that a test drives by hand. They are silent
+    /// for as long as the test, or a busy machine, takes.
+    pub fn patient(site: &LoopbackSite, target: SocketAddr) -> Self {
+        Self::with(site, target, &["--listen", "127.0.0.1:0", "--dead-after", "10m"], None)
+    }
+
     /// Starts sproxy in front of `target` on a port that stays reserved when the server ends, so
     /// that another one can be started on it.
     pub fn at(site: &LoopbackSite, target: SocketAddr, port: &HeldPort) -> Self {
@@ -108,9 +114,29 @@ impl Cproxy {
     }
 
     /// Returns how many times it has attached again so far.
+    #[track_caller]
     pub fn attached_again(&self) -> usize {
         self.program.count("attached again")
     }
+
+    /// Returns how many times its carrier was lost by the act of somebody else. On a busy machine a
+    /// client doubts a carrier that is only slow, and attaches another one.
+    #[track_caller]
+    pub fn carriers_taken(&self) -> usize {
+        carriers_taken(&self.program.log())
+    }
+}
+
+/// Returns how many carriers the client with this log has lost by the act of somebody else.
+pub fn carriers_taken(log: &str) -> usize {
+    let (mut taken, mut is_doubted) = (0, false);
+    for line in log.lines() {
+        is_doubted |= line.contains("silent for ") || line.contains("trying a new carrier");
+        if line.contains("attached again") {
+            taken += usize::from(!std::mem::take(&mut is_doubted));
+        }
+    }
+    taken
 }
 
 /// Returns the command `etcp connect` to a target, with stdin and stdout piped; it is not started.
@@ -135,4 +161,21 @@ fn listening(program: &mut RunningProgram) -> SocketAddr {
         address.set_ip([127, 0, 0, 1].into());
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carrier_that_the_client_itself_doubted_was_not_taken() {
+        let log = "attached (a to b)\n\
+                   path via lo silent for 900 ms, trying a new carrier\n\
+                   attached again (c to b)\n\
+                   carrier lost: silent for 3s; connecting again\n\
+                   attached again (d to b)\n\
+                   carrier lost: the peer closed the connection; connecting again\n\
+                   attached again (e to b)\n";
+        assert_eq!(carriers_taken(log), 1);
+    }
 }
