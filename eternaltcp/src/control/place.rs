@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::geteuid;
 
@@ -26,6 +27,13 @@ const MAX_FILES: usize = 2 * 1024;
 /// The maximum number of processes with the same id, in different containers, that can share a
 /// folder.
 const SAME_ID: usize = 64;
+
+/// The maximum time for which a process has the lock of a name that is not its own, on a busy
+/// machine.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// Interval between two attempts to lock a file meanwhile.
+const TICK: Duration = Duration::from_millis(5);
 
 /// Returns the folders for this user's control sockets, of which the first usable one is taken: the
 /// [runtime folders](crate::paths::runtime), and `control` in the [state
@@ -103,15 +111,25 @@ impl Claim {
         Err(io::Error::other("other processes use every name"))
     }
 
-    /// Claims the name of an earlier process. No other process takes it while its socket listens.
+    /// Claims the name of an earlier process. No other process takes it while its socket listens,
+    /// but some have its lock for a moment: one that looks for orphans, and a program that is being
+    /// started with copies of the descriptors of the earlier process.
     ///
     /// # Errors
     /// Another process owns the name.
     pub(super) fn again(path: &Path) -> io::Result<Self> {
-        match lock(&beside(path), true)? {
-            Locked::Here(lock) => Ok(Self { path: path.to_owned(), _lock: Some(lock) }),
-            Locked::Nowhere => Ok(Self { path: path.to_owned(), _lock: None }),
-            Locked::Elsewhere => Err(io::ErrorKind::AddrInUse.into()),
+        let until = Instant::now() + MOMENT;
+        loop {
+            let lock = match lock(&beside(path), true)? {
+                Locked::Here(lock) => Some(lock),
+                Locked::Nowhere => None,
+                Locked::Elsewhere if Instant::now() < until => {
+                    std::thread::sleep(TICK);
+                    continue;
+                }
+                Locked::Elsewhere => return Err(io::ErrorKind::AddrInUse.into()),
+            };
+            return Ok(Self { path: path.to_owned(), _lock: lock });
         }
     }
 
@@ -210,6 +228,23 @@ mod tests {
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
         Claim::take(ProxyKind::Sproxy, &folders).unwrap();
         assert_eq!(mode(&folder), 0o700);
+    }
+
+    #[test]
+    fn a_name_is_claimed_again_although_others_have_its_lock_for_a_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Claim::take(ProxyKind::Sproxy, &[folder.path().to_owned()]).unwrap();
+        let path = first.path().to_owned();
+        let (begins, began) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let again = scope.spawn(|| {
+                begins.send(()).unwrap();
+                Claim::again(&path)
+            });
+            began.recv().unwrap();
+            drop(first);
+            assert_eq!(again.join().unwrap().unwrap().path(), path);
+        });
     }
 
     #[test]
