@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::netns::Namespace;
-use super::wait::{PATIENCE, until};
+use super::wait::{PATIENCE, until, until_some};
 use super::world::CARRIER_PORT;
 
 /// The packets that a fault affects.
@@ -166,8 +166,10 @@ impl Router {
     }
 
     fn add_carriers(&self, sets: &[&str]) {
-        let flows = self.carriers();
-        assert!(!flows.is_empty(), "there is no carrier that a fault could hit");
+        // A client may be between two of them.
+        let flows = until_some("a carrier that a fault can hit", PATIENCE, || {
+            Some(self.carriers()).filter(|flows| !flows.is_empty())
+        });
         self.namespace.nft(&additions(&flows, sets));
     }
 }
