@@ -25,6 +25,8 @@ const READY: usize = 8;
 const STANDS_STILL: usize = 16;
 /// Whether a new program has taken over.
 const TAKEN_OVER: usize = 24;
+/// Whether the worker of a new program has read everything, and may be told to serve.
+const APPLIED: usize = 72;
 /// The upgrade that the worker requests: one of the values below, and a path.
 const REQUEST: usize = 32;
 const PATH_LENGTH: usize = 40;
@@ -149,7 +151,7 @@ impl Contact {
 impl Contact {
     /// Clears what the last worker has reported.
     pub(super) fn forget(&self) {
-        for word in [HANDLES, READY, STANDS_STILL] {
+        for word in [HANDLES, READY, STANDS_STILL, APPLIED] {
             self.set(word, 0);
         }
         // The worker that was writing the request is gone.
@@ -161,6 +163,11 @@ impl Contact {
     /// Returns whether the old program has let the worker of a new program serve.
     pub(super) fn has_taken_over(&self) -> bool {
         self.has(TAKEN_OVER)
+    }
+
+    /// Returns whether the old program may have been told that this one is ready.
+    pub(super) fn has_applied(&self) -> bool {
+        self.has(APPLIED)
     }
 
     /// Takes the worker's request: a path, and whether only a check is wanted. Without a path, the
@@ -219,6 +226,11 @@ impl Contact {
 
     pub(super) fn ready(&self) {
         self.tell(READY);
+    }
+
+    /// Tells the holder that the old program is about to be told that this one is ready.
+    pub(super) fn applies(&self) {
+        self.tell(APPLIED);
     }
 
     /// Tells the holder that the old program has let this worker serve.

@@ -170,13 +170,12 @@ impl Holder {
         // Other descriptors, such as epoll and the locks of the control socket, are of no use to
         // the next program.
         let sockets: Vec<_> = left.take_rest().filter(is_socket).collect();
-        let result = self.start_next(next, &sockets);
+        let result = self.start_next(next, &sockets).and_then(|(applicant, exchanged)| {
+            let result = applicant.go();
+            result.map(|()| exchanged).map_err(|_| "it ended before it could serve".to_owned())
+        });
         match result {
-            Ok((applicant, exchanged)) => {
-                drop(sockets);
-                applicant.go();
-                Ok(exchanged)
-            }
+            Ok(exchanged) => Ok(exchanged),
             Err(why) => {
                 // The next worker finds them.
                 for socket in sockets {

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use eternaltcp::process::TAKEOVER_VARIABLE;
 use eternaltcp::store::StoreMemory;
 use eternaltcp_sys::{Inherited, end_with};
+use rustix::net::{RecvFlags, recv};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -149,13 +150,22 @@ impl TakenOver {
 pub(super) struct Trial(UnixStream);
 
 impl Trial {
-    /// Reports that everything is read, and waits until the other program has let go. An error
-    /// means that the other program has not let go, and continues itself.
+    /// Reports that everything is read.
+    pub(super) fn apply(&self) -> io::Result<()> {
+        (&self.0).write_all(READY)
+    }
+
+    /// Waits until the other program has let go. An error means that the other program has not let
+    /// go, and continues itself.
+    ///
+    /// The message stays in the socket: if this process dies now, its holder waits for it, too.
     pub(super) fn wait_for_go(&self) -> io::Result<()> {
-        (&self.0).write_all(READY)?;
         let mut said = [0; GO.len()];
-        (&self.0).read_exact(&mut said)?;
-        if said == GO { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        let (length, _) = recv(&self.0, &mut said, RecvFlags::PEEK | RecvFlags::WAITALL)?;
+        match said[..length] == *GO {
+            true => Ok(()),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 
@@ -193,10 +203,9 @@ impl Applicant {
         }
     }
 
-    /// Lets the new program serve.
-    pub(super) fn go(&self) {
-        // If it has died meanwhile, the sessions are lost, as with the death of any holder.
-        let _ = (&self.0).write_all(GO);
+    /// Lets the new program serve. An error means that the program does not run any more.
+    pub(super) fn go(&self) -> io::Result<()> {
+        (&self.0).write_all(GO)
     }
 
     /// Waits at most `limit` until no process has the other end open. Then neither the new holder

@@ -143,6 +143,8 @@ impl Holder {
         let follows_fault = self.workers.follows_fault();
         let recovery = Recovery::begin(self.store.clone(), inherited, follows_fault);
         if let Some(trial) = &self.trial {
+            self.contact.applies();
+            trial.apply()?;
             trial.wait_for_go()?;
             self.contact.takes_over();
             self.program.log_takeover();
@@ -188,8 +190,7 @@ impl Holder {
     /// Decides what follows the end of a worker.
     fn follow(&mut self, ended: Ended) -> NextStep {
         self.worker = None;
-        self.settle_trial();
-        if self.trial.is_some() {
+        if !self.is_let_serve() {
             // The other program continues.
             return NextStep::End(Ended::Exited(PANICKED));
         }
@@ -224,6 +225,20 @@ impl Holder {
             }
         }
         NextStep::Spawn
+    }
+
+    /// Returns whether the program serves, and not the one before it. A worker that died after it had
+    /// told the other program that it was ready may have been let serve.
+    fn is_let_serve(&mut self) -> bool {
+        self.settle_trial();
+        let Some(trial) = &self.trial else { return true };
+        if !self.contact.has_applied() || trial.wait_for_go().is_err() {
+            return false;
+        }
+        self.contact.takes_over();
+        self.settle_trial();
+        self.program.log_takeover();
+        true
     }
 
     /// Decides what follows a worker that could not start. Existing sessions wait for the next one,
