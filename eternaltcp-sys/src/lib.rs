@@ -23,6 +23,7 @@
 //! | [`wait_for_children`] | undoes that SIGCHLD was ignored at the start |
 //! | [`survive_file_size_limit`] | makes a write beyond that limit an error |
 //! | [`write_from_background`] | keeps a terminal from stopping a thread that writes to it |
+//! | [`session`], [`process_group`] | tell the session and the group of this process, also in a namespace without their leaders |
 //! | [`unshare`] | moves the calling thread into namespaces of its own |
 //!
 //! Linux alone has what outlives a process:
@@ -50,6 +51,7 @@ compile_error!("EternalTCP needs a Unix system");
 
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
+mod group;
 #[cfg(target_os = "linux")]
 mod linux;
 mod ready;
@@ -69,6 +71,7 @@ use elsewhere as system;
 #[cfg(target_os = "linux")]
 use linux as system;
 
+pub use group::{process_group, session};
 #[cfg(target_os = "linux")]
 pub use linux::{
     Block, BlockedSignals, Blocks, Ended, Executable, Holding, Inherited, NewProgram, NotedCall,

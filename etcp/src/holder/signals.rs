@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use eternaltcp::process::was_ignored;
-use eternaltcp_sys::{BlockedSignals, ReceivedSignal};
-use rustix::process::{Pid, Signal, getpid, getsid, kill_process};
+use eternaltcp_sys::{BlockedSignals, ReceivedSignal, session};
+use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::contact::LOOK;
 
@@ -45,7 +45,7 @@ impl HolderSignals {
         watched.extend(
             PASSED_ON.into_iter().chain([UPGRADE]).filter(|signal| !was_ignored(signal.as_raw())),
         );
-        let leads_session = getsid(None).is_ok_and(|session| session == getpid());
+        let leads_session = session() == Some(getpid());
         Ok(Self { blocked: BlockedSignals::block(&watched)?, leads_session })
     }
 

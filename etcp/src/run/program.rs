@@ -8,7 +8,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use eternaltcp::process::as_started;
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use eternaltcp_sys::process_group;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::tcgetpgrp;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -158,5 +159,5 @@ impl ChildSignals {
 
 /// Returns whether the terminal, if there is one, sends its signals to this process.
 fn is_in_foreground() -> io::Result<bool> {
-    Ok(tcgetpgrp(std::fs::File::open("/dev/tty")?)? == getpgrp())
+    Ok(Some(tcgetpgrp(std::fs::File::open("/dev/tty")?)?) == process_group())
 }
