@@ -128,7 +128,7 @@ pub(crate) fn tell(text: &str) {
 /// Prints a message about a failure, in one line on stderr.
 pub(crate) fn complain(text: &str) {
     // Part of the text may come from the peer: it stays one line and cannot control the terminal.
-    logging::say(&format!("etcp: {}\n", plain(text)));
+    logging::say_message(&plain(text));
 }
 
 /// Returns the text as it is shown: in one line.

@@ -16,6 +16,7 @@ mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{IsTerminal, stderr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub(crate) enum Level {
     Error,
 }
 
+/// Whether each line of the log is a JSON object.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// Starts the log. Directives of `RUST_LOG` for this program override `-v`.
 pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
@@ -53,6 +57,7 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
         LogFormat::Json => Format::Json,
         LogFormat::Text => Format::Text { has_colors: stderr().is_terminal() },
     };
+    IS_JSON.store(format == Format::Json, Ordering::Relaxed);
     let lines = Lines::new(format, |line| writer().push(line));
     registry().with(filter).with(lines).init();
     std::panic::set_hook(Box::new(|panic| {
@@ -75,6 +80,17 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
 pub(crate) fn say(text: &str) {
     show(text);
     finish();
+}
+
+/// Prints a message of the program itself in the form of the log, and waits briefly until it is
+/// written.
+pub(crate) fn say_message(text: &str) {
+    if IS_JSON.load(Ordering::Relaxed) {
+        tracing::error!("{text}");
+        finish();
+    } else {
+        say(&format!("etcp: {text}\n"));
+    }
 }
 
 /// Prints a text on stderr without waiting for the reader.

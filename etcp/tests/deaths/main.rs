@@ -11,6 +11,7 @@ mod recovery;
 mod refused;
 mod scale;
 mod service;
+mod surroundings;
 mod upgrade;
 mod world;
 
