@@ -17,7 +17,7 @@ fn a_proxy_serves_in_a_process_namespace_without_the_leader_of_its_session() {
     command.args(["--pid", "--fork", "--kill-child"]).arg(etcp_testkit::pair::etcp());
     command.args(["sproxy", "--listen", "127.0.0.1:0", "--identity"]).arg(site.server_key());
     command.arg("--authorized-keys").arg(site.authorized_keys()).env("HOME", site.path());
-    let program = RunningProgram::start("sproxy", site.path(), command);
+    let mut program = RunningProgram::start("sproxy", site.path(), command);
     program.wait_for("listening on 127.0.0.1:");
     assert_eq!(program.count("panicked"), 0, "{}", program.log());
 }

@@ -13,7 +13,7 @@ use etcp_testkit::loopback::{LoopbackSite, LoopbackSproxy};
 use etcp_testkit::pair::etcp;
 use etcp_testkit::process::kill_raw;
 use etcp_testkit::tell;
-use etcp_testkit::worker::is_there;
+use etcp_testkit::worker::{is_stopped, is_there};
 use rustix::process::Signal;
 
 use super::super::next_worker;
@@ -144,4 +144,46 @@ fn without_a_holder_an_upgrade_is_refused_and_nothing_happens() {
     sproxy.program.signal(Signal::USR2);
     sproxy.program.wait_for("its program cannot be replaced while it runs");
     assert_eq!(status(&site, "sproxy", &sproxy.program)["worker_pid"], sproxy.program.id());
+}
+
+#[test]
+fn a_worker_of_a_new_program_that_dies_before_it_may_serve_loses_nothing() {
+    let setting = Setting::new();
+    let [waits, go] = ["waits", "go"].map(|name| setting.site.path().join(name));
+    let then = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done; exec {} \"$@\"",
+        waits.display(),
+        go.display(),
+        etcp().display()
+    );
+    let script = setting.script("script", &then);
+    let (site, program) = (&setting.site, setting.program("sproxy"));
+    let socket = control(site, "sproxy", program);
+    let args = ["upgrade", "--control", &socket, "--program", script.to_str().expect("text")];
+    std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| operate(site, &args));
+        wait("the new program", || waits.exists());
+        // The old holder answers nothing.
+        kill_raw(program.id(), Signal::STOP).expect("it runs");
+        wait("the old holder to be stopped", || is_stopped(program.id()));
+        fs::write(&go, "").expect("the folder is ours");
+        let worker = || processes(program).get(2).copied();
+        // The new worker has read everything, and waits for the answer.
+        let is_waiting = |worker| {
+            let state = fs::read_to_string(format!("/proc/{worker}/stat"));
+            state.is_ok_and(|state| state.contains("(etcp: worker) S "))
+        };
+        wait("the new worker to be ready", || {
+            program.count("going on with 1 tunnel") > 0 && worker().is_some_and(is_waiting)
+        });
+        let worker = worker().expect("it was there");
+        kill_raw(worker, Signal::KILL).expect("it runs");
+        wait("its end", || !is_there(worker));
+        kill_raw(program.id(), Signal::CONT).expect("it runs");
+        let said = upgrade.join().expect("it runs");
+        assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
+    });
+    setting.go_on("the death of the new worker");
+    assert_eq!(setting.status("sproxy")["restarts"], 1);
+    setting.finish();
 }
