@@ -25,10 +25,7 @@ fn curl_by_name_arrives_whole_while_the_client_moves() {
     let target = copy.to_str().expect("test paths are text");
     let words = ["curl", "-sS", "--fail", "--no-buffer", "--limit-rate", "20M", "-o", target, &url];
     let mut curl = running.run("run", &words);
-    strike_on_the_way(&running.world, &NetworkFault::CYCLE, || {
-        assert!(curl.is_running(), "curl ended early: {}", curl.log());
-        length(&copy)
-    });
+    strike_on_the_way(&running.world, &NetworkFault::CYCLE, || (curl.is_running(), length(&copy)));
     assert!(curl.wait(2 * PATIENCE).success(), "curl is content");
     assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
 }

@@ -41,10 +41,7 @@ fn scp_through_proxycommand_arrives_whole_while_the_client_moves() {
         .arg(format!("server:{}", copy.display()))
         .env("HOME", folder.path())
         .start(&world.client, &folder);
-    strike_on_the_way(&world, &FAULTS, || {
-        assert!(scp.is_running(), "scp ended early");
-        length(&copy)
-    });
+    strike_on_the_way(&world, &FAULTS, || (scp.is_running(), length(&copy)));
     assert!(scp.wait(2 * PATIENCE).success(), "scp is content");
     assert_eq!(sha256(&copy), sha256(&original), "every byte is right");
 }

@@ -71,10 +71,8 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         (name, curl(&world, &folder, name, &args))
     });
     strike_on_the_way_of(5 * LONG, &world, &NetworkFault::CYCLE, || {
-        for (name, curl) in &mut curls {
-            assert!(curl.is_running(), "{name} ended early");
-        }
-        languages.iter().map(|(name, _)| length(&folder.join(name))).sum()
+        let is_running = curls.iter_mut().any(|(_, curl)| curl.is_running());
+        (is_running, languages.iter().map(|(name, _)| length(&folder.join(name))).sum())
     });
     let digest = sha256(&original);
     for (name, curl) in &mut curls {
@@ -118,8 +116,7 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
     // curl catches up after a pause: the silence comes first, or it would be done before the rest.
     let faults = [NetworkFault::BlackholeThenMove, NetworkFault::ResetAndMove, NetworkFault::Move];
     strike_on_the_way_of(2 * 24 * MIB, &world, &faults, || {
-        assert!(curl.is_running(), "curl ended early");
-        length(&first) + length(&second)
+        (curl.is_running(), length(&first) + length(&second))
     });
     assert!(curl.wait(2 * PATIENCE).success(), "curl is content");
     assert_eq!(curl.count("HTTP/2 by"), 2, "{}", curl.log());
@@ -156,8 +153,8 @@ fn scp_by_socat_arrives_whole_while_the_client_moves() {
     });
     let faults = [NetworkFault::Move, NetworkFault::ResetAndMove, NetworkFault::Forget];
     strike_on_the_way_of(2 * 48 * MIB, &world, &faults, || {
-        assert!(copies.iter_mut().all(Process::is_running), "scp ended early");
-        ways.iter().map(|(name, _)| length(&folder.join(name))).sum()
+        let is_running = copies.iter_mut().any(Process::is_running);
+        (is_running, ways.iter().map(|(name, _)| length(&folder.join(name))).sum())
     });
     for ((name, _), scp) in ways.iter().zip(&mut copies) {
         assert!(scp.wait(2 * PATIENCE).success(), "scp by {name} is content");

@@ -33,11 +33,11 @@ fn site() -> SshSite {
 }
 
 /// Runs a script that copies `original`, and causes the faults while its output grows.
-fn copy(site: &SshSite, name: &str, script: &str, arrived: impl FnMut() -> u64) {
+fn copy(site: &SshSite, name: &str, script: &str, mut arrived: impl FnMut() -> u64) {
     let script = site.folder.readable_file(name, &format!("set -e\n{script}\n"));
     let launch = site.client(Launch::new(name, "sh").arg(script));
     let mut process = launch.start(&site.world.client, &site.folder);
-    strike_on_the_way_of(LENGTH, &site.world, &FAULTS, arrived);
+    strike_on_the_way_of(LENGTH, &site.world, &FAULTS, || (process.is_running(), arrived()));
     assert!(process.wait(2 * PATIENCE).success(), "{}", process.log());
 }
 

@@ -93,8 +93,8 @@ fn fetch(world: &TestWorld, namespace: &Namespace, folder: &TestFolder) {
     // nginx catches up after a pause, but never exceeds its mean rate.
     let faults = [NetworkFault::BlackholeThenMove, NetworkFault::ResetAndMove, NetworkFault::Move];
     strike_on_the_way_of(2 * LENGTH, world, &faults, || {
-        assert!(curls.iter_mut().all(|(_, curl)| curl.is_running()), "curl ended early");
-        curls.iter().map(|(copy, _)| length(copy)).sum()
+        let is_running = curls.iter_mut().any(|(_, curl)| curl.is_running());
+        (is_running, curls.iter().map(|(copy, _)| length(copy)).sum())
     });
     for (copy, curl) in &mut curls {
         assert!(curl.wait(2 * PATIENCE).success(), "curl is content");

@@ -9,11 +9,15 @@ pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
 
 /// Causes each fault at its share of the transfer, and waits until the file grows again.
 ///
-/// `arrived` returns how much has arrived; it must not be everything before the last fault, or the
-/// copy proved nothing.
+/// `look` returns whether a program still copies, and then how much has arrived. That must not be
+/// everything before the last fault, or the copy proved nothing.
 #[track_caller]
-pub fn strike_on_the_way(world: &TestWorld, faults: &[NetworkFault], arrived: impl FnMut() -> u64) {
-    strike_on_the_way_of(FILE_LENGTH, world, faults, arrived);
+pub fn strike_on_the_way(
+    world: &TestWorld,
+    faults: &[NetworkFault],
+    look: impl FnMut() -> (bool, u64),
+) {
+    strike_on_the_way_of(FILE_LENGTH, world, faults, look);
 }
 
 /// Causes each fault at its share of a transfer of files with a `total` size, as
@@ -23,8 +27,14 @@ pub fn strike_on_the_way_of(
     total: u64,
     world: &TestWorld,
     faults: &[NetworkFault],
-    mut arrived: impl FnMut() -> u64,
+    mut look: impl FnMut() -> (bool, u64),
 ) {
+    // After the last fault a busy machine may see the copy only when it is whole.
+    let mut arrived = || {
+        let (is_running, arrived) = look();
+        assert!(is_running || arrived >= total, "the copy ended early, with {arrived} of {total}");
+        arrived
+    };
     let step = total / (faults.len() as u64 + 2);
     for (fault, mark) in faults.iter().zip((1..).map(|n| n * step)) {
         until(&format!("{mark} bytes to arrive"), PATIENCE, || arrived() >= mark);
