@@ -2,10 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
 
 use etcp_testkit::HeldPort;
-use etcp_testkit::loopback::operator::{control, operate, status};
+use etcp_testkit::loopback::operator::{answering, control, operate, status};
 use etcp_testkit::loopback::program::{RunningProgram, wait};
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
@@ -132,16 +131,6 @@ fn a_drained_server_and_its_successor_keep_their_clients_apart_after_deaths_and_
     exchange(&mut dial(first.listen));
     assert!(path.exists() && !moved.exists());
     later.finish();
-}
-
-/// Returns the process that answers at a control socket, and whether it is being drained.
-#[track_caller]
-fn answering(site: &LoopbackSite, path: &Path) -> (u64, bool) {
-    let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let document: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
-    let process = &document["processes"][0];
-    (process["process"].as_u64().expect("a number"), process["is_draining"] == true)
 }
 
 #[test]

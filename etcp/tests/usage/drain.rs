@@ -2,11 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
 use std::thread::JoinHandle;
 
 use etcp_testkit::HeldPort;
-use etcp_testkit::loopback::operator::{control, operate, session_of, status};
+use etcp_testkit::loopback::operator::{answering, control, operate, session_of, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
@@ -291,16 +290,6 @@ fn without_a_session_a_drained_proxy_ends_at_once_also_in_an_outage() {
     let said = operate(&site, &["drain", "--wait"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert_eq!(cproxy.program.end().0, Some(0));
-}
-
-/// Returns the process that answers at this path, and whether it is being drained.
-#[track_caller]
-fn answering(site: &LoopbackSite, path: &Path) -> (u64, bool) {
-    let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let document: serde_json::Value = serde_json::from_str(&said.out).expect("it is JSON");
-    let process = &document["processes"][0];
-    (process["process"].as_u64().expect("a number"), process["is_draining"] == true)
 }
 
 #[test]

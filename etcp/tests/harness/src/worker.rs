@@ -108,25 +108,23 @@ pub fn is_stopped(process: u32) -> bool {
 
 /// Returns the resident memory of both processes in bytes. Pages that both have count twice.
 pub fn memory_of(main: u32) -> u64 {
-    let memory = |process: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    let found: Vec<_> = processes_of(main).into_iter().filter_map(memory).collect();
-    assert!(!found.is_empty(), "process {main} runs");
-    found.into_iter().sum::<u64>() * 1024
+    sum_of(main, "status", "VmRSS:")
 }
 
 /// Returns the memory of both processes in bytes, in which a page that several processes have is divided
 /// among them. Only root may ask.
 pub fn share_of_memory(main: u32) -> u64 {
-    let share = |process: u32| {
-        let shares = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
-        let line = shares.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    sum_of(main, "smaps_rollup", "Pss:")
+}
+
+/// Returns the sum of a field of a file about both processes, in bytes.
+fn sum_of(main: u32, file: &str, field: &str) -> u64 {
+    let kilobytes = |process: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let found: Vec<_> = processes_of(main).into_iter().filter_map(share).collect();
+    let found: Vec<_> = processes_of(main).into_iter().filter_map(kilobytes).collect();
     assert!(!found.is_empty(), "process {main} runs, and shows its memory");
     found.into_iter().sum::<u64>() * 1024
 }

@@ -1,7 +1,7 @@
 //! The actions of an operator on the proxies of a site: `etcp status` and similar commands.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -61,4 +61,14 @@ pub fn session_of(status: &Value, application: SocketAddr) -> u64 {
     let sessions = status["tunnels"][0]["sessions"].as_array().expect("a list");
     let session = sessions.iter().find(|it| it["from"] == application.to_string().as_str());
     session.and_then(|it| it["session"].as_u64()).unwrap_or_else(|| panic!("not in {status}"))
+}
+
+/// Returns the process that answers at a control socket, and whether it is being drained.
+#[track_caller]
+pub fn answering(site: &LoopbackSite, path: &Path) -> (u64, bool) {
+    let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let document: Value = serde_json::from_str(&said.out).expect("it is JSON");
+    let process = &document["processes"][0];
+    (process["process"].as_u64().expect("a number"), process["is_draining"] == true)
 }
