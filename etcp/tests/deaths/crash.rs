@@ -22,9 +22,9 @@ const TUNNELS: [u64; 2] = [64, 72];
 const BUSY: u64 = 24;
 
 /// The store of a program, which another process of the same user may read.
-struct Store(File);
+struct StoreFile(File);
 
-impl Store {
+impl StoreFile {
     fn of(program: &RunningProgram) -> Self {
         let folder = format!("/proc/{}/fd", program.id());
         let files = std::fs::read_dir(folder).expect("it runs").flatten();
@@ -67,7 +67,7 @@ fn a_tunnel_that_is_served_in_three_crashes_is_ended_and_no_other() {
         }
     });
     let steady = Steady::start(innocent.listen);
-    let store = Store::of(&sproxy.program);
+    let store = StoreFile::of(&sproxy.program);
     for crash in 0..3 {
         streams.go_on(&format!("{crash} crashes"));
         let worker = sproxy.program.worker();

@@ -11,19 +11,19 @@ use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady}
 
 use super::{kill_worker, next_worker};
 
-/// What happens to a proxy.
+/// A change of the process that serves a proxy.
 #[derive(Clone, Copy, Debug)]
-enum Blow {
+enum WorkerChange {
     Kill,
     Upgrade,
 }
 
-const BLOWS: [Blow; 3] = [Blow::Kill, Blow::Upgrade, Blow::Kill];
+const CHANGES: [WorkerChange; 3] = [WorkerChange::Kill, WorkerChange::Upgrade, WorkerChange::Kill];
 
-impl Blow {
-    /// Strikes a proxy, and waits for its next worker.
+impl WorkerChange {
+    /// Applies it to a proxy, and waits for its next worker.
     #[track_caller]
-    fn strike(self, site: &LoopbackSite, control: &str, program: &RunningProgram) {
+    fn apply(self, site: &LoopbackSite, control: &str, program: &RunningProgram) {
         let before = program.worker();
         match self {
             Self::Kill => {
@@ -59,11 +59,11 @@ fn a_drained_client_leaves_its_addresses_to_others_also_after_a_death_and_an_upg
     wait("its listener to be gone", || TcpStream::connect(listen).is_err());
     // Somebody else has the address from now on.
     let successor = TcpListener::bind(listen).expect("it is free");
-    for blow in BLOWS {
-        blow.strike(&site, &own, &cproxy.program);
+    for change in CHANGES {
+        change.apply(&site, &own, &cproxy.program);
         steady.iter().for_each(Steady::goes_on);
         let status = status(&site, "cproxy", &cproxy.program);
-        assert_eq!(status["is_draining"], true, "{blow:?}");
+        assert_eq!(status["is_draining"], true, "{change:?}");
         assert_eq!(status["listen"].as_array().map(Vec::len), Some(2), "{status}");
         // No session, and no listener at the server.
         assert_eq!(status["tunnels"][0]["sessions"].as_array().map(Vec::len), Some(3), "{status}");
@@ -104,14 +104,14 @@ fn a_drained_server_and_its_successor_keep_their_clients_apart_after_deaths_and_
     // A new session of the drained one's client waits.
     let mut waiting = dial(first.listen);
     waiting.write_all(b"ping").expect("it is taken");
-    for blow in BLOWS {
-        blow.strike(&site, &moved_text, &old.program);
-        blow.strike(&site, &own, &new.program);
+    for change in CHANGES {
+        change.apply(&site, &moved_text, &old.program);
+        change.apply(&site, &own, &new.program);
         steady.iter().chain([&later]).for_each(Steady::goes_on);
         for (socket, program, is_draining) in
             [(&moved, &old.program, true), (&path, &new.program, false)]
         {
-            assert_eq!(answering(&site, socket), (program.id().into(), is_draining), "{blow:?}");
+            assert_eq!(answering(&site, socket), (program.id().into(), is_draining), "{change:?}");
         }
     }
     // The kernel gives each carrier to one of them.
@@ -144,11 +144,11 @@ fn the_time_of_a_drain_goes_on_after_a_death() {
         let own = control(&site, role, program);
         drain(&site, &own, &["--timeout", "1h"]);
         if !server {
-            Blow::Kill.strike(&site, &own, program);
+            WorkerChange::Kill.apply(&site, &own, program);
             steady.iter().for_each(Steady::goes_on);
             // Another time replaces the one that is kept.
             drain(&site, &own, &["--timeout", "2s"]);
-            Blow::Kill.strike(&site, &own, program);
+            WorkerChange::Kill.apply(&site, &own, program);
         }
         assert_eq!(program.end().0, Some(0), "{}", program.log());
         if let Some(steady) = &mut steady {

@@ -13,7 +13,7 @@ use etcp_testkit::worker::processes_of;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
 
-use super::kill_worker;
+use super::Victims;
 
 /// A pair of proxies with an echo as the default target, and a session that shows that they serve.
 struct Proxies {
@@ -22,16 +22,6 @@ struct Proxies {
     sproxy: LoopbackSproxy,
     _site: LoopbackSite,
 }
-
-/// Which workers die.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
-    Both,
-}
-
-const SIDES: [Side; 3] = [Side::Client, Side::Server, Side::Both];
 
 impl Proxies {
     fn start(site: LoopbackSite, sproxy: &[&str], cproxy: &[&str]) -> Self {
@@ -42,13 +32,8 @@ impl Proxies {
         Self { steady, cproxy, sproxy, _site: site }
     }
 
-    fn kill(&self, side: Side) {
-        if side != Side::Server {
-            kill_worker(&self.cproxy.program);
-        }
-        if side != Side::Client {
-            kill_worker(&self.sproxy.program);
-        }
+    fn kill(&self, victims: Victims) {
+        victims.kill([&self.cproxy.program, &self.sproxy.program]);
     }
 
     /// Returns the second address on which the client listens.
@@ -144,7 +129,7 @@ fn requests_on_the_port_of_d_are_answered_wherever_a_death_has_cut_them() {
     let permit = ["--permit", "127.0.0.1:*"];
     let mut proxies = Proxies::start(LoopbackSite::new(), &permit, &["-D", "0"]);
     let (at, echo, closed) = (proxies.second(), Echo::start().address, refused());
-    for side in SIDES {
+    for victims in Victims::ALL {
         let mut begun = Vec::new();
         for (to, is_refused) in [(echo, false), (closed, true)] {
             for asked in Asked::all(to, is_refused) {
@@ -154,7 +139,7 @@ fn requests_on_the_port_of_d_are_answered_wherever_a_death_has_cut_them() {
                 }
             }
         }
-        proxies.kill(side);
+        proxies.kill(victims);
         for (begun, is_refused) in begun {
             // A refusal that comes at the instant of the death may be seen as a reset.
             let may_be_reset = is_refused && begun.rest.is_empty();
@@ -173,7 +158,7 @@ fn connections_whose_targets_are_not_connected_yet_get_their_answer_after_a_deat
     let permit = ["--permit", "127.0.0.1:*"];
     let mut proxies = Proxies::start(LoopbackSite::new(), &permit, &["-D", "0"]);
     let (at, echo, closed) = (proxies.second(), Echo::start().address, refused());
-    for side in SIDES {
+    for victims in Victims::ALL {
         // While the server stands still nobody connects a target.
         proxies.sproxy.program.freeze();
         let mut begun = Vec::new();
@@ -183,7 +168,7 @@ fn connections_whose_targets_are_not_connected_yet_get_their_answer_after_a_deat
         }
         let mut plain = dial(proxies.cproxy.listen);
         plain.write_all(b"early").expect("it is taken");
-        proxies.kill(side);
+        proxies.kill(victims);
         for process in processes_of(proxies.sproxy.program.id()) {
             // The worker may be the one that was killed.
             let _ = kill_raw(process, Signal::CONT);
@@ -224,7 +209,7 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
     let server = ["--permit", &permit, "--permit-listen", &permit_listen];
     let mut proxies = Proxies::start(site, &server, &["-L", &forward, "-R", &back]);
     proxies.cproxy.program.wait_for("the server listens on ");
-    for side in SIDES {
+    for victims in Victims::ALL {
         for at in [&local, &remote] {
             let open = |text: &str| {
                 let mut near = patient_unix(UnixStream::connect(at).expect("it listens"));
@@ -238,21 +223,21 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
             assert_eq!(rest(&shut.1), "");
             (&answered.1).write_all(b"the answer").expect("it is taken");
             answered.1.shutdown(Shutdown::Write).expect("it is open");
-            proxies.kill(side);
+            proxies.kill(victims);
             // Nobody serves now, or the next one has just begun.
             (&ended.0).write_all(b"last words").expect("the kernel takes it");
             drop(ended.0);
             let queued = UnixStream::connect(at).expect("the kernel's queue takes it");
             (&queued).write_all(b"queued").expect("the kernel takes it");
             drop(queued);
-            assert_eq!(rest(&ended.1), "last words", "{side:?}");
+            assert_eq!(rest(&ended.1), "last words", "{victims:?}");
             (&shut.1).write_all(b"to one that has said all").expect("it is taken");
             drop(shut.1);
-            assert_eq!(rest(&shut.0), "to one that has said all", "{side:?}");
-            assert_eq!(rest(&answered.0), "the answer", "{side:?}");
+            assert_eq!(rest(&shut.0), "to one that has said all", "{victims:?}");
+            assert_eq!(rest(&answered.0), "the answer", "{victims:?}");
             (&answered.0).write_all(b"after the answer").expect("it is taken");
             drop(answered.0);
-            assert_eq!(rest(&answered.1), "after the answer", "{side:?}");
+            assert_eq!(rest(&answered.1), "after the answer", "{victims:?}");
             (&whole.0).write_all(b"there").expect("it is taken");
             (&whole.1).write_all(b"back").expect("it is taken");
             drop(whole.0.shutdown(Shutdown::Write));
@@ -274,7 +259,7 @@ fn resets_before_and_after_a_death_are_passed_on_as_resets() {
     let permit = ["--permit", "127.0.0.1:*"];
     let mut proxies = Proxies::start(LoopbackSite::new(), &permit, &["-L", &forward]);
     let at = proxies.second();
-    for side in SIDES {
+    for victims in Victims::ALL {
         // The application or the target resets; before or after the death; with data before it or not.
         let mut cases = Vec::new();
         for (is_target, is_early, has_data) in
@@ -299,14 +284,14 @@ fn resets_before_and_after_a_death_are_passed_on_as_resets() {
             reset(resets, has_data);
             watchers.push(sees);
         }
-        proxies.kill(side);
+        proxies.kill(victims);
         for (resets, sees, _, has_data) in late {
             reset(resets, has_data);
             watchers.push(sees);
         }
         for mut sees in watchers {
             let error = sees.read_to_end(&mut Vec::new()).expect_err("it is no end of stream");
-            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{side:?}");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{victims:?}");
         }
         proxies.steady.goes_on();
     }
@@ -337,7 +322,7 @@ fn a_target_gets_one_header_of_the_proxy_protocol_before_the_bytes_of_each_conne
     let line = cproxy.program.wait_for_count("listening on", 2);
     let local: SocketAddr =
         line.rsplit_once(' ').and_then(|(_, it)| it.parse().ok()).expect("an address");
-    for side in SIDES {
+    for victims in Victims::ALL {
         for at in [local, remote] {
             let mut streams = Vec::new();
             let mut connect = |number: u8| {
@@ -346,12 +331,7 @@ fn a_target_gets_one_header_of_the_proxy_protocol_before_the_bytes_of_each_conne
                 streams.push(stream);
             };
             (0..CONNECTIONS / 2).for_each(&mut connect);
-            if side != Side::Server {
-                kill_worker(&cproxy.program);
-            }
-            if side != Side::Client {
-                kill_worker(&sproxy.program);
-            }
+            victims.kill([&cproxy.program, &sproxy.program]);
             (CONNECTIONS / 2..CONNECTIONS).for_each(&mut connect);
             let mut served = 0;
             let mut open = Vec::new();
@@ -362,15 +342,15 @@ fn a_target_gets_one_header_of_the_proxy_protocol_before_the_bytes_of_each_conne
                     Ok(()) => {}
                     // One that was given up before a byte of the application came.
                     Err(error) => {
-                        assert!(error.kind() != ErrorKind::WouldBlock, "{side:?}");
+                        assert!(error.kind() != ErrorKind::WouldBlock, "{victims:?}");
                         continue;
                     }
                 }
                 let number = usize::from(got[HEADER_LENGTH]);
-                assert_eq!(&got[..HEADER.len()], HEADER, "{side:?}");
+                assert_eq!(&got[..HEADER.len()], HEADER, "{victims:?}");
                 let port = u16::from_be_bytes([got[24], got[25]]);
                 let own = streams[number].local_addr().expect("it is connected").port();
-                assert_eq!(port, own, "{side:?}");
+                assert_eq!(port, own, "{victims:?}");
                 far.write_all(&[got[HEADER_LENGTH]]).expect("it is taken");
                 open.push(far);
                 served += 1;

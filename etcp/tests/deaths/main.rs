@@ -13,11 +13,13 @@ mod scale;
 mod service;
 mod surroundings;
 mod upgrade;
+mod victims;
 mod world;
 
 use etcp_testkit::loopback::program::RunningProgram;
 use etcp_testkit::wait::{PATIENCE, until_some};
 use etcp_testkit::worker::existing_worker_of;
+use victims::Victims;
 
 /// Waits for a worker other than `before`, and returns it.
 #[track_caller]

@@ -12,20 +12,20 @@ use etcp_testkit::loopback::{Cproxy, LoopbackRelay, LoopbackSite, LoopbackSproxy
 use etcp_testkit::streams::Streams;
 use etcp_testkit::tell;
 
-use super::next_worker;
+use super::{Victims, next_worker};
 
 /// The number of bytes that the programs move.
 const BULK: Rate = Rate { chunk: 256 * 1024, pause: Duration::ZERO };
 
 /// A pair of proxies, and the target of their sessions.
-pub(super) struct Setting {
+pub(super) struct ProxiesAndTarget {
     target: TcpListener,
     cproxy: Cproxy,
     sproxy: LoopbackSproxy,
     site: LoopbackSite,
 }
 
-impl Setting {
+impl ProxiesAndTarget {
     pub(super) fn new() -> Self {
         Self::with(&[])
     }
@@ -72,75 +72,49 @@ pub(super) fn exchange(from: &mut TcpStream, to: &mut TcpStream) {
     from.read_exact(&mut byte).expect("the session is up");
 }
 
-/// Which workers die.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Side {
-    Client,
-    Server,
-    Both,
-}
-
-pub(super) const SIDES: [Side; 3] = [Side::Client, Side::Server, Side::Both];
-
-impl Side {
-    pub(super) fn programs(self, setting: &Setting) -> Vec<&RunningProgram> {
-        let [client, server] = setting.programs();
-        match self {
-            Self::Client => vec![client],
-            Self::Server => vec![server],
-            Self::Both => vec![client, server],
-        }
-    }
-
-    /// Kills their workers. Returns the programs, and which process each has lost.
-    pub(super) fn kill(self, setting: &Setting) -> Vec<(&RunningProgram, u32)> {
-        self.programs(setting).into_iter().map(|it| (it, it.kill_worker())).collect()
-    }
-}
-
 #[test]
 fn streams_go_on_when_the_worker_of_either_side_or_of_both_dies() {
-    let setting = Setting::new();
-    let [application, target] = setting.session();
+    let proxies = ProxiesAndTarget::new();
+    let [application, target] = proxies.session();
     let streams = Streams::start(application, target, Rate::BRISK);
-    for side in SIDES {
+    for victims in Victims::ALL {
         streams.go_on("the last death");
-        side.kill(&setting);
-        let pause = streams.go_on(&format!("the death of {side:?}"));
-        tell(&format!("{side:?}: the streams paused for {pause:.2?}"));
+        victims.kill(proxies.programs());
+        let pause = streams.go_on(&format!("the death of {victims:?}"));
+        tell(&format!("{victims:?}: the streams paused for {pause:.2?}"));
     }
     streams.finish();
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn bulk_in_both_directions_survives_deaths_at_any_moment() {
-    let setting = Setting::new();
+    let proxies = ProxiesAndTarget::new();
     let sessions: Vec<_> = (0..4)
-        .map(|_| setting.session())
+        .map(|_| proxies.session())
         .map(|[application, target]| Streams::start(application, target, BULK))
         .collect();
     for round in 0..12_u64 {
-        let side = SIDES[usize::try_from(round % 3).expect("it is small")];
+        let victims = Victims::ALL[usize::try_from(round % 3).expect("it is small")];
         // The workers are killed at different moments of the programs' work.
         std::thread::sleep(Duration::from_millis(1000 + 37 * round));
-        side.kill(&setting);
+        victims.kill(proxies.programs());
         for streams in &sessions {
             streams.go_on(&format!("round {round}"));
         }
     }
     sessions.into_iter().for_each(Streams::finish);
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn a_worker_that_dies_while_it_replays_or_before_it_is_attached_loses_nothing() {
-    let setting = Setting::new();
-    let [application, target] = setting.session();
+    let proxies = ProxiesAndTarget::new();
+    let [application, target] = proxies.session();
     let streams = Streams::start(application, target, BULK);
-    for side in [Side::Client, Side::Server] {
+    for victims in [Victims::Client, Victims::Server] {
         streams.go_on("the last death");
-        for program in side.programs(&setting) {
+        for program in victims.among(proxies.programs()) {
             // The second worker has just begun.
             let first = program.kill_worker();
             next_worker(program, first);
@@ -150,17 +124,17 @@ fn a_worker_that_dies_while_it_replays_or_before_it_is_attached_loses_nothing() 
         streams.go_on("two deaths in a row");
     }
     streams.finish();
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn ends_and_resets_that_happen_between_two_workers_are_passed_on() {
-    let setting = Setting::new();
-    for side in SIDES {
-        let mut half_closed = setting.session();
-        let [reset, reset_target] = setting.session();
-        let [mut quiet, mut quiet_target] = setting.session();
-        side.kill(&setting);
+    let proxies = ProxiesAndTarget::new();
+    for victims in Victims::ALL {
+        let mut half_closed = proxies.session();
+        let [reset, reset_target] = proxies.session();
+        let [mut quiet, mut quiet_target] = proxies.session();
+        victims.kill(proxies.programs());
         // No worker serves at this moment, or the next one has just begun.
         half_closed[0].write_all(b"last words").expect("the kernel takes it");
         half_closed[0].shutdown(Shutdown::Write).expect("it is open");
@@ -168,16 +142,16 @@ fn ends_and_resets_that_happen_between_two_workers_are_passed_on() {
         drop(reset);
         let mut text = Vec::new();
         half_closed[1].read_to_end(&mut text).expect("it ends in order");
-        assert_eq!(text, b"last words", "{side:?}");
+        assert_eq!(text, b"last words", "{victims:?}");
         half_closed[1].write_all(b"the answer").expect("this direction is open");
         drop(std::mem::replace(&mut half_closed[1], dial_nothing()));
         half_closed[0].read_to_end(&mut text).expect("it ends in order");
-        assert_eq!(text, b"last wordsthe answer", "{side:?}");
+        assert_eq!(text, b"last wordsthe answer", "{victims:?}");
         let error = (&reset_target).read(&mut [0]).expect_err("it is no end of stream");
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{side:?}");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{victims:?}");
         exchange(&mut quiet, &mut quiet_target);
     }
-    setting.finish();
+    proxies.finish();
 }
 
 /// Opens a connection without waiting for a worker.
@@ -188,18 +162,18 @@ fn dial_nothing() -> TcpStream {
 
 #[test]
 fn connections_that_arrive_between_two_workers_are_served() {
-    let setting = Setting::new();
+    let proxies = ProxiesAndTarget::new();
     // With no session at all, three deaths in a row would be the end of the program.
-    let [mut application, mut target] = setting.session();
+    let [mut application, mut target] = proxies.session();
     for _ in 0..3 {
-        setting.cproxy.program.kill_worker();
+        proxies.cproxy.program.kill_worker();
         // The kernel's queue takes the connection, whether or not a worker serves.
-        let mut applications: Vec<_> = (0..5).map(|_| dial(setting.cproxy.listen)).collect();
+        let mut applications: Vec<_> = (0..5).map(|_| dial(proxies.cproxy.listen)).collect();
         for application in &mut applications {
             application.write_all(b"?").expect("the kernel takes it");
         }
         for _ in &applications {
-            let mut target = accept(&setting.target);
+            let mut target = accept(&proxies.target);
             target.read_exact(&mut [0]).expect("the first byte");
             target.write_all(b"!").expect("the session is up");
         }
@@ -208,22 +182,22 @@ fn connections_that_arrive_between_two_workers_are_served() {
         }
     }
     exchange(&mut application, &mut target);
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn the_operator_finds_everything_where_it_was() {
-    let setting = Setting::new();
-    let [mut application, mut target] = setting.session();
-    let before = [("cproxy", &setting.cproxy.program), ("sproxy", &setting.sproxy.program)]
-        .map(|(role, program)| status(&setting.site, role, program));
-    Side::Both.kill(&setting);
+    let proxies = ProxiesAndTarget::new();
+    let [mut application, mut target] = proxies.session();
+    let before = [("cproxy", &proxies.cproxy.program), ("sproxy", &proxies.sproxy.program)]
+        .map(|(role, program)| status(&proxies.site, role, program));
+    Victims::Both.kill(proxies.programs());
     exchange(&mut application, &mut target);
     for (before, (role, program)) in before
         .into_iter()
-        .zip([("cproxy", &setting.cproxy.program), ("sproxy", &setting.sproxy.program)])
+        .zip([("cproxy", &proxies.cproxy.program), ("sproxy", &proxies.sproxy.program)])
     {
-        let after = status(&setting.site, role, program);
+        let after = status(&proxies.site, role, program);
         assert_eq!((&after["process"], &after["restarts"]), (&before["process"], &1.into()));
         assert_eq!(
             after["started_at"].as_u64().map(|it| it / 1000),
@@ -238,12 +212,12 @@ fn the_operator_finds_everything_where_it_was() {
         }
     }
     let control = etcp_testkit::loopback::operator::control;
-    let client = control(&setting.site, "cproxy", &setting.cproxy.program);
-    assert_eq!(operate(&setting.site, &["reconnect", "--control", &client]).code, Some(0));
-    let said = operate(&setting.site, &["sessions", "kill", "1", "--control", &client]);
+    let client = control(&proxies.site, "cproxy", &proxies.cproxy.program);
+    assert_eq!(operate(&proxies.site, &["reconnect", "--control", &client]).code, Some(0));
+    let said = operate(&proxies.site, &["sessions", "kill", "1", "--control", &client]);
     assert_eq!(said.code, Some(0), "{said:?}");
     wait("the session's end", || is_over(&application) && is_over(&target));
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
@@ -261,17 +235,17 @@ fn a_listener_at_the_server_is_kept_with_its_sessions_and_its_queue() {
     let mut first = dial(listen);
     let mut first_target = accept(&target);
     exchange(&mut first, &mut first_target);
-    let setting = Setting { target, cproxy, sproxy, site };
-    for side in SIDES {
-        side.kill(&setting);
+    let proxies = ProxiesAndTarget { target, cproxy, sproxy, site };
+    for victims in Victims::ALL {
+        victims.kill(proxies.programs());
         let mut next = dial(listen);
         next.write_all(b"?").expect("the kernel takes it");
-        let mut next_target = accept(&setting.target);
+        let mut next_target = accept(&proxies.target);
         next_target.read_exact(&mut [0]).expect("the session is up");
         exchange(&mut next, &mut next_target);
         exchange(&mut first, &mut first_target);
     }
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
@@ -281,32 +255,32 @@ fn a_carrier_that_is_cut_beside_a_death_changes_nothing() {
     let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
     let relay = LoopbackRelay::start([127, 0, 0, 7], sproxy.address);
     let cproxy = Cproxy::start(&site, relay.address, "cproxy").attached();
-    let setting = Setting { target, cproxy, sproxy, site };
-    let [application, target] = setting.session();
+    let proxies = ProxiesAndTarget { target, cproxy, sproxy, site };
+    let [application, target] = proxies.session();
     let streams = Streams::start(application, target, BULK);
-    for side in SIDES {
+    for victims in Victims::ALL {
         streams.go_on("the last death");
         relay.cut();
-        side.kill(&setting);
+        victims.kill(proxies.programs());
         relay.cut();
-        streams.go_on(&format!("a cut and the death of {side:?}"));
+        streams.go_on(&format!("a cut and the death of {victims:?}"));
     }
     streams.finish();
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn data_that_wait_for_a_reader_are_there_after_any_number_of_deaths() {
-    let setting = Setting::new();
-    let [mut application, mut target] = setting.session();
+    let proxies = ProxiesAndTarget::new();
+    let [mut application, mut target] = proxies.session();
     let pattern = Pattern(7);
     let length = 3 << 20;
     let sender = std::thread::spawn(move || {
         application.write_all(&pattern.bytes(0, length)).expect("the session is up");
         application
     });
-    for side in SIDES {
-        for (program, killed) in side.kill(&setting) {
+    for victims in Victims::ALL {
+        for (program, killed) in victims.kill(proxies.programs()) {
             next_worker(program, killed);
         }
     }
@@ -314,5 +288,5 @@ fn data_that_wait_for_a_reader_are_there_after_any_number_of_deaths() {
     target.read_exact(&mut got).expect("the session is up");
     pattern.check(0, &got);
     drop(sender.join().expect("it sends everything"));
-    setting.finish();
+    proxies.finish();
 }

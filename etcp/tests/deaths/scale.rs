@@ -14,8 +14,8 @@ use eternaltcp::client::{Client, ClientConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::recovery::{SIDES, Setting, exchange};
-use super::{kill_worker, next_worker};
+use super::recovery::{ProxiesAndTarget, exchange};
+use super::{Victims, kill_worker, next_worker};
 
 /// Returns how many there are to be, as the environment says.
 fn wanted(variable: &str, usually: usize) -> usize {
@@ -26,13 +26,13 @@ fn wanted(variable: &str, usually: usize) -> usize {
 fn thousands_of_idle_sessions_are_back_within_seconds() {
     let count = wanted("ETCP_SESSIONS", 2000);
     eternaltcp::process::raise_descriptor_limit();
-    let setting = Setting::new();
-    let mut sessions: Vec<_> = (0..count).map(|_| setting.session()).collect();
-    for side in SIDES {
-        let programs = side.programs(&setting);
+    let proxies = ProxiesAndTarget::new();
+    let mut sessions: Vec<_> = (0..count).map(|_| proxies.session()).collect();
+    for victims in Victims::ALL {
+        let programs = victims.among(proxies.programs());
         let before: Vec<_> = programs.iter().map(|program| program.worker()).collect();
         let start = Instant::now();
-        side.kill(&setting);
+        victims.kill(proxies.programs());
         for at in [0, count - 1] {
             let [application, target] = &mut sessions[at];
             exchange(application, target);
@@ -41,13 +41,13 @@ fn thousands_of_idle_sessions_are_back_within_seconds() {
         let next = programs.iter().zip(before).map(|(program, it)| next_worker(program, it));
         let used: Vec<_> = next.map(processor_time_of).collect();
         tell(&format!(
-            "{side:?}: {count} sessions are back after {elapsed:.2?}, with {used:.2?} of processor time"
+            "{victims:?}: {count} sessions are back after {elapsed:.2?}, with {used:.2?} of processor time"
         ));
     }
     for [application, target] in &mut sessions {
         exchange(application, target);
     }
-    setting.finish();
+    proxies.finish();
 }
 
 /// Sends a byte through a session, and waits for it to come back.

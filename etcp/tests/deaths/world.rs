@@ -5,8 +5,8 @@ use etcp_testkit::ssh_site::SshSite;
 use etcp_testkit::sshd::{PORT, ssh_config, start_sshd};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{
-    Blow, IpFamily, Journey, Launch, NetworkFault, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld,
-    skip, tell,
+    IpFamily, Journey, Launch, NetworkFault, ProcessFault, ProxyPair, RunAs, Sproxy, TestFolder,
+    TestWorld, skip, tell,
 };
 use rustix::process::Signal;
 
@@ -121,9 +121,9 @@ fn an_interactive_ssh_session_survives_every_death_and_upgrade() {
         site.client(Launch::new("ssh", "ssh")).arg("-F").arg(site.folder.join("ssh_config"));
     let through = ["-o", "ProxyCommand=socat - TCP:127.0.0.1:9000", "-tt", "server"];
     let mut shell = site.shell(launch.args(through));
-    for blow in Blow::ALL {
+    for fault in ProcessFault::ALL {
         // What is typed next comes as nobody serves, or as somebody has just begun to.
-        blow.strike(&mut pair, &site.world);
+        fault.strike(&mut pair, &site.world);
         shell.answer(PATIENCE);
     }
     shell.end();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use etcp_testkit::process::Process;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
-use etcp_testkit::{Loopback, Random, Relay, tell};
+use etcp_testkit::{Loopback, Relay, TestRng, tell};
 
 /// `ETCP_ATTACHES` names another number, for a longer run.
 const ATTACHES: usize = 1000;
@@ -64,7 +64,7 @@ fn attaches() -> usize {
 
 #[test]
 fn a_thousand_deaths_of_the_carrier_cost_no_byte_no_descriptor_and_no_memory() {
-    let mut random = Random::from_environment("relay");
+    let mut random = TestRng::from_environment("relay");
     let attaches = attaches();
     let programs = Loopback::new(&OPTIONS);
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
@@ -131,7 +131,7 @@ fn wait_for_memory(program: &Process, before: u64) {
 }
 
 /// Runs one session after the other, until the test is over.
-fn work(mut random: Random, proxy: SocketAddr, tally: &RelayTally) {
+fn work(mut random: TestRng, proxy: SocketAddr, tally: &RelayTally) {
     while !tally.is_over.load(Ordering::Relaxed) {
         let plan = WorkloadPlan::random(&mut random, LENGTH);
         plan.run_application(proxy);

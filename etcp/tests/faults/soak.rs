@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::soak_parts::{Act, Fleet, Schedule, TamperKind, TamperingRelay};
 use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
-use etcp_testkit::{Random, skip, tell};
+use etcp_testkit::{TestRng, skip, tell};
 
 /// The duration in the tests.
 const SHORT: Duration = Duration::from_secs(15);
@@ -35,7 +35,7 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
     if !skip::can_link("soak") {
         return;
     }
-    let mut random = Random::from_environment("soak");
+    let mut random = TestRng::from_environment("soak");
     let (length, workers) = extent();
     let fleet = Fleet::start();
     let mut schedule = Schedule::new(random.split());
@@ -124,7 +124,7 @@ fn the_checks_find_a_reset_that_became_an_end_of_stream() {
 #[test]
 fn the_schedule_has_every_fault_and_a_seed_repeats_it() {
     let acts = |seed| {
-        let mut schedule = Schedule::new(Random::new(seed));
+        let mut schedule = Schedule::new(TestRng::new(seed));
         (0..400).map(|_| schedule.next()).collect::<Vec<_>>()
     };
     assert_eq!(acts(7), acts(7));

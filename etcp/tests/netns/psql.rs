@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use etcp_testkit::terminal::Terminal;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{
-    Blow, IpFamily, Launch, NetworkFault, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip,
+    IpFamily, Launch, NetworkFault, Process, ProcessFault, ProxyPair, Sproxy, TestFolder,
+    TestWorld, skip,
 };
 
 const SERVER: &str = "127.0.0.1:5432";
@@ -57,23 +58,27 @@ fn a_transaction_and_a_long_result_of_psql_survive_every_death_and_upgrade() {
     let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
     query(&mut psql, "CREATE TEMP TABLE mine (n int);", "CREATE TABLE");
     let expected: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
-    for (n, blow) in (1..).zip(Blow::ALL) {
+    for (n, fault) in (1..).zip(ProcessFault::ALL) {
         query(&mut psql, "BEGIN;", "BEGIN");
         query(&mut psql, &format!("INSERT INTO mine VALUES ({n});"), "INSERT 0 1");
-        // The result is on its way as the blow falls.
-        let copy = folder.join(&format!("{blow:?}"));
+        // The result is on its way as the fault strikes.
+        let copy = folder.join(&format!("{fault:?}"));
         psql.expect(PROMPT, PATIENCE);
         psql.line(&format!("\\o {}", copy.display()));
         psql.expect(PROMPT, PATIENCE);
         psql.line(&format!("SELECT * FROM generate_series(1, {NUMBERS});"));
-        blow.strike(&mut pair, &world);
+        fault.strike(&mut pair, &world);
         psql.expect(PROMPT, PATIENCE);
         psql.line("\\o");
         query(&mut psql, "COMMIT;", "COMMIT");
-        assert!(std::fs::read(&copy).is_ok_and(|it| it == expected.as_bytes()), "{blow:?}");
+        assert!(std::fs::read(&copy).is_ok_and(|it| it == expected.as_bytes()), "{fault:?}");
     }
     // A temporary table lives as long as its connection: this is the original one.
-    query(&mut psql, "SELECT 'rows:' || count(*) FROM mine;", &format!("rows:{}", Blow::ALL.len()));
+    query(
+        &mut psql,
+        "SELECT 'rows:' || count(*) FROM mine;",
+        &format!("rows:{}", ProcessFault::ALL.len()),
+    );
     psql.expect(PROMPT, PATIENCE);
     psql.line("\\q");
     assert!(psql.process().wait(PATIENCE).success(), "psql is content");

@@ -16,8 +16,8 @@ use etcp_testkit::nginx::start_nginx;
 use etcp_testkit::transfer::strike_on_the_way_of;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{
-    Blow, IpFamily, Launch, NetworkFault, Process, ProxyPair, RunAs, Sproxy, TestFolder, TestWorld,
-    skip,
+    IpFamily, Launch, NetworkFault, Process, ProcessFault, ProxyPair, RunAs, Sproxy, TestFolder,
+    TestWorld, skip,
 };
 
 /// Addresses that only the server has: only the tunnel leads there.
@@ -204,8 +204,10 @@ fn redirected_connections_go_on_when_workers_die() {
         for target in ["192.0.2.80:7000", "[2001:db8::80]:7000"] {
             let listener = listen(&world.server, target);
             let mut all = vec![(connect(from, target), accept(&listener))];
-            for blow in [Blow::KillClient, Blow::KillServer, Blow::KillBoth] {
-                blow.strike(&mut pair, &world);
+            for fault in
+                [ProcessFault::KillClient, ProcessFault::KillServer, ProcessFault::KillBoth]
+            {
+                fault.strike(&mut pair, &world);
                 let mut next = connect(from, target);
                 next.write_all(b"?").expect("the kernel takes it");
                 // A target may see a connection that ends without a byte.

@@ -17,13 +17,13 @@ use etcp_testkit::worker::{is_stopped, is_there};
 use rustix::process::Signal;
 
 use super::super::next_worker;
-use super::{Setting, processes};
+use super::{StreamingProxies, processes};
 
 #[test]
 fn a_program_that_cannot_start_changes_nothing() {
-    let setting = Setting::new();
-    let worker = setting.program("sproxy").worker();
-    let folder = setting.site.path();
+    let proxies = StreamingProxies::new();
+    let worker = proxies.program("sproxy").worker();
+    let folder = proxies.site.path();
     fs::write(folder.join("text"), "hello\n").expect("the folder is ours");
     fs::write(folder.join("plain"), "hello\n").expect("the folder is ours");
     fs::set_permissions(folder.join("text"), fs::Permissions::from_mode(0o755)).expect("ours");
@@ -36,42 +36,42 @@ fn a_program_that_cannot_start_changes_nothing() {
         (PathBuf::from("/bin/false"), "ended with code 1"),
     ];
     for (program, expected) in cases {
-        let reason = setting.not_upgraded("sproxy", &program);
+        let reason = proxies.not_upgraded("sproxy", &program);
         assert!(reason.contains(expected), "{reason}");
     }
     // The key is another one now.
-    let key = setting.site.server_key();
+    let key = proxies.site.server_key();
     fs::rename(&key, folder.join("kept")).expect("the folder is ours");
-    assert!(setting.not_upgraded("sproxy", &etcp()).contains("cannot take over: "));
+    assert!(proxies.not_upgraded("sproxy", &etcp()).contains("cannot take over: "));
     fs::rename(folder.join("kept"), &key).expect("the folder is ours");
-    let said = setting.upgrade("sproxy", &["--check"]);
+    let said = proxies.upgrade("sproxy", &["--check"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.trim_end().ends_with(" can take over"), "{said:?}");
-    assert_eq!(setting.program("sproxy").worker(), worker);
-    assert_eq!(processes(setting.program("sproxy")).len(), 2);
-    setting.finish();
+    assert_eq!(proxies.program("sproxy").worker(), worker);
+    assert_eq!(processes(proxies.program("sproxy")).len(), 2);
+    proxies.finish();
 }
 
 #[test]
 fn a_program_that_fails_after_its_check_leaves_the_old_one_in_its_place() {
-    let setting = Setting::new();
+    let proxies = StreamingProxies::new();
     for (role, name, then, expected) in [
         ("sproxy", "exits", "exit 3", "it ended before it could serve"),
         ("cproxy", "dies", "kill -SEGV $$", "it ended before it could serve"),
         ("sproxy", "sleeps", "sleep 1000", "it was not ready within 5s"),
     ] {
-        let reason = setting.not_upgraded(role, &setting.script(name, then));
+        let reason = proxies.not_upgraded(role, &proxies.script(name, then));
         assert!(reason.contains(expected), "{reason}");
-        assert_eq!(processes(setting.program(role)).len(), 2);
-        assert!(setting.status(role)["last_restart"].is_null());
+        assert_eq!(processes(proxies.program(role)).len(), 2);
+        assert!(proxies.status(role)["last_restart"].is_null());
     }
     // Nobody has a copy of the connections.
-    let [application, mut target] = setting.session();
+    let [application, mut target] = proxies.session();
     drop(application);
     assert_eq!(target.read(&mut [0]).expect("an end"), 0);
-    setting.upgraded("sproxy", &[]);
-    setting.go_on("a good program after bad ones");
-    setting.finish();
+    proxies.upgraded("sproxy", &[]);
+    proxies.go_on("a good program after bad ones");
+    proxies.finish();
 }
 
 /// The time in which three deaths are too many.
@@ -79,12 +79,12 @@ const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
-    let setting = Setting::new();
-    let [first, second] = ["first", "second"].map(|name| setting.copy(name));
-    setting.upgraded("sproxy", &["--program", first.to_str().expect("text")]);
-    let mut worker = setting.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
+    let proxies = StreamingProxies::new();
+    let [first, second] = ["first", "second"].map(|name| proxies.copy(name));
+    proxies.upgraded("sproxy", &["--program", first.to_str().expect("text")]);
+    let mut worker = proxies.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
     fs::remove_file(&first).expect("it is ours");
-    let holder = || setting.status("sproxy")["holder_pid"].as_u64();
+    let holder = || proxies.status("sproxy")["holder_pid"].as_u64();
     let before = holder();
     let mut crashes = Vec::new();
     while holder() == before {
@@ -93,42 +93,42 @@ fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
         assert!(third_last.is_none_or(|it: &Instant| it.elapsed() > SOON), "it does not go back");
         crashes.push(Instant::now());
         kill_raw(worker, Signal::ABORT).expect("it runs");
-        worker = next_worker(setting.program("sproxy"), worker);
-        setting.go_on(&format!("crash {}", crashes.len()));
+        worker = next_worker(proxies.program("sproxy"), worker);
+        proxies.go_on(&format!("crash {}", crashes.len()));
     }
     assert!(crashes.len() >= 3);
-    assert_eq!(setting.status("sproxy")["restarts"], crashes.len());
+    assert_eq!(proxies.status("sproxy")["restarts"], crashes.len());
     let line = format!("{}, etcp ", first.display());
-    assert!(setting.program("sproxy").log().contains(&line));
-    assert_eq!(setting.program("sproxy").count("serves again: "), 1);
-    assert_eq!(processes(setting.program("sproxy")).len(), 3);
+    assert!(proxies.program("sproxy").log().contains(&line));
+    assert_eq!(proxies.program("sproxy").count("serves again: "), 1);
+    assert_eq!(processes(proxies.program("sproxy")).len(), 3);
     // The path leads nowhere, so a plain upgrade cannot be.
-    let said = setting.upgrade("sproxy", &[]);
+    let said = proxies.upgrade("sproxy", &[]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    setting.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
-    setting.go_on("an upgrade after the way back");
-    setting.finish();
+    proxies.upgraded("sproxy", &["--program", second.to_str().expect("text")]);
+    proxies.go_on("an upgrade after the way back");
+    proxies.finish();
 }
 
 #[test]
 fn a_program_that_is_asked_to_end_during_an_upgrade_ends() {
-    let mut setting = Setting::new();
-    let script = setting.script("sleeps", "exec sleep 1000");
-    let socket = control(&setting.site, "sproxy", &setting.sproxy.program);
-    let (site, args) = (&setting.site, ["upgrade", "--control", &socket, "--program"]);
+    let mut proxies = StreamingProxies::new();
+    let script = proxies.script("sleeps", "exec sleep 1000");
+    let socket = control(&proxies.site, "sproxy", &proxies.sproxy.program);
+    let (site, args) = (&proxies.site, ["upgrade", "--control", &socket, "--program"]);
     let begun = Instant::now();
-    let worker = setting.sproxy.program.worker();
+    let worker = proxies.sproxy.program.worker();
     std::thread::scope(|scope| {
         let upgrade =
             scope.spawn(|| operate(site, &[&args[..], &[script.to_str().expect("text")]].concat()));
         wait("the exchange", || !is_there(worker));
-        setting.sproxy.program.signal(Signal::TERM);
+        proxies.sproxy.program.signal(Signal::TERM);
         let said = upgrade.join().expect("it runs");
         assert_eq!(said.code, Some(1), "{said:?}");
     });
-    assert_eq!(setting.sproxy.program.end().0, Some(0), "{}", setting.sproxy.program.log());
+    assert_eq!(proxies.sproxy.program.end().0, Some(0), "{}", proxies.sproxy.program.log());
     tell(&format!("it ended after {:.2?}", begun.elapsed()));
-    drop(setting.streams.take());
+    drop(proxies.streams.take());
 }
 
 #[test]
@@ -148,16 +148,16 @@ fn without_a_holder_an_upgrade_is_refused_and_nothing_happens() {
 
 #[test]
 fn a_worker_of_a_new_program_that_dies_before_it_may_serve_loses_nothing() {
-    let setting = Setting::new();
-    let [waits, go] = ["waits", "go"].map(|name| setting.site.path().join(name));
+    let proxies = StreamingProxies::new();
+    let [waits, go] = ["waits", "go"].map(|name| proxies.site.path().join(name));
     let then = format!(
         "touch {}; until [ -e {} ]; do sleep 0.01; done; exec {} \"$@\"",
         waits.display(),
         go.display(),
         etcp().display()
     );
-    let script = setting.script("script", &then);
-    let (site, program) = (&setting.site, setting.program("sproxy"));
+    let script = proxies.script("script", &then);
+    let (site, program) = (&proxies.site, proxies.program("sproxy"));
     let socket = control(site, "sproxy", program);
     let args = ["upgrade", "--control", &socket, "--program", script.to_str().expect("text")];
     std::thread::scope(|scope| {
@@ -183,7 +183,7 @@ fn a_worker_of_a_new_program_that_dies_before_it_may_serve_loses_nothing() {
         let said = upgrade.join().expect("it runs");
         assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
     });
-    setting.go_on("the death of the new worker");
-    assert_eq!(setting.status("sproxy")["restarts"], 1);
-    setting.finish();
+    proxies.go_on("the death of the new worker");
+    assert_eq!(proxies.status("sproxy")["restarts"], 1);
+    proxies.finish();
 }

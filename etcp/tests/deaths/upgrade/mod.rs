@@ -22,7 +22,7 @@ use etcp_testkit::worker::is_there;
 use rustix::process::Signal;
 
 /// A pair of proxies, and checked streams in both directions of a session.
-pub(crate) struct Setting {
+pub(crate) struct StreamingProxies {
     streams: Option<Streams>,
     target: TcpListener,
     cproxy: Cproxy,
@@ -30,17 +30,17 @@ pub(crate) struct Setting {
     site: LoopbackSite,
 }
 
-impl Setting {
+impl StreamingProxies {
     fn new() -> Self {
         let site = LoopbackSite::new();
         let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
         let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
-        let mut setting = Self { streams: None, target, cproxy, sproxy, site };
-        let [application, target] = setting.session();
-        setting.streams = Some(Streams::start(application, target, Rate::BRISK));
-        setting.go_on("the start");
-        setting
+        let mut proxies = Self { streams: None, target, cproxy, sproxy, site };
+        let [application, target] = proxies.session();
+        proxies.streams = Some(Streams::start(application, target, Rate::BRISK));
+        proxies.go_on("the start");
+        proxies
     }
 
     /// Opens a session.

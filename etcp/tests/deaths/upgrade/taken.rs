@@ -15,68 +15,68 @@ use etcp_testkit::worker::{is_stopped, is_there};
 use rustix::process::Signal;
 
 use super::super::{kill_worker, next_worker};
-use super::{Setting, descriptors, exchange, processes};
+use super::{StreamingProxies, descriptors, exchange, processes};
 
 #[test]
 fn streams_go_on_when_the_program_of_either_side_is_replaced() {
-    let setting = Setting::new();
-    let copy = setting.copy("etcp-copy");
+    let proxies = StreamingProxies::new();
+    let copy = proxies.copy("etcp-copy");
     for role in ["sproxy", "cproxy"] {
-        let main = setting.program(role).id();
-        setting.upgraded(role, &[]);
-        setting.go_on(&format!("an upgrade of {role}"));
-        let worker = setting.upgraded(role, &["--program", copy.to_str().expect("text")]);
-        setting.go_on(&format!("an upgrade of {role} to a copy"));
+        let main = proxies.program(role).id();
+        proxies.upgraded(role, &[]);
+        proxies.go_on(&format!("an upgrade of {role}"));
+        let worker = proxies.upgraded(role, &["--program", copy.to_str().expect("text")]);
+        proxies.go_on(&format!("an upgrade of {role} to a copy"));
         let exe = fs::read_link(format!("/proc/{worker}/exe"));
         assert!(exe.is_err() || exe.is_ok_and(|exe| exe == copy), "it is the copy");
         // A signal means the program that serves.
-        setting.program(role).signal(Signal::USR2);
+        proxies.program(role).signal(Signal::USR2);
         // The one before would close the connection of a request.
-        next_worker(setting.program(role), worker);
-        setting.go_on(&format!("SIGUSR2 to {role}"));
-        let status = setting.status(role);
+        next_worker(proxies.program(role), worker);
+        proxies.go_on(&format!("SIGUSR2 to {role}"));
+        let status = proxies.status(role);
         assert_eq!(status["process"], main);
         assert_eq!((&status["restarts"], &status["last_restart"].is_null()), (&0.into(), &true));
-        assert_eq!(setting.program(role).count("has taken over"), 3);
+        assert_eq!(proxies.program(role).count("has taken over"), 3);
     }
-    let [mut application, mut target] = setting.session();
+    let [mut application, mut target] = proxies.session();
     exchange(&mut application, &mut target);
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn ten_upgrades_in_a_row_leave_as_much_as_one() {
-    let setting = Setting::new();
-    let program = setting.program("sproxy");
+    let proxies = StreamingProxies::new();
+    let program = proxies.program("sproxy");
     let count = || {
         let all = processes(program);
         (all.len(), descriptors(all[0]), descriptors(all[1]))
     };
     let upgrade = || {
-        let before = setting.cproxy.attached_again();
-        setting.upgraded("sproxy", &[]);
+        let before = proxies.cproxy.attached_again();
+        proxies.upgraded("sproxy", &[]);
         // Without its carrier it has less.
-        wait("the next carrier", || setting.cproxy.attached_again() > before);
+        wait("the next carrier", || proxies.cproxy.attached_again() > before);
     };
     upgrade();
-    setting.go_on("the first");
+    proxies.go_on("the first");
     let mut first = (0, 0, 0);
     wait("no work", || std::mem::replace(&mut first, count()) == first && first.0 == 3);
     for _ in 0..9 {
         upgrade();
     }
-    setting.go_on("ten upgrades");
+    proxies.go_on("ten upgrades");
     wait("no more than after one", || count() <= first);
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn the_processes_are_one_service_after_an_upgrade() {
-    let mut setting = Setting::new();
-    setting.upgraded("cproxy", &[]);
-    let all = processes(setting.program("cproxy"));
+    let mut proxies = StreamingProxies::new();
+    proxies.upgraded("cproxy", &[]);
+    let all = processes(proxies.program("cproxy"));
     assert_eq!(all.len(), 3);
-    let status = setting.status("cproxy");
+    let status = proxies.status("cproxy");
     let [main, holder, worker] = [0, 1, 2].map(|at| serde_json::Value::from(all[at]));
     assert_eq!(
         (&status["process"], &status["holder_pid"], &status["worker_pid"]),
@@ -94,32 +94,32 @@ fn the_processes_are_one_service_after_an_upgrade() {
     assert_eq!(score(all[1]), score(all[0]));
     assert_eq!(score(all[2]), (score(all[0]) + 100).min(1000));
     // A stop is one of all, and so is the way on.
-    setting.program("cproxy").signal(Signal::STOP);
+    proxies.program("cproxy").signal(Signal::STOP);
     wait("the worker to be stopped", || is_stopped(all[2]));
-    setting.program("cproxy").signal(Signal::CONT);
+    proxies.program("cproxy").signal(Signal::CONT);
     wait("the worker to go on", || !is_stopped(all[2]));
-    setting.go_on("a stop");
+    proxies.go_on("a stop");
     // A worker that dies is replaced.
     kill_raw(all[2], Signal::KILL).expect("it runs");
     wait("another worker", || !is_there(all[2]));
-    setting.go_on("the death of the worker");
+    proxies.go_on("the death of the worker");
     for signal in [Signal::HUP, Signal::USR1] {
-        setting.program("cproxy").signal(signal);
+        proxies.program("cproxy").signal(signal);
     }
-    setting.cproxy.program.wait_for("keys and known_hosts are read again");
-    setting.cproxy.program.wait_for("connecting again, as asked");
+    proxies.cproxy.program.wait_for("keys and known_hosts are read again");
+    proxies.cproxy.program.wait_for("connecting again, as asked");
     // A kill of the main process is one of all.
-    let all = processes(setting.program("cproxy"));
+    let all = processes(proxies.program("cproxy"));
     kill_raw(all[0], Signal::KILL).expect("it runs");
     wait("the end of all", || all[1..].iter().all(|it| !is_there(*it)));
-    drop(setting.streams.take());
+    drop(proxies.streams.take());
 }
 
 #[test]
 fn two_upgrades_at_once_are_one_after_the_other_or_one_of_them_is_refused() {
-    let setting = Setting::new();
+    let proxies = StreamingProxies::new();
     let results: Vec<_> = std::thread::scope(|scope| {
-        let upgrades = [(); 3].map(|()| scope.spawn(|| setting.upgrade("cproxy", &[])));
+        let upgrades = [(); 3].map(|()| scope.spawn(|| proxies.upgrade("cproxy", &[])));
         upgrades.into_iter().map(|it| it.join().expect("it runs")).collect()
     });
     assert!(results.iter().any(|said| said.code == Some(0)), "{results:?}");
@@ -127,35 +127,35 @@ fn two_upgrades_at_once_are_one_after_the_other_or_one_of_them_is_refused() {
         let is_known = ["an upgrade is under way", "another upgrade followed"];
         assert!(is_known.iter().any(|text| said.err.contains(text)), "{said:?}");
     }
-    setting.go_on("three upgrades at once");
+    proxies.go_on("three upgrades at once");
     // One that comes while a worker starts, which must not take what a check opens for its own.
     for round in 0..8 {
-        let before = setting.program("cproxy").count("has taken over");
-        setting.upgrade_is_over("cproxy");
-        kill_worker(setting.program("cproxy"));
-        setting.program("cproxy").signal(Signal::USR2);
-        wait("another program", || setting.program("cproxy").count("has taken over") > before);
-        setting.go_on(&format!("an upgrade during a restart, round {round}"));
+        let before = proxies.program("cproxy").count("has taken over");
+        proxies.upgrade_is_over("cproxy");
+        kill_worker(proxies.program("cproxy"));
+        proxies.program("cproxy").signal(Signal::USR2);
+        wait("another program", || proxies.program("cproxy").count("has taken over") > before);
+        proxies.go_on(&format!("an upgrade during a restart, round {round}"));
     }
-    setting.finish();
+    proxies.finish();
 }
 
 #[test]
 fn a_signal_that_comes_during_an_upgrade_reaches_the_program_that_takes_over() {
-    let mut setting = Setting::new();
+    let mut proxies = StreamingProxies::new();
     // From now on the main process is not the holder.
-    setting.upgraded("cproxy", &[]);
-    let go = setting.site.path().join("go");
+    proxies.upgraded("cproxy", &[]);
+    let go = proxies.site.path().join("go");
     let then = format!(
         "until [ -e {} ]; do sleep 0.01; done; exec {} \"$@\"",
         go.display(),
         etcp().display()
     );
-    let script = setting.script("waits", &then);
-    let worker = setting.program("cproxy").worker();
+    let script = proxies.script("waits", &then);
+    let worker = proxies.program("cproxy").worker();
     std::thread::scope(|scope| {
         let args = ["--program", script.to_str().expect("text")];
-        let (site, program) = (&setting.site, &setting.cproxy.program);
+        let (site, program) = (&proxies.site, &proxies.cproxy.program);
         let socket = control(site, "cproxy", program);
         let upgrade = scope.spawn(move || {
             operate(site, &[&["upgrade", "--control", &socket][..], &args].concat())
@@ -168,9 +168,9 @@ fn a_signal_that_comes_during_an_upgrade_reaches_the_program_that_takes_over() {
         let said = upgrade.join().expect("it runs");
         assert_eq!(said.code, Some(0), "{said:?} {}", program.log());
     });
-    setting.cproxy.program.wait_for("keys and known_hosts are read again");
-    setting.cproxy.program.wait_for("connecting again, as asked");
-    setting.finish();
+    proxies.cproxy.program.wait_for("keys and known_hosts are read again");
+    proxies.cproxy.program.wait_for("connecting again, as asked");
+    proxies.finish();
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn idle_sessions_over_tcp_and_unix_sockets_answer_after_upgrades_of_both_sides()
 
 #[test]
 fn an_upgraded_worker_is_found_by_the_tests() {
-    let setting = Setting::new();
-    let worker = setting.upgraded("sproxy", &[]);
-    assert_eq!(setting.program("sproxy").worker(), worker);
+    let proxies = StreamingProxies::new();
+    let worker = proxies.upgraded("sproxy", &[]);
+    assert_eq!(proxies.program("sproxy").worker(), worker);
     kill_raw(worker, Signal::KILL).expect("it runs");
-    next_worker(setting.program("sproxy"), worker);
-    setting.finish();
+    next_worker(proxies.program("sproxy"), worker);
+    proxies.finish();
 }

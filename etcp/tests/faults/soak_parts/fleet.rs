@@ -12,7 +12,7 @@ use super::schedule::{Act, WELL};
 use etcp_testkit::checked::{connect, listen};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
-use etcp_testkit::{IpFamily, Process, Random, Sproxy, TestFolder, TestWorld};
+use etcp_testkit::{IpFamily, Process, Sproxy, TestFolder, TestRng, TestWorld};
 use etcp_testkit::{netns::Namespace, process::Launch};
 
 /// Lines of a log that no fault of the network explains.
@@ -134,7 +134,7 @@ impl Fleet {
     }
 
     /// Returns the programs that will be stopped for a while.
-    pub(crate) fn some_to_stop(&self, act: Act, random: &mut Random) -> Vec<&Process> {
+    pub(crate) fn some_to_stop(&self, act: Act, random: &mut TestRng) -> Vec<&Process> {
         let client = &self.clients[(random.next() % self.clients.len() as u64) as usize];
         match act {
             Act::StopClient => vec![client],
@@ -170,7 +170,7 @@ impl Fleet {
         scope: &'scope Scope<'scope, '_>,
         workers: usize,
         most: u64,
-        random: &mut Random,
+        random: &mut TestRng,
     ) {
         let mut all = Vec::new();
         for way in &self.lanes {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::Fleet;
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{Direction, NetworkFault, Random};
+use etcp_testkit::{Direction, NetworkFault, TestRng};
 
 /// One fault of the network or of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,12 +87,12 @@ pub(crate) const WELL: [&str; 5] =
 
 /// The faults so far, and those to come.
 pub(crate) struct Schedule {
-    random: Random,
+    random: TestRng,
     counts: BTreeMap<Act, usize>,
 }
 
 impl Schedule {
-    pub(crate) fn new(random: Random) -> Self {
+    pub(crate) fn new(random: TestRng) -> Self {
         Self { random, counts: BTreeMap::new() }
     }
 
@@ -139,7 +139,7 @@ impl Schedule {
 }
 
 /// Causes a fault, lets it last for some time, and ends it.
-fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut Random) {
+fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
     let (router, link) = (&fleet.world.router, fleet.world.link());
     // The fault lasts this long; nothing is awaited.
     let last = || std::thread::sleep(length);

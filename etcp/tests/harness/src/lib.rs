@@ -13,7 +13,6 @@
     reason = "a world or a folder is made by name, not by default"
 )]
 
-pub mod blow;
 pub mod checked;
 pub mod fault;
 pub mod folder;
@@ -28,6 +27,7 @@ pub mod netns;
 pub mod nginx;
 pub mod pair;
 pub mod process;
+pub mod process_fault;
 pub mod random;
 pub mod relay;
 pub mod roam;
@@ -45,7 +45,6 @@ pub mod worker;
 pub mod workload;
 pub mod world;
 
-pub use blow::Blow;
 pub use eternaltcp_sys::testport::{HeldPort, refused};
 pub use fault::NetworkFault;
 pub use folder::TestFolder;
@@ -53,7 +52,8 @@ pub use journey::Journey;
 pub use local::Loopback;
 pub use pair::{IpFamily, ProxyPair, Sproxy};
 pub use process::{Launch, Process, RunAs};
-pub use random::Random;
+pub use process_fault::ProcessFault;
+pub use random::TestRng;
 pub use relay::Relay;
 pub use router::Direction;
 pub use world::TestWorld;

@@ -1,12 +1,12 @@
-//! Random choices that a seed reproduces.
+//! TestRng choices that a seed reproduces.
 
 use std::ops::Range;
 
 /// A generator that its seed determines completely (SplitMix64).
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct TestRng(u64);
 
-impl Random {
+impl TestRng {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

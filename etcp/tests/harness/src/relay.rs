@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
-use super::random::Random;
+use super::random::TestRng;
 
 /// Some carriers die in their handshake, in their attach or soon after it. If they were many, none
 /// would make progress, and the client would rightly slow down.
@@ -41,7 +41,7 @@ enum RelayDeath {
 
 /// How many carriers died of each cause.
 #[derive(Debug, Default)]
-struct Deaths {
+struct DeathCounts {
     resets: AtomicUsize,
     ends: AtomicUsize,
     silences: AtomicUsize,
@@ -56,21 +56,21 @@ pub struct Relay {
 
 struct RelayState {
     server: SocketAddr,
-    random: Mutex<Random>,
-    deaths: Deaths,
+    random: Mutex<TestRng>,
+    deaths: DeathCounts,
     is_calm: AtomicBool,
     is_over: AtomicBool,
 }
 
 impl Relay {
     /// Relays to `server`; no carrier dies yet.
-    pub fn start(server: SocketAddr, random: Random) -> Self {
+    pub fn start(server: SocketAddr, random: TestRng) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
         let address = listener.local_addr().expect("it listens");
         let shared = Arc::new(RelayState {
             server,
             random: Mutex::new(random),
-            deaths: Deaths::default(),
+            deaths: DeathCounts::default(),
             is_calm: AtomicBool::new(true),
             is_over: AtomicBool::new(false),
         });
@@ -96,7 +96,7 @@ impl Relay {
 
     /// Returns how many carriers died, by kind, for the report.
     pub fn report(&self) -> String {
-        let Deaths { resets, ends, silences } = &self.shared.deaths;
+        let DeathCounts { resets, ends, silences } = &self.shared.deaths;
         let [resets, ends, silences] = [resets, ends, silences].map(|n| n.load(Ordering::Relaxed));
         format!("{resets} resets, {ends} ends of stream, {silences} silences")
     }

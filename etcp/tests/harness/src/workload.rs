@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 
 use super::checked::Pattern;
-use super::random::Random;
+use super::random::TestRng;
 use super::wait::PATIENCE;
 
 /// How a session ends.
@@ -42,7 +42,7 @@ const SLOW_WRITE: usize = 3000;
 
 impl WorkloadPlan {
     /// Returns a plan with up to `most` bytes each way; one session in ten is reset.
-    pub fn random(random: &mut Random, most: u64) -> Self {
+    pub fn random(random: &mut TestRng, most: u64) -> Self {
         let ending = match random.next() % 20 {
             0 => WorkloadEnding::ResetByApplication,
             1 => WorkloadEnding::ResetByTarget,
@@ -55,7 +55,7 @@ impl WorkloadPlan {
 
     /// Returns a plan with up to `most` bytes each way, half of the sessions slow, so that they
     /// last longer than the events meanwhile.
-    pub fn random_paced(random: &mut Random, most: u64) -> Self {
+    pub fn random_paced(random: &mut TestRng, most: u64) -> Self {
         let pause = if random.one_in(2) { 1 + (random.next() % 20) as u8 } else { 0 };
         Self { pause, ..Self::random(random, most) }
     }

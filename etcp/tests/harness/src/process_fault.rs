@@ -9,7 +9,7 @@ use super::{NetworkFault, ProxyPair, TestWorld};
 
 /// A death of workers, or an upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub enum ProcessFault {
     KillClient,
     KillServer,
     /// Both at once.
@@ -24,7 +24,7 @@ pub enum Blow {
     UpgradeServer,
 }
 
-impl Blow {
+impl ProcessFault {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::KillClient,
