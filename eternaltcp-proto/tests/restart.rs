@@ -157,9 +157,9 @@ fn a_reset_that_comes_again_without_its_data_says_why_they_are_missing() {
 }
 
 /// The server's program, and a peer made by hand that has opened session 1.
-struct Program(Tunnel);
+struct ServerUnderTest(Tunnel);
 
-impl Program {
+impl ServerUnderTest {
     const NOW: Time = Time::ZERO;
 
     /// Attaches the peer's next carrier, on which it states these numbers of the session.
@@ -218,12 +218,12 @@ fn a_session_whose_reset_was_answered_and_forgotten_waits_for_it_to_come_again()
     for (dies_behind_end, is_forgotten_there) in
         [(false, false), (true, false), (false, true), (true, true)]
     {
-        let mut server = Program(Tunnel::new(Server, Config::default()));
+        let mut server = ServerUnderTest(Tunnel::new(Server, Config::default()));
         let digest = Digest::default().after(b"data").get().to_le_bytes();
         server.attach(1, None);
         server.take(wire::OPEN, 0, 0, b"\0");
-        server.0.accept(Program::NOW, id);
-        server.0.write(Program::NOW, id, pattern(100));
+        server.0.accept(ServerUnderTest::NOW, id);
+        server.0.write(ServerUnderTest::NOW, id, pattern(100));
         assert_eq!(server.take(wire::DATA, 1, 0, b"data"), [(Kind::Opened, 0), (Kind::Data, 1)]);
         server.take(wire::END, 2, 2, &digest);
         let killed = wire::reset(Cause::Killed.code());

@@ -35,14 +35,14 @@ const RARE: u64 = 30;
 /// few worlds with large values. The fixed worlds of the tests reach all floors.
 const PART: u64 = 8;
 
-struct Options {
+struct WorldsArgs {
     count: u64,
     base: u64,
     jobs: usize,
     keeps_going: bool,
 }
 
-impl Options {
+impl WorldsArgs {
     /// Returns `None` if only the usage is requested.
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -73,7 +73,7 @@ fn number(text: Option<String>) -> Result<u64, String> {
 }
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    let options = match WorldsArgs::parse(std::env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
             println!("{USAGE}");
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let Options { count, base, jobs, .. } = options;
+    let WorldsArgs { count, base, jobs, .. } = options;
     println!("{count} worlds from seed {base} on, on {jobs} cores");
     // A failure is reported once, with its seed.
     std::panic::set_hook(Box::new(|_| {}));
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs all worlds and prints the progress.
-fn run(options: &Options, begun: Instant) -> Tally {
+fn run(options: &WorldsArgs, begun: Instant) -> Tally {
     let campaign = Campaign::new(options.base..options.base + options.count, options.keeps_going);
     std::thread::scope(|scope| {
         let (running, finished) = channel::<()>();
@@ -127,7 +127,7 @@ fn run(options: &Options, begun: Instant) -> Tally {
     campaign.tally()
 }
 
-fn progress(tally: &Tally, options: &Options, begun: Instant) -> String {
+fn progress(tally: &Tally, options: &WorldsArgs, begun: Instant) -> String {
     let (worlds, elapsed) = (tally.worlds, begun.elapsed().as_secs_f64());
     let rate = worlds as f64 / elapsed.max(0.001);
     let failed = match tally.failures.len() {

@@ -1,12 +1,14 @@
 //! The applications at both ends of each session: what they write is known, so that each byte that
 //! arrives can be compared.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::killing::ApplicationSocket;
 
 /// Half of them are TCP.
 pub(crate) const SESSIONS: usize = 24;
@@ -23,7 +25,7 @@ pub(crate) struct Applications {
 
 /// One end of a session.
 struct Application {
-    socket: Socket,
+    socket: ApplicationSocket,
     /// Which stream it writes. Its other end writes the next or the previous one.
     stream: u64,
     written: u64,
@@ -32,55 +34,18 @@ struct Application {
     is_at_end: bool,
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.read(buffer),
-            Self::Unix(socket) => socket.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.write_vectored(&[IoSlice::new(bytes)]),
-            Self::Unix(socket) => socket.write_vectored(&[IoSlice::new(bytes)]),
-        }
-    }
-
-    fn shut(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
-            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
-        }
-    }
-}
-
 /// Connects two sockets, neither of which blocks.
-fn connect(is_tcp: bool) -> io::Result<(Socket, OwnedFd)> {
+fn connect(is_tcp: bool) -> io::Result<(ApplicationSocket, OwnedFd)> {
     if is_tcp {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let here = TcpStream::connect(listener.local_addr()?)?;
         let there = listener.accept()?.0;
-        here.set_nonblocking(true)?;
         there.set_nonblocking(true)?;
-        return Ok((Socket::Tcp(here), there.into()));
+        return Ok((ApplicationSocket::Tcp(here).without_blocking()?, there.into()));
     }
     let (here, there) = UnixStream::pair()?;
-    here.set_nonblocking(true)?;
     there.set_nonblocking(true)?;
-    Ok((Socket::Unix(here), there.into()))
+    Ok((ApplicationSocket::Unix(here).without_blocking()?, there.into()))
 }
 
 /// Returns the byte at a place of a stream. Eight of them identify stream and place.

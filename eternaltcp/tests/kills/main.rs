@@ -18,6 +18,9 @@
 #[cfg(target_os = "linux")]
 mod applications;
 #[cfg(target_os = "linux")]
+#[path = "../support/killing.rs"]
+mod killing;
+#[cfg(target_os = "linux")]
 mod relay;
 
 #[cfg(not(target_os = "linux"))]
@@ -52,7 +55,8 @@ mod on_linux {
     use rustix::process::Signal;
 
     use super::applications::{Applications, SESSIONS};
-    use super::relay::{Tally, relay};
+    use super::killing::Xorshift;
+    use super::relay::{CounterPlaces, relay};
 
     /// How long the relay may need to be at work again.
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,22 +65,22 @@ mod on_linux {
     const LONGEST_LIFE: u64 = 30_000;
 
     /// What is done without arguments.
-    const BRIEFLY: [Options; 3] = [
-        Options { kills: 150, threads: 1, is_control: false },
-        Options { kills: 75, threads: 2, is_control: false },
-        Options { kills: 1000, threads: 1, is_control: true },
+    const BRIEFLY: [KillPlan; 3] = [
+        KillPlan { kills: 150, threads: 1, is_control: false },
+        KillPlan { kills: 75, threads: 2, is_control: false },
+        KillPlan { kills: 1000, threads: 1, is_control: true },
     ];
 
     #[derive(Clone, Copy)]
-    struct Options {
+    struct KillPlan {
         kills: u32,
         threads: usize,
         is_control: bool,
     }
 
     /// Reads the arguments. Those that are meant for other tests of the same run are ignored.
-    fn options() -> Vec<Options> {
-        let mut options = Options { kills: 0, threads: 1, is_control: false };
+    fn options() -> Vec<KillPlan> {
+        let mut options = KillPlan { kills: 0, threads: 1, is_control: false };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match (word.as_str(), word.parse()) {
@@ -102,11 +106,11 @@ mod on_linux {
     }
 
     /// Returns whether it ended as it must.
-    fn kill(options: Options) -> Result<bool, Box<dyn Error>> {
+    fn kill(options: KillPlan) -> Result<bool, Box<dyn Error>> {
         let applications = Applications::new()?;
         let held = 64 << 20;
         let memory = StoreMemory::create(&Size::for_held(held, 16, 1000))?;
-        let tally = Words::create(c"tally", Tally::LENGTH, 0)?;
+        let tally = Words::create(c"tally", CounterPlaces::LENGTH, 0)?;
         let holding = Holding::begin()?;
         let sockets = applications.relays_ends();
         let start = || {
@@ -114,12 +118,7 @@ mod on_linux {
                 relay(&memory, &sockets, options.threads, options.is_control, &tally)
             })
         };
-        let mut run = Run {
-            worker: start()?,
-            applications,
-            random: Random(0x9e37_79b9_7f4a_7c15),
-            killed: 0,
-        };
+        let mut run = Run { worker: start()?, applications, random: Xorshift::new(), killed: 0 };
         let result = match run.kill(options.kills, start)? {
             Ok(()) => run.finish(),
             Err(difference) => Err(difference),
@@ -132,9 +131,9 @@ mod on_linux {
              and its note, {} in a commit",
             run.killed,
             run.applications.compared(),
-            count(Tally::READS),
-            count(Tally::WRITES),
-            count(Tally::COMMITS)
+            count(CounterPlaces::READS),
+            count(CounterPlaces::WRITES),
+            count(CounterPlaces::COMMITS)
         );
         Ok(is_expected(result, options.is_control))
     }
@@ -162,7 +161,7 @@ mod on_linux {
     struct Run {
         worker: Worker,
         applications: Applications,
-        random: Random,
+        random: Xorshift,
         killed: u32,
     }
 
@@ -218,18 +217,6 @@ mod on_linux {
                     return Ok(());
                 }
             }
-        }
-    }
-
-    /// A generator of its own, so that runs are alike.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0
         }
     }
 }

@@ -23,9 +23,9 @@ use super::applications::SESSIONS;
 const BATCH: usize = 128 * 1024;
 
 /// The places of what was counted over all lives.
-pub(crate) struct Tally;
+pub(crate) struct CounterPlaces;
 
-impl Tally {
+impl CounterPlaces {
     pub(crate) const LENGTH: usize = 64;
     pub(crate) const READS: usize = 0;
     pub(crate) const WRITES: usize = 8;
@@ -42,16 +42,16 @@ pub(crate) fn relay(
     is_control: bool,
     tally: &Words,
 ) -> i32 {
-    let interrupted = tally.word(Tally::COMMITTING).swap(0, Ordering::Relaxed);
-    tally.word(Tally::COMMITS).fetch_add(interrupted, Ordering::Relaxed);
+    let interrupted = tally.word(CounterPlaces::COMMITTING).swap(0, Ordering::Relaxed);
+    tally.word(CounterPlaces::COMMITS).fetch_add(interrupted, Ordering::Relaxed);
     let mut found: Vec<Vec<TunnelStore>> = (0..threads).map(|_| Vec::new()).collect();
     for mut store in memory.recover() {
         let contents = store.contents();
         if let Some(slot) = contents.slot.as_ref().filter(|slot| slot.count.is_some()) {
             let counts = contents.counts.get(&slot.session).copied().unwrap_or_default();
             let at = match slot.call {
-                Call::Read(before) if before == counts.consumed => Some(Tally::READS),
-                Call::Write(before) if before == counts.written => Some(Tally::WRITES),
+                Call::Read(before) if before == counts.consumed => Some(CounterPlaces::READS),
+                Call::Write(before) if before == counts.written => Some(CounterPlaces::WRITES),
                 _ => None,
             };
             at.map(|at| tally.word(at).fetch_add(1, Ordering::Relaxed));
@@ -62,8 +62,8 @@ pub(crate) fn relay(
     let results = std::thread::scope(|scope| {
         let run = |(thread, stores)| {
             let mine = (0..SESSIONS).filter(|it| it % threads == thread).collect();
-            let relay = Relay::new(memory, sockets, thread, mine, stores, is_control, tally);
-            move || relay.and_then(Relay::run)
+            let relay = RelayWorker::new(memory, sockets, thread, mine, stores, is_control, tally);
+            move || relay.and_then(RelayWorker::run)
         };
         if threads == 1 {
             let stores = found.remove(0);
@@ -84,7 +84,7 @@ fn report(error: &io::Error) {
 }
 
 /// One end of a tunnel, and its local sockets.
-struct End<'a> {
+struct RelayEndpoint<'a> {
     tunnel: Tunnel,
     kept: Kept<TunnelStore>,
     /// The sockets, and whether they were read to their end.
@@ -93,9 +93,9 @@ struct End<'a> {
     tally: &'a Words,
 }
 
-struct Relay<'a> {
-    client: End<'a>,
-    server: End<'a>,
+struct RelayWorker<'a> {
+    client: RelayEndpoint<'a>,
+    server: RelayEndpoint<'a>,
     sockets: &'a [OwnedFd],
     began: Instant,
 }
@@ -130,7 +130,7 @@ fn recovered_sockets<'a>(
     Ok(all)
 }
 
-impl<'a> Relay<'a> {
+impl<'a> RelayWorker<'a> {
     fn new(
         memory: &StoreMemory,
         sockets: &'a [OwnedFd],
@@ -145,7 +145,7 @@ impl<'a> Relay<'a> {
             let (mut kept, recovered) = Kept::recover(store).ok_or_else(|| other("no tunnel"))?;
             let all = recovered_sockets(&mut kept, &recovered, sockets)?;
             let tunnel = kept.restore(Config::default(), &recovered).map_err(io::Error::other)?;
-            let end = End { tunnel, kept, sockets: all, is_control, tally };
+            let end = RelayEndpoint { tunnel, kept, sockets: all, is_control, tally };
             ends.insert(recovered.tunnel.side == Side::Server, end);
         }
         let is_new = ends.is_empty();
@@ -154,7 +154,7 @@ impl<'a> Relay<'a> {
             found.unwrap_or_else(|| {
                 let store = memory.new_tunnel().ok_or_else(|| other("the store is full"))?;
                 let (tunnel, kept) = (Tunnel::new(side, Config::default()), Kept::new(store));
-                Ok(End { tunnel, kept, sockets: BTreeMap::new(), is_control, tally })
+                Ok(RelayEndpoint { tunnel, kept, sockets: BTreeMap::new(), is_control, tally })
             })
         };
         let (client, server): (io::Result<_>, io::Result<_>) =
@@ -227,7 +227,7 @@ impl<'a> Relay<'a> {
     }
 }
 
-impl<'a> End<'a> {
+impl<'a> RelayEndpoint<'a> {
     fn adopt(&mut self, id: SessionId, socket: BorrowedFd<'a>) -> io::Result<()> {
         let named = SocketId { descriptor: socket.as_raw_fd(), cookie: cookie(socket)? };
         let _ = self.kept.adopt(&mut self.tunnel, id, named);
@@ -252,9 +252,9 @@ impl<'a> End<'a> {
             bytes.extend_from_slice(&payload);
         }
         if !bytes.is_empty() {
-            self.tally.word(Tally::COMMITTING).fetch_add(1, Ordering::Relaxed);
+            self.tally.word(CounterPlaces::COMMITTING).fetch_add(1, Ordering::Relaxed);
             let _ = self.kept.commit(&mut self.tunnel);
-            self.tally.word(Tally::COMMITTING).fetch_sub(1, Ordering::Relaxed);
+            self.tally.word(CounterPlaces::COMMITTING).fetch_sub(1, Ordering::Relaxed);
         }
         bytes.into()
     }

@@ -2,63 +2,21 @@
 //! compared.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::killing::ApplicationSocket;
+
 /// The first bytes of an application's stream say which session it is.
 const HEAD: u64 = 8;
 
 /// The maximum number of bytes of one write.
 const CHUNK: u64 = 60_000;
-
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Socket {
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.read(buffer),
-            Self::Unix(socket) => socket.read(buffer),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.write(bytes),
-            Self::Unix(socket) => socket.write(bytes),
-        }
-    }
-
-    fn shut(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
-            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
-        }
-    }
-
-    fn prepare(self) -> io::Result<Self> {
-        match &self {
-            Self::Tcp(socket) => socket.set_nonblocking(true)?,
-            Self::Unix(socket) => socket.set_nonblocking(true)?,
-        }
-        Ok(self)
-    }
-}
 
 /// The places of targets.
 pub(crate) struct Targets {
@@ -77,15 +35,15 @@ impl Targets {
     }
 
     /// Returns the next connection, if there is one.
-    pub(crate) fn accept(&self) -> io::Result<Option<Socket>> {
+    pub(crate) fn accept(&self) -> io::Result<Option<ApplicationSocket>> {
         let found = match self.tcp.accept() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.unix.accept().map(|(socket, _)| Socket::Unix(socket))
+                self.unix.accept().map(|(socket, _)| ApplicationSocket::Unix(socket))
             }
-            other => other.map(|(socket, _)| Socket::Tcp(socket)),
+            other => other.map(|(socket, _)| ApplicationSocket::Tcp(socket)),
         };
         match found {
-            Ok(socket) => socket.prepare().map(Some),
+            Ok(socket) => socket.without_blocking().map(Some),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
@@ -93,10 +51,10 @@ impl Targets {
 }
 
 /// Connects as an application, to an address or a path.
-pub(crate) fn connect(place: &str) -> io::Result<Socket> {
+pub(crate) fn connect(place: &str) -> io::Result<ApplicationSocket> {
     match place.strip_prefix("unix:") {
-        None => Socket::Tcp(TcpStream::connect(place)?).prepare(),
-        Some(path) => Socket::Unix(UnixStream::connect(path)?).prepare(),
+        None => ApplicationSocket::Tcp(TcpStream::connect(place)?).without_blocking(),
+        Some(path) => ApplicationSocket::Unix(UnixStream::connect(path)?).without_blocking(),
     }
 }
 
@@ -121,7 +79,7 @@ impl Prologue {
     }
 
     /// Says or hears a part. Returns whether something was done; none is left if it is empty.
-    fn go_on(&mut self, socket: &mut Socket, size: usize) -> Result<bool, String> {
+    fn go_on(&mut self, socket: &mut ApplicationSocket, size: usize) -> Result<bool, String> {
         let Some((say, hear)) = self.0.front_mut() else { return Ok(false) };
         let mut has_moved = false;
         if !say.is_empty() {
@@ -156,7 +114,7 @@ impl Prologue {
 
 /// How a direction of a stream ended for its reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub(crate) enum StreamEnd {
     Open,
     InOrder,
     Broken,
@@ -164,7 +122,7 @@ pub(crate) enum End {
 
 /// One end of a session.
 pub(crate) struct SessionEnd {
-    pub(crate) socket: Option<Socket>,
+    pub(crate) socket: Option<ApplicationSocket>,
     /// Which stream it writes; the other end writes the next or the previous one.
     stream: u64,
     /// How much it writes in all.
@@ -176,7 +134,7 @@ pub(crate) struct SessionEnd {
     pub(crate) is_shut: bool,
     /// It has reset its connection.
     pub(crate) has_reset: bool,
-    pub(crate) end: End,
+    pub(crate) end: StreamEnd,
     pub(crate) prologue: Prologue,
 }
 
@@ -203,16 +161,24 @@ impl std::fmt::Debug for SessionEnd {
 }
 
 impl SessionEnd {
-    pub(crate) fn new(socket: Option<Socket>, stream: u64, length: u64, resets: bool) -> Self {
+    pub(crate) fn new(
+        socket: Option<ApplicationSocket>,
+        stream: u64,
+        length: u64,
+        resets: bool,
+    ) -> Self {
         let length = length + HEAD;
         let (written, read, is_shut, has_reset) = (0, 0, false, false);
-        let (end, prologue) = (End::Open, Prologue::default());
+        let (end, prologue) = (StreamEnd::Open, Prologue::default());
         Self { socket, stream, length, resets, written, read, is_shut, has_reset, end, prologue }
     }
 
     /// Reads the head of a stream that has come to a target. Returns the number of the stream once
     /// all of it is there.
-    pub(crate) fn read_head(socket: &mut Socket, head: &mut Vec<u8>) -> io::Result<Option<u64>> {
+    pub(crate) fn read_head(
+        socket: &mut ApplicationSocket,
+        head: &mut Vec<u8>,
+    ) -> io::Result<Option<u64>> {
         let mut buffer = [0; HEAD as usize];
         let missing = HEAD as usize - head.len();
         match socket.read(&mut buffer[..missing]) {
@@ -226,18 +192,20 @@ impl SessionEnd {
     }
 
     /// Its socket is that of a target which has read the head.
-    pub(crate) fn begin(&mut self, socket: Socket) {
+    pub(crate) fn begin(&mut self, socket: ApplicationSocket) {
         (self.socket, self.read) = (Some(socket), HEAD);
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.has_reset || self.end == End::Broken || (self.is_shut && self.end == End::InOrder)
+        self.has_reset
+            || self.end == StreamEnd::Broken
+            || (self.is_shut && self.end == StreamEnd::InOrder)
     }
 
     /// Reads once, and compares. `written` is what the other end has written. Returns whether there
     /// was something.
-    pub(crate) fn read(&mut self, other: &Progress) -> Result<bool, String> {
-        let Some(socket) = self.socket.as_mut().filter(|_| self.end == End::Open) else {
+    pub(crate) fn read(&mut self, other: &WriteProgress) -> Result<bool, String> {
+        let Some(socket) = self.socket.as_mut().filter(|_| self.end == StreamEnd::Open) else {
             return Ok(false);
         };
         if !self.prologue.0.is_empty() {
@@ -248,7 +216,7 @@ impl SessionEnd {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(_) if other.has_reset => {
-                self.end = End::Broken;
+                self.end = StreamEnd::Broken;
                 return Ok(true);
             }
             Err(error) => return Err(format!("stream {stream} at byte {}: {error}", self.read)),
@@ -266,14 +234,14 @@ impl SessionEnd {
             if !other.is_shut || self.read != other.written {
                 return Err(format!("stream {stream} ends after {} bytes", self.read));
             }
-            self.end = End::InOrder;
+            self.end = StreamEnd::InOrder;
         }
         Ok(true)
     }
 
     /// Writes once, or ends. Returns whether something was done.
-    pub(crate) fn write(&mut self, size: u64, other: &Progress) -> Result<bool, String> {
-        let is_done = self.is_shut || self.has_reset || self.end == End::Broken;
+    pub(crate) fn write(&mut self, size: u64, other: &WriteProgress) -> Result<bool, String> {
+        let is_done = self.is_shut || self.has_reset || self.end == StreamEnd::Broken;
         let Some(socket) = self.socket.as_mut().filter(|_| !is_done) else { return Ok(false) };
         if !self.prologue.0.is_empty() {
             return self.prologue.go_on(socket, size as usize);
@@ -303,20 +271,20 @@ impl SessionEnd {
             Ok(count) => self.written += count as u64,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             // The error is told once: a read would see an end.
-            Err(_) if other.has_reset => (self.is_shut, self.end) = (true, End::Broken),
+            Err(_) if other.has_reset => (self.is_shut, self.end) = (true, StreamEnd::Broken),
             Err(error) => return Err(format!("stream {}: {error}", self.stream)),
         }
         Ok(true)
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> WriteProgress {
         let Self { written, is_shut, has_reset, .. } = *self;
-        Progress { written, is_shut, has_reset }
+        WriteProgress { written, is_shut, has_reset }
     }
 }
 
 /// What the other end needs to know of an end.
-pub(crate) struct Progress {
+pub(crate) struct WriteProgress {
     written: u64,
     is_shut: bool,
     has_reset: bool,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ends::{Prologue, SessionEnd, Socket, Targets, connect};
+use super::ends::{Prologue, SessionEnd, Targets, connect};
+use super::killing::{ApplicationSocket, Xorshift};
 use super::proxy::{Files, KEEPS_NOTHING, WORD, make_keys};
 
 /// Sessions at the same time. Half of them are TCP.
@@ -54,9 +55,9 @@ pub(crate) fn run(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// A proxy that ends with this value.
-struct Proxy(Child);
+struct ProxyProcess(Child);
 
-impl Proxy {
+impl ProxyProcess {
     fn start(role: &str, folder: &Path, keeps: bool) -> std::io::Result<Self> {
         let keeps = if keeps { "all" } else { KEEPS_NOTHING };
         let mut command = Command::new(std::env::current_exe()?);
@@ -64,30 +65,30 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for ProxyProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-struct Session {
+struct CheckedSession {
     application: SessionEnd,
     target: SessionEnd,
 }
 
 struct Test {
-    proxies: [(&'static str, Proxy); 2],
+    proxies: [(&'static str, ProxyProcess); 2],
     files: Files,
     targets: Targets,
     /// Where applications connect: to a listener for TCP, one of a Unix socket, one for which they
     /// name their target, and one at the server.
     places: [String; 4],
     tcp_target: String,
-    sessions: Vec<(u64, Session)>,
+    sessions: Vec<(u64, CheckedSession)>,
     /// Targets that do not know their session yet.
-    strangers: Vec<(Socket, Vec<u8>)>,
-    random: Random,
+    strangers: Vec<(ApplicationSocket, Vec<u8>)>,
+    random: Xorshift,
     opened: u64,
     compared: u64,
     resets: u64,
@@ -104,9 +105,9 @@ impl Test {
         let files = Files(path.to_owned());
         files.tell("tcp_target", &names[0])?;
         files.tell("unix_target", &names[1])?;
-        let server = Proxy::start("server", path, keeps)?;
+        let server = ProxyProcess::start("server", path, keeps)?;
         wait_for(&files, "server_address")?;
-        let client = Proxy::start("client", path, keeps)?;
+        let client = ProxyProcess::start("client", path, keeps)?;
         let [tcp, dynamic, remote] =
             ["tcp_address", "dynamic_address", "remote_address"].map(|it| wait_for(&files, it));
         let unix = format!("unix:{}", files.path("apps").display());
@@ -118,7 +119,7 @@ impl Test {
             tcp_target: names[0].clone(),
             sessions: Vec::new(),
             strangers: Vec::new(),
-            random: Random(0x9e37_79b9_7f4a_7c15),
+            random: Xorshift::new(),
             opened: 0,
             compared: 0,
             resets: 0,
@@ -169,7 +170,7 @@ impl Test {
 
     /// Waits until each session that there is has moved, or has ended.
     fn wait_for_progress(&mut self) -> Result<(), String> {
-        let now = |session: &Session| session.application.read + session.target.read;
+        let now = |session: &CheckedSession| session.application.read + session.target.read;
         let before: Vec<_> = self.sessions.iter().map(|(id, it)| (*id, now(it))).collect();
         let began = Instant::now();
         let is_stuck = |test: &Self| {
@@ -221,7 +222,7 @@ impl Test {
         let socket = connect(&self.places[way]);
         let socket = socket.map_err(|error| format!("session {id} is not accepted: {error}"))?;
         // Some are short, some are long. Only TCP can be reset.
-        let length = |random: &mut Random| {
+        let length = |random: &mut Xorshift| {
             random.next() % [100, 10_000, 1_000_000, 4_000_000][(random.next() % 4) as usize]
         };
         let (there, back) = (length(&mut self.random), length(&mut self.random));
@@ -232,7 +233,7 @@ impl Test {
             application.prologue = prologue.ok_or("the target is not IPv4")?;
         }
         let target = SessionEnd::new(None, 2 * id + 1, back, is_tcp && resets == 1);
-        self.sessions.push((id, Session { application, target }));
+        self.sessions.push((id, CheckedSession { application, target }));
         Ok(())
     }
 
@@ -275,7 +276,7 @@ impl Test {
     }
 
     fn describe(&self, what: &str) -> String {
-        let describe = |(id, it): &(u64, Session)| {
+        let describe = |(id, it): &(u64, CheckedSession)| {
             let (application, target) = (&it.application, &it.target);
             format!("{id}: {application:?}, {target:?}")
         };
@@ -284,8 +285,8 @@ impl Test {
     }
 }
 
-impl Session {
-    fn step(&mut self, random: &mut Random, compared: &mut u64) -> Result<bool, String> {
+impl CheckedSession {
+    fn step(&mut self, random: &mut Xorshift, compared: &mut u64) -> Result<bool, String> {
         let mut has_moved = false;
         for is_target in [false, true] {
             let (own, other) = match is_target {
@@ -326,16 +327,4 @@ fn wait_for(files: &Files, name: &str) -> Result<String, String> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(format!("{name} is not told"))
-}
-
-/// A generator of its own, so that runs are alike.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
 }

@@ -20,6 +20,9 @@ mod ends;
 #[cfg(target_os = "linux")]
 mod killer;
 #[cfg(target_os = "linux")]
+#[path = "../support/killing.rs"]
+mod killing;
+#[cfg(target_os = "linux")]
 mod proxy;
 
 #[cfg(not(target_os = "linux"))]
