@@ -21,7 +21,7 @@ use crate::setting::Assignment;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true
 )]
-pub(crate) struct Cli {
+pub(crate) struct LinkemArgs {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
@@ -85,19 +85,20 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        LinkemArgs::command().debug_assert();
     }
 
     #[test]
     fn a_link_and_a_request_are_told_apart() {
         let link = ["linkem", "--left", "a:t=10.0.0.1/24", "--right", ":t=fd00::2/64", "delay=1ms"];
-        let cli = Cli::try_parse_from(link).unwrap();
+        let cli = LinkemArgs::try_parse_from(link).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.run.settings.len(), 1);
-        let cli = Cli::try_parse_from(["linkem", "ctl", "/x", "set", "up:silence=on"]).unwrap();
+        let cli =
+            LinkemArgs::try_parse_from(["linkem", "ctl", "/x", "set", "up:silence=on"]).unwrap();
         let Some(Command::Ctl(args)) = cli.command else { panic!("not ctl") };
         assert_eq!(args.request, ["set", "up:silence=on"]);
-        assert!(Cli::try_parse_from(["linkem", "--left", "a:t=10.0.0.1/24"]).is_err());
-        assert!(Cli::try_parse_from([&link[..], &["delay=soon"]].concat()).is_err());
+        assert!(LinkemArgs::try_parse_from(["linkem", "--left", "a:t=10.0.0.1/24"]).is_err());
+        assert!(LinkemArgs::try_parse_from([&link[..], &["delay=soon"]].concat()).is_err());
     }
 }

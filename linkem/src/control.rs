@@ -13,7 +13,7 @@ use std::thread;
 use rustix::fs::OFlags;
 
 use crate::emulator::Emulator;
-use crate::run::End;
+use crate::run::StopReason;
 use crate::setting::Assignment;
 
 /// Longest request.
@@ -96,7 +96,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 /// Answers clients on threads of their own.
-pub(crate) fn serve(listener: UnixListener, emulator: Arc<Emulator>, end: Sender<End>) {
+pub(crate) fn serve(listener: UnixListener, emulator: Arc<Emulator>, end: Sender<StopReason>) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             match stream {
@@ -108,7 +108,7 @@ pub(crate) fn serve(listener: UnixListener, emulator: Arc<Emulator>, end: Sender
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     let reason = format!("cannot accept on the control socket: {error}");
-                    let _ = end.send(End::Failed(reason));
+                    let _ = end.send(StopReason::Failed(reason));
                     return;
                 }
             }
@@ -116,7 +116,11 @@ pub(crate) fn serve(listener: UnixListener, emulator: Arc<Emulator>, end: Sender
     });
 }
 
-fn converse(stream: &UnixStream, emulator: &Emulator, end: &Sender<End>) -> std::io::Result<()> {
+fn converse(
+    stream: &UnixStream,
+    emulator: &Emulator,
+    end: &Sender<StopReason>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -135,7 +139,7 @@ fn converse(stream: &UnixStream, emulator: &Emulator, end: &Sender<End>) -> std:
         let text = answer.unwrap_or_else(|error| format!("error: {error}"));
         (&mut &*stream).write_all(format!("{text}\n").as_bytes())?;
         if line.trim() == "quit" {
-            let _ = end.send(End::Asked);
+            let _ = end.send(StopReason::Asked);
         }
         if !is_whole {
             return Ok(());

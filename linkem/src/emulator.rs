@@ -7,7 +7,7 @@ use crate::carry::RunningLink;
 use crate::device::Device;
 use crate::endpoint::Endpoint;
 use crate::link::Link;
-use crate::run::End;
+use crate::run::StopReason;
 use crate::setting::{Assignment, Which};
 use crate::tun::Tun;
 
@@ -29,7 +29,7 @@ impl Emulator {
         ends: [&Endpoint; 2],
         seed: u64,
         assignments: &[Assignment],
-        end: &Sender<End>,
+        end: &Sender<StopReason>,
     ) -> Result<Self, String> {
         let mtu = last_mtu(assignments).unwrap_or(DEFAULT_MTU);
         let (left, left_tun) = Device::create(ends[0], mtu)?;
@@ -103,14 +103,14 @@ fn last_mtu(assignments: &[Assignment]) -> Option<u32> {
 fn carry(
     direction: &Arc<RunningLink>,
     [from, to]: [&Arc<Tun>; 2],
-    end: &Sender<End>,
+    end: &Sender<StopReason>,
 ) -> Result<(), String> {
     let (direction, from, to) = (Arc::clone(direction), Arc::clone(from), Arc::clone(to));
     let end = end.clone();
     let work = move || {
         let reason = direction.carry(&from, &to);
         // Nobody listens if the program is already ending.
-        let _ = end.send(End::Failed(reason));
+        let _ = end.send(StopReason::Failed(reason));
     };
     let thread = std::thread::Builder::new().name("carry".to_owned()).spawn(work);
     thread.map(drop).map_err(|error| format!("cannot start a thread: {error}"))

@@ -23,10 +23,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Command, LinkemArgs};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = LinkemArgs::parse();
     let result = match cli.command {
         Some(Command::Ctl(args)) => ctl::run(&args),
         None => run::run(&cli.run).map(|()| ExitCode::SUCCESS),

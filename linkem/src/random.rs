@@ -1,12 +1,12 @@
-//! Random numbers that a seed fixes.
+//! LinkRng numbers that a seed fixes.
 
 use std::time::Duration;
 
 /// A generator that its seed determines completely (SplitMix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct LinkRng(u64);
 
-impl Random {
+impl LinkRng {
     /// Creates the generator of one of the streams that share a seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self(mix(seed ^ mix(stream)))

@@ -15,7 +15,7 @@ use crate::emulator::Emulator;
 
 /// The reason why a run ends.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum StopReason {
     /// A signal, a request, or the end of stdin.
     Asked,
     /// No packet can pass any more.
@@ -42,8 +42,8 @@ pub(crate) fn run(args: &EmulatorArgs) -> Result<(), String> {
     }
     announce().map_err(|error| format!("cannot write to stdout: {error}"))?;
     match ends.recv() {
-        Ok(End::Failed(reason)) => Err(reason),
-        Ok(End::Asked) | Err(_) => Ok(()),
+        Ok(StopReason::Failed(reason)) => Err(reason),
+        Ok(StopReason::Asked) | Err(_) => Ok(()),
     }
 }
 
@@ -53,21 +53,21 @@ fn announce() -> std::io::Result<()> {
     stdout.flush()
 }
 
-fn listen_for_signals(end: Sender<End>) -> Result<(), String> {
+fn listen_for_signals(end: Sender<StopReason>) -> Result<(), String> {
     let signals = Signals::new([SIGTERM, SIGINT]);
     let mut signals = signals.map_err(|error| format!("cannot listen for signals: {error}"))?;
     thread::spawn(move || {
         if signals.forever().next().is_some() {
-            let _ = end.send(End::Asked);
+            let _ = end.send(StopReason::Asked);
         }
     });
     Ok(())
 }
 
-fn follow_stdin(end: Sender<End>) {
+fn follow_stdin(end: Sender<StopReason>) {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while stdin().read(&mut buffer).is_ok_and(|count| count > 0) {}
-        let _ = end.send(End::Asked);
+        let _ = end.send(StopReason::Asked);
     });
 }

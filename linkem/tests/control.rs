@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::link::{Link, PROGRAM};
+use support::link::{EmulatedLink, PROGRAM};
 use support::skip;
 
 #[test]
@@ -16,7 +16,7 @@ fn a_request_with_one_bad_setting_changes_nothing() {
     if !skip::can_run("a_request_with_one_bad_setting_changes_nothing") {
         return;
     }
-    let link = Link::start("bad", &["delay=3ms"]);
+    let link = EmulatedLink::start("bad", &["delay=3ms"]);
     let before = link.show();
     for bad in ["delay=soon", "left:delay=1ms", "colour=red", "mtu=1000"] {
         let output = link.ctl(&["set", "delay=9ms", "mtu=1400", bad]);
@@ -37,7 +37,7 @@ fn one_connection_may_ask_again_and_again() {
     if !skip::can_run("one_connection_may_ask_again_and_again") {
         return;
     }
-    let link = Link::start("again", &[]);
+    let link = EmulatedLink::start("again", &[]);
     let mode = std::fs::metadata(link.control()).expect("the socket is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let stream = UnixStream::connect(link.control()).expect("linkem listens");
@@ -54,16 +54,16 @@ fn quit_a_signal_and_the_end_of_stdin_end_it_in_order() {
     if !skip::can_run("quit_a_signal_and_the_end_of_stdin_end_it_in_order") {
         return;
     }
-    let ways: [fn(&mut Link); 3] = [
+    let ways: [fn(&mut EmulatedLink); 3] = [
         |link| assert!(link.ctl(&["quit"]).status.success()),
         |link| {
             let pid = Pid::from_raw(link.id().cast_signed()).expect("an id");
             kill_process(pid, Signal::TERM).expect("it runs");
         },
-        Link::close_stdin,
+        EmulatedLink::close_stdin,
     ];
     for (number, end) in ways.into_iter().enumerate() {
-        let mut link = Link::start(&format!("end{number}"), &[]);
+        let mut link = EmulatedLink::start(&format!("end{number}"), &[]);
         end(&mut link);
         assert!(link.has_succeeded(), "way {number}");
         assert!(!link.control().exists(), "way {number} leaves the socket");
@@ -77,7 +77,7 @@ fn a_socket_in_use_and_a_namespace_that_is_not_there_are_refused() {
     if !skip::can_run("a_socket_in_use_and_a_namespace_that_is_not_there_are_refused") {
         return;
     }
-    let link = Link::start("use", &[]);
+    let link = EmulatedLink::start("use", &[]);
     let end = |namespace: &str| format!("{namespace}:other=10.74.0.1/24");
     let run = |left: &str, more: &[&str]| {
         let mut command = Command::new(PROGRAM);

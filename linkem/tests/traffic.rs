@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use support::link::Link;
+use support::link::EmulatedLink;
 use support::ping::Pinger;
 use support::{PATIENCE, skip};
 
@@ -15,7 +15,7 @@ fn a_ping_takes_the_delay_of_both_directions() {
     if !skip::can_run("a_ping_takes_the_delay_of_both_directions") {
         return;
     }
-    let link = Link::start("delay", &["up:delay=15ms", "down:delay=25ms"]);
+    let link = EmulatedLink::start("delay", &["up:delay=15ms", "down:delay=25ms"]);
     for pinger in [Pinger::v4(&link), Pinger::v6(&link)] {
         let shortest = (0..20).map(|number| pinger.ping(number)).min().expect("some pings");
         assert!(shortest >= Duration::from_millis(40), "{shortest:?}");
@@ -28,7 +28,7 @@ fn silence_one_way_ends_when_it_is_lifted() {
     if !skip::can_run("silence_one_way_ends_when_it_is_lifted") {
         return;
     }
-    let link = Link::start("silence", &["delay=1ms"]);
+    let link = EmulatedLink::start("silence", &["delay=1ms"]);
     let pinger = Pinger::v4(&link);
     pinger.ping(0);
     link.set(&["up:silence=on"]);
@@ -47,7 +47,7 @@ fn silence_takes_what_is_on_the_way() {
     if !skip::can_run("silence_takes_what_is_on_the_way") {
         return;
     }
-    let link = Link::start("flight", &["up:delay=60s"]);
+    let link = EmulatedLink::start("flight", &["up:delay=60s"]);
     let pinger = Pinger::v4(&link);
     send_large(&link, &pinger, 1);
     link.set(&["silence=on"]);
@@ -61,7 +61,7 @@ fn a_loss_of_all_packets_loses_all() {
     if !skip::can_run("a_loss_of_all_packets_loses_all") {
         return;
     }
-    let link = Link::start("loss", &["up:loss=100%"]);
+    let link = EmulatedLink::start("loss", &["up:loss=100%"]);
     let pinger = Pinger::v4(&link);
     send_large(&link, &pinger, 20);
     assert!(pinger.is_right_empty());
@@ -76,7 +76,7 @@ fn a_hole_lets_small_packets_through() {
     if !skip::can_run("a_hole_lets_small_packets_through") {
         return;
     }
-    let link = Link::start("hole", &["up:hole=1300"]);
+    let link = EmulatedLink::start("hole", &["up:hole=1300"]);
     let pinger = Pinger::v4(&link);
     // An IPv4 and a UDP header are 28 bytes.
     pinger.send_up(1, 1300 - 27);
@@ -92,7 +92,7 @@ fn a_new_mtu_is_that_of_both_devices() {
     if !skip::can_run("a_new_mtu_is_that_of_both_devices") {
         return;
     }
-    let link = Link::start("mtu", &["mtu=1400"]);
+    let link = EmulatedLink::start("mtu", &["mtu=1400"]);
     assert!(link.left.ip(&["link", "show", "left"]).contains("mtu 1400"));
     link.set(&["mtu=1300"]);
     assert!(link.left.ip(&["link", "show", "left"]).contains("mtu 1300"));
@@ -108,7 +108,7 @@ fn a_transfer_is_no_faster_than_the_rate() {
         return;
     }
     const BYTES: usize = 1_000_000;
-    let link = Link::start("rate", &["up:rate=8mbit", "delay=2ms"]);
+    let link = EmulatedLink::start("rate", &["up:rate=8mbit", "delay=2ms"]);
     let address: SocketAddr = ([10, 73, 0, 2], 4000).into();
     let listener = link.right.run(|| TcpListener::bind(address)).expect("a port is free");
     let mut sender = link.left.run(|| TcpStream::connect(address)).expect("it is accepted");
@@ -131,7 +131,7 @@ fn a_full_queue_drops_datagrams_and_says_so() {
     if !skip::can_run("a_full_queue_drops_datagrams_and_says_so") {
         return;
     }
-    let link = Link::start("queue", &["up:rate=1mbit", "up:queue=3000b"]);
+    let link = EmulatedLink::start("queue", &["up:rate=1mbit", "up:queue=3000b"]);
     let pinger = Pinger::v4(&link);
     for number in 1..=50 {
         pinger.send_up(number, 1000);
@@ -142,7 +142,7 @@ fn a_full_queue_drops_datagrams_and_says_so() {
 
 /// Sends datagrams with the numbers from 1 on to the right, and waits until all are in the link.
 /// They are so large that the kernel's own few packets (IPv6 sends some) are not mistaken for one.
-fn send_large(link: &Link, pinger: &Pinger, count: u32) {
+fn send_large(link: &EmulatedLink, pinger: &Pinger, count: u32) {
     let before = link.count("up", "bytes");
     for number in 1..=count {
         pinger.send_up(number, 1472);

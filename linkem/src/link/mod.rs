@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::counters::PacketCounters;
-use crate::random::Random;
+use crate::random::LinkRng;
 use crate::setting::LinkSettings;
 use crate::units::Probability;
 
@@ -35,7 +35,7 @@ const CHARGE: usize = 64;
 pub(crate) struct Link {
     settings: LinkSettings,
     counters: PacketCounters,
-    random: Random,
+    random: LinkRng,
     /// Packets that wait for the rate; the first one is being sent.
     queue: VecDeque<Packet>,
     queue_bytes: usize,
@@ -57,7 +57,7 @@ impl Link {
         Self {
             settings: LinkSettings::default(),
             counters: PacketCounters::default(),
-            random: Random::new(seed, stream),
+            random: LinkRng::new(seed, stream),
             queue: VecDeque::new(),
             queue_bytes: 0,
             departure: None,

@@ -7,25 +7,25 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::netns::Namespace;
+use super::netns::TestNamespace;
 use super::until;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_linkem");
 
 /// The link; the left end is 10.73.0.1 and fd73::1, the right one 10.73.0.2 and fd73::2.
-pub(crate) struct Link {
+pub(crate) struct EmulatedLink {
     process: Child,
     stdin: Option<ChildStdin>,
     folder: TempDir,
-    pub(crate) left: Namespace,
-    pub(crate) right: Namespace,
+    pub(crate) left: TestNamespace,
+    pub(crate) right: TestNamespace,
 }
 
-impl Link {
+impl EmulatedLink {
     /// Starts it with `settings`, and returns when packets pass.
     pub(crate) fn start(test: &str, settings: &[&str]) -> Self {
-        let left = Namespace::create(&format!("{test}-left"));
-        let right = Namespace::create(&format!("{test}-right"));
+        let left = TestNamespace::create(&format!("{test}-left"));
+        let right = TestNamespace::create(&format!("{test}-right"));
         let folder = TempDir::new().expect("a folder can be made");
         let mut command = Command::new(PROGRAM);
         command.arg("--left").arg(format!("{}:left=10.73.0.1/24,fd73::1/64", left.name()));
@@ -98,7 +98,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for EmulatedLink {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

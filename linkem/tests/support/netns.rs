@@ -7,11 +7,11 @@ use std::process::Command;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// A namespace that exists as long as this value.
-pub(crate) struct Namespace {
+pub(crate) struct TestNamespace {
     name: String,
 }
 
-impl Namespace {
+impl TestNamespace {
     /// Creates the namespace; `name` is that of the test and its role in it.
     pub(crate) fn create(name: &str) -> Self {
         let name = format!("linkem-test-{}-{name}", std::process::id());
@@ -47,7 +47,7 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for TestNamespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }

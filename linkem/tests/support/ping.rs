@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
-use super::link::Link;
+use super::link::EmulatedLink;
 
 const PORT: u16 = 7;
 
@@ -18,16 +18,16 @@ pub(crate) struct Pinger {
 }
 
 impl Pinger {
-    pub(crate) fn v4(link: &Link) -> Self {
+    pub(crate) fn v4(link: &EmulatedLink) -> Self {
         Self::new(link, [10, 73, 0, 1].into(), [10, 73, 0, 2].into())
     }
 
-    pub(crate) fn v6(link: &Link) -> Self {
+    pub(crate) fn v6(link: &EmulatedLink) -> Self {
         let address = |last| IpAddr::from([0xfd73, 0, 0, 0, 0, 0, 0, last]);
         Self::new(link, address(1), address(2))
     }
 
-    fn new(link: &Link, left: IpAddr, right: IpAddr) -> Self {
+    fn new(link: &EmulatedLink, left: IpAddr, right: IpAddr) -> Self {
         let (left_address, right_address) = ((left, PORT).into(), (right, PORT).into());
         let bind = |address: SocketAddr| {
             let socket = UdpSocket::bind(address).expect("the device has the address");
