@@ -20,7 +20,7 @@ use super::requests::Requests;
 use super::signals::{HolderSignals, UPGRADE};
 use super::state::Holder;
 use super::stop;
-use super::work::{End, Work, serve};
+use super::work::{ProgramExit, Work, serve};
 use crate::exit::ExitError;
 use crate::message::complain;
 
@@ -153,7 +153,7 @@ impl Holder {
     }
 
     /// Keeps a worker alive until the program ends.
-    pub(super) fn serve<W>(mut self, work: &Work<W>) -> End
+    pub(super) fn serve<W>(mut self, work: &Work<W>) -> ProgramExit
     where
         W: FnOnce(Life) -> Result<(), ExitError>,
     {
@@ -164,12 +164,12 @@ impl Holder {
             };
             match step {
                 NextStep::Spawn => {}
-                NextStep::End(ended) => return End(ended),
-                NextStep::Leave(exchanged) => return End(self.leave(exchanged)),
+                NextStep::End(ended) => return ProgramExit(ended),
+                NextStep::Leave(exchanged) => return ProgramExit(self.leave(exchanged)),
             }
             if let Err(error) = self.spawn_at_last(work) {
                 complain(&format!("cannot start a process that serves: {error}"));
-                return End(Ended::Exited(1));
+                return ProgramExit(Ended::Exited(1));
             }
         }
     }

@@ -18,9 +18,9 @@ pub(super) type Work<W> = Cell<Option<W>>;
 
 /// The end of the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct End(pub(super) Ended);
+pub(super) struct ProgramExit(pub(super) Ended);
 
-impl End {
+impl ProgramExit {
     /// Ends the process with the signal that ended the worker, so that its parent sees the same as
     /// with a single process.
     pub(super) fn into_result(self) -> Result<(), ExitError> {

@@ -8,7 +8,7 @@ use tracing::info;
 
 use super::KeptDrain;
 use super::sockets::{self, LocalEnd, SocketMark};
-use super::tunnel::{RecoveredTunnel, Suspicion};
+use super::tunnel::{RecoveredTunnel, Suspects};
 use crate::report::counted;
 use crate::store::{FoundListener, KeptListener, ListenerOwner, ListenerPurpose, StoreMemory};
 
@@ -60,12 +60,12 @@ impl Remains {
                 listeners.push((found, socket));
             }
         }
-        let suspicion = match (is_after_crash, memory.has_accused()) {
-            (false, _) => Suspicion::Nobody,
-            (true, true) => Suspicion::Accused,
-            (true, false) => Suspicion::WhoeverWorked,
+        let suspects = match (is_after_crash, memory.has_accused()) {
+            (false, _) => Suspects::Nobody,
+            (true, true) => Suspects::Accused,
+            (true, false) => Suspects::AllBusy,
         };
-        let read = |store| RecoveredTunnel::read(store, &mut inherited, suspicion);
+        let read = |store| RecoveredTunnel::read(store, &mut inherited, suspects);
         let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
         // The others include the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();

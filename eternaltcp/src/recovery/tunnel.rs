@@ -29,13 +29,13 @@ pub(crate) struct RecoveredTunnel {
 
 /// The tunnels that may be the reason for the death of the earlier process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Suspicion {
+pub(super) enum Suspects {
     /// No tunnel: the process was killed.
     Nobody,
     /// The tunnel that a thread drove when it panicked.
     Accused,
     /// All tunnels that were being processed.
-    WhoeverWorked,
+    AllBusy,
 }
 
 impl RecoveredTunnel {
@@ -44,13 +44,13 @@ impl RecoveredTunnel {
     pub(super) fn read(
         store: TunnelStore,
         inherited: &mut Inherited,
-        suspicion: Suspicion,
+        suspects: Suspects,
     ) -> Option<Self> {
         let now = boot_time();
-        let may_be_it = match suspicion {
-            Suspicion::Nobody => false,
-            Suspicion::Accused => store.is_accused(),
-            Suspicion::WhoeverWorked => true,
+        let may_be_it = match suspects {
+            Suspects::Nobody => false,
+            Suspects::Accused => store.is_accused(),
+            Suspects::AllBusy => true,
         };
         let is_suspect = may_be_it && store.handle_crash(now);
         store.set_busy(false);
