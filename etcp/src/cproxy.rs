@@ -114,22 +114,13 @@ async fn serve(
     life.handles_signals();
     stop_with_holder();
     let mut recovery = life.take_recovery();
-    let mut listeners = Vec::new();
     // The addresses of a client that is being drained may be its successor's.
     let is_draining = recovery.is_draining();
     let drained = forwards.rules.iter().filter(|_| is_draining);
     let mut names: Vec<_> = drained.map(|rule| rule.listen.to_string()).collect();
-    for rule in forwards.rules.into_iter().filter(|_| !is_draining) {
-        let listener = rule.bind(&mut recovery)?;
-        for part in listener.parts() {
-            info!("listening on {part}");
-        }
-        for Missing { address, error, .. } in listener.missing() {
-            let why = explain(&Listen::Tcp(*address), error);
-            warn!("not listening on {address}: {why}");
-        }
-        listeners.push((listener, rule.kind));
-    }
+    let rules = forwards.rules.into_iter().filter(|_| !is_draining);
+    let listeners: Vec<_> =
+        rules.map(|rule| rule.listen(&mut recovery)).collect::<Result<_, _>>()?;
     let servers = config.servers.clone();
     let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
@@ -159,6 +150,19 @@ async fn serve(
 }
 
 impl Rule {
+    /// Listens, and logs where.
+    fn listen(self, recovery: &mut Recovery) -> Result<(Listener, ListenerKind), ExitError> {
+        let listener = self.bind(recovery)?;
+        for part in listener.parts() {
+            info!("listening on {part}");
+        }
+        for Missing { address, error, .. } in listener.missing() {
+            let why = explain(&Listen::Tcp(*address), error);
+            warn!("not listening on {address}: {why}");
+        }
+        Ok((listener, self.kind))
+    }
+
     fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
         let listen = &self.listen;
         let listener = match self.kind {

@@ -316,14 +316,7 @@ impl SimClient {
                 env.history.note(now, Happening::Attached);
                 self.failover.handle_attached(now);
             }
-            Event::Refused(refusal) => {
-                self.end.reconcile(env, false);
-                if refusal.code == RefusalCode::TunnelUnknown {
-                    self.renew(env);
-                } else {
-                    self.failover.handle_refused(now, env.random());
-                }
-            }
+            Event::Refused(refusal) => self.handle_refused(env, refusal.code),
             Event::CarrierDead(_) => {
                 self.end.reconcile(env, false);
                 self.handle_lost(env);
@@ -357,6 +350,15 @@ impl SimClient {
                 self.joining.handle_lost(env, id);
             }
             Event::StandbyDoubted(..) | Event::Opened(_) | Event::Dirty(_) => {}
+        }
+    }
+
+    fn handle_refused(&mut self, env: &mut Env, code: RefusalCode) {
+        self.end.reconcile(env, false);
+        if code == RefusalCode::TunnelUnknown {
+            self.renew(env);
+        } else {
+            self.failover.handle_refused(env.now, env.random());
         }
     }
 

@@ -74,7 +74,16 @@ fn a_drained_client_leaves_its_addresses_to_others_also_after_a_death_and_an_upg
     assert_eq!(cproxy.program.end().0, Some(0), "{}", cproxy.program.log());
 }
 
-/// A connection through a proxy, and an answer.
+/// Lets a client make a new carrier.
+#[track_caller]
+fn reconnect(site: &LoopbackSite, client: &Cproxy) {
+    let own = control(site, "cproxy", &client.program);
+    let before = client.attached_again();
+    assert_eq!(operate(site, &["reconnect", "--control", &own]).code, Some(0));
+    wait("it to be attached again", || client.attached_again() > before);
+}
+
+/// Sends a request through a proxy, and waits for the answer.
 fn exchange(stream: &mut TcpStream) {
     stream.write_all(b"ping").expect("the session is up");
     stream.read_exact(&mut [0; 4]).expect("the session is up");
@@ -116,11 +125,8 @@ fn a_drained_server_and_its_successor_keep_their_clients_apart_after_deaths_and_
     }
     // The kernel gives each carrier to one of them.
     for client in [&first, &second] {
-        let own = control(&site, "cproxy", &client.program);
         for _ in 0..6 {
-            let before = client.attached_again();
-            assert_eq!(operate(&site, &["reconnect", "--control", &own]).code, Some(0));
-            wait("it to be attached again", || client.attached_again() > before);
+            reconnect(&site, client);
             steady.iter().chain([&later]).for_each(Steady::goes_on);
         }
     }

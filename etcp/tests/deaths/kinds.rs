@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
 use etcp_testkit::checked::accept;
 use etcp_testkit::loopback::socket::{dial, patient};
@@ -196,6 +197,46 @@ fn rest(mut stream: impl Read) -> String {
     text
 }
 
+/// A session between Unix sockets: the application's end and the target's.
+type UnixPair = (UnixStream, UnixStream);
+
+/// Opens a session at `path`, and sends `text` on it.
+#[track_caller]
+fn open_unix(path: &Path, target: &UnixListener, text: &str) -> UnixPair {
+    let mut near = patient_unix(UnixStream::connect(path).expect("it listens"));
+    near.write_all(text.as_bytes()).expect("it is taken");
+    let mut far = patient_unix(target.accept().expect("a connection").0);
+    far.read_exact(&mut vec![0; text.len()]).expect("it arrives");
+    (near, far)
+}
+
+/// Checks a session whose application has ended its direction.
+#[track_caller]
+fn check_shut((near, far): UnixPair) {
+    (&far).write_all(b"to one that has said all").expect("it is taken");
+    drop(far);
+    assert_eq!(rest(&near), "to one that has said all");
+}
+
+/// Checks a session whose target has sent an answer and ended its direction.
+#[track_caller]
+fn check_answered((near, far): UnixPair) {
+    assert_eq!(rest(&near), "the answer");
+    (&near).write_all(b"after the answer").expect("it is taken");
+    drop(near);
+    assert_eq!(rest(&far), "after the answer");
+}
+
+/// Checks a session that is open in both directions.
+#[track_caller]
+fn check_whole((near, far): UnixPair) {
+    (&near).write_all(b"there").expect("it is taken");
+    (&far).write_all(b"back").expect("it is taken");
+    drop(near.shutdown(Shutdown::Write));
+    drop(far.shutdown(Shutdown::Write));
+    assert_eq!((rest(&far), rest(&near)), ("there".into(), "back".into()));
+}
+
 #[test]
 fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
     let site = LoopbackSite::new();
@@ -211,13 +252,7 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
     proxies.cproxy.program.wait_for("the server listens on ");
     for victims in Victims::ALL {
         for at in [&local, &remote] {
-            let open = |text: &str| {
-                let mut near = patient_unix(UnixStream::connect(at).expect("it listens"));
-                near.write_all(text.as_bytes()).expect("it is taken");
-                let mut far = patient_unix(listener.accept().expect("a connection").0);
-                far.read_exact(&mut vec![0; text.len()]).expect("it arrives");
-                (near, far)
-            };
+            let open = |text| open_unix(at, &listener, text);
             let (whole, shut, answered, ended) = (open("a"), open("bb"), open("ccc"), open("d"));
             shut.0.shutdown(Shutdown::Write).expect("it is open");
             assert_eq!(rest(&shut.1), "");
@@ -231,18 +266,9 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
             (&queued).write_all(b"queued").expect("the kernel takes it");
             drop(queued);
             assert_eq!(rest(&ended.1), "last words", "{victims:?}");
-            (&shut.1).write_all(b"to one that has said all").expect("it is taken");
-            drop(shut.1);
-            assert_eq!(rest(&shut.0), "to one that has said all", "{victims:?}");
-            assert_eq!(rest(&answered.0), "the answer", "{victims:?}");
-            (&answered.0).write_all(b"after the answer").expect("it is taken");
-            drop(answered.0);
-            assert_eq!(rest(&answered.1), "after the answer", "{victims:?}");
-            (&whole.0).write_all(b"there").expect("it is taken");
-            (&whole.1).write_all(b"back").expect("it is taken");
-            drop(whole.0.shutdown(Shutdown::Write));
-            drop(whole.1.shutdown(Shutdown::Write));
-            assert_eq!((rest(&whole.1), rest(&whole.0)), ("there".into(), "back".into()));
+            check_shut(shut);
+            check_answered(answered);
+            check_whole(whole);
             // A target that was being connected may see a connection that ends without a byte.
             let served = || rest(patient_unix(listener.accept().expect("a connection").0));
             while served() != "queued" {}
@@ -302,9 +328,34 @@ fn resets_before_and_after_a_death_are_passed_on_as_resets() {
 const HEADER: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
 const HEADER_LENGTH: usize = 28;
 
+/// The number of connections to each address.
+const CONNECTIONS: u8 = 12;
+
+/// Serves connections that have each sent their number: checks their headers, and sends their
+/// numbers back. Returns the connections, which are open.
+#[track_caller]
+fn serve_with_headers(target: &TcpListener, streams: &[TcpStream]) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    while open.len() < streams.len() {
+        let mut far = patient(target.accept().expect("a connection").0);
+        let mut got = vec![0; HEADER_LENGTH + 1];
+        if let Err(error) = far.read_exact(&mut got) {
+            // The attempt was given up before a byte of the application came.
+            assert!(error.kind() != ErrorKind::WouldBlock);
+            continue;
+        }
+        let number = usize::from(got[HEADER_LENGTH]);
+        assert_eq!(&got[..HEADER.len()], HEADER);
+        let port = u16::from_be_bytes([got[24], got[25]]);
+        assert_eq!(port, streams[number].local_addr().expect("it is connected").port());
+        far.write_all(&[got[HEADER_LENGTH]]).expect("it is taken");
+        open.push(far);
+    }
+    open
+}
+
 #[test]
 fn a_target_gets_one_header_of_the_proxy_protocol_before_the_bytes_of_each_connection() {
-    const CONNECTIONS: u8 = 12;
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let there = target.local_addr().expect("it listens");
     let (forward, back) = (format!("0:{there}"), format!("127.0.0.1:0:{there}"));
@@ -333,28 +384,7 @@ fn a_target_gets_one_header_of_the_proxy_protocol_before_the_bytes_of_each_conne
             (0..CONNECTIONS / 2).for_each(&mut connect);
             victims.kill([&cproxy.program, &sproxy.program]);
             (CONNECTIONS / 2..CONNECTIONS).for_each(&mut connect);
-            let mut served = 0;
-            let mut open = Vec::new();
-            while served < CONNECTIONS {
-                let mut far = patient(target.accept().expect("a connection").0);
-                let mut got = vec![0; HEADER_LENGTH + 1];
-                match far.read_exact(&mut got) {
-                    Ok(()) => {}
-                    // One that was given up before a byte of the application came.
-                    Err(error) => {
-                        assert!(error.kind() != ErrorKind::WouldBlock, "{victims:?}");
-                        continue;
-                    }
-                }
-                let number = usize::from(got[HEADER_LENGTH]);
-                assert_eq!(&got[..HEADER.len()], HEADER, "{victims:?}");
-                let port = u16::from_be_bytes([got[24], got[25]]);
-                let own = streams[number].local_addr().expect("it is connected").port();
-                assert_eq!(port, own, "{victims:?}");
-                far.write_all(&[got[HEADER_LENGTH]]).expect("it is taken");
-                open.push(far);
-                served += 1;
-            }
+            let _open = serve_with_headers(&target, &streams);
             for (number, mut stream) in (0..).zip(streams) {
                 let mut answer = [0];
                 stream.read_exact(&mut answer).expect("it is served");

@@ -112,11 +112,7 @@ impl Client {
             end
         };
         let task = tokio::spawn(run.instrument(span.clone()));
-        let is_awaited = !attended.is_empty();
-        let attended = Arc::new(Mutex::new(attended));
-        if is_awaited {
-            tokio::spawn(forget_later(Arc::clone(&attended)));
-        }
+        let attended = attend(attended);
         Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
     }
 }
@@ -131,8 +127,16 @@ fn make_role(
     span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known))
 }
 
-/// Ends the listeners at the server that no forward asks for any more.
-async fn forget_later(attended: Arc<Mutex<Vec<AttendedListener>>>) {
-    sleep(ASKED_FOR).await;
-    attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+/// Keeps the listeners at the server until the program has had time to ask for them again.
+fn attend(listeners: Vec<AttendedListener>) -> Arc<Mutex<Vec<AttendedListener>>> {
+    let is_needed = !listeners.is_empty();
+    let attended = Arc::new(Mutex::new(listeners));
+    if is_needed {
+        let attended = Arc::clone(&attended);
+        tokio::spawn(async move {
+            sleep(ASKED_FOR).await;
+            attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        });
+    }
+    attended
 }

@@ -119,6 +119,33 @@ struct Context {
     log: Arc<SourceLog>,
 }
 
+impl Context {
+    fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
+        Ok(Self {
+            tls: ServerTls::new(&config.identity)?,
+            keys: KeyStore::new(config.authorized_keys, config.strict_modes)
+                .map_err(ServerError::Thread)?,
+            registry: Registry::default(),
+            targets: TargetPolicy::new(&config.target, config.permits)
+                .permitting_resolver(config.permits_resolver),
+            target: config.target,
+            listens: ListenPolicy::new(config.listen_permits),
+            listeners: Arc::default(),
+            send_proxy: config.send_proxy,
+            tunnel: config.tunnel,
+            lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
+            limits: config.limits,
+            notices: Notices::default(),
+            slots,
+            program: OnceLock::new(),
+            phase: Phases::new(),
+            sibling,
+            events: Events::default(),
+            log: Arc::default(),
+        })
+    }
+}
+
 /// A server that listens.
 #[derive(Debug)]
 pub struct Server {
@@ -158,7 +185,7 @@ impl Server {
     /// As [`Self::bind`].
     pub fn recover_or_bind(
         recovery: &mut Recovery,
-        config: ServerConfig,
+        mut config: ServerConfig,
     ) -> Result<Self, ServerError> {
         config.limits.check()?;
         config.mptcp.check();
@@ -167,35 +194,13 @@ impl Server {
         let (listeners, sibling) =
             CarrierListeners::recover_or_listen(recovery, &config, congestion)
                 .map_err(|error| ServerError::Listen(config.listen, error))?;
-        let slots = config.slots.map_or_else(Slots::of_process, Ok);
+        let slots = config.slots.take().map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
         let gate = Gate::new(&config.limits, slots.carriers());
-        let context = Context {
-            tls: ServerTls::new(&config.identity)?,
-            keys: KeyStore::new(config.authorized_keys, config.strict_modes)
-                .map_err(ServerError::Thread)?,
-            registry: Registry::default(),
-            targets: TargetPolicy::new(&config.target, config.permits)
-                .permitting_resolver(config.permits_resolver),
-            target: config.target,
-            listens: ListenPolicy::new(config.listen_permits),
-            listeners: Arc::default(),
-            send_proxy: config.send_proxy,
-            tunnel: config.tunnel,
-            lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
-            limits: config.limits,
-            notices: Notices::default(),
-            slots,
-            program: OnceLock::new(),
-            phase: Phases::new(),
-            sibling,
-            events: Events::default(),
-            log: Arc::default(),
-        };
         let server = Self {
             listeners,
-            context: Arc::new(context),
+            context: Arc::new(Context::new(config, slots, sibling)?),
             gate,
             #[cfg(target_os = "linux")]
             recovered: recovery.take_servers(),

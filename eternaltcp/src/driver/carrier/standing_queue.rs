@@ -122,10 +122,7 @@ impl StandingQueue {
             return self.release(QueueState::Free);
         }
         let arrived = sample.arrived.saturating_sub(before) as f64 / elapsed.as_secs_f64();
-        let round_trip = sample.round_trip.as_secs_f64();
-        let least = sample.min_round_trip.as_secs_f64();
-        let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
-        let excess = (round_trip - least - target) / target;
+        let (excess, step) = compare(&sample, arrived);
         match self.state {
             QueueState::Pausing { until } if now < until => None,
             // Somebody who typed before may have asked for the data that fills the queue, and no
@@ -137,17 +134,16 @@ impl StandingQueue {
             QueueState::Paced { .. } if excess > 1.0 && arrived <= 0.0 => {
                 self.release(QueueState::Free)
             }
+            QueueState::Paced { too_long, .. } if excess > 1.0 && too_long + 1 >= STUBBORN => {
+                self.release(QueueState::Pausing { until: now + PAUSE })
+            }
+            // The application sends less than it may: there is no bulk.
+            QueueState::Paced { rate, .. } if excess < 0.0 && rate > 4.0 * arrived => {
+                self.release(QueueState::Free)
+            }
             QueueState::Paced { rate, floor, too_long } => {
                 let too_long = if excess > 1.0 { too_long + 1 } else { 0 };
-                if too_long >= STUBBORN {
-                    return self.release(QueueState::Pausing { until: now + PAUSE });
-                }
-                // The application sends less than it may: there is no bulk.
-                if excess < 0.0 && rate > 4.0 * arrived {
-                    return self.release(QueueState::Free);
-                }
                 let base = if excess > 0.0 { rate.min(arrived) } else { rate };
-                let step = 1.0 - excess * target / (2.0 * round_trip);
                 let rate = base * step.clamp(*STEP.start(), *STEP.end());
                 self.keep(rate.max(floor), floor, too_long)
             }
@@ -163,6 +159,16 @@ impl StandingQueue {
         let before = std::mem::replace(&mut self.state, state);
         matches!(before, QueueState::Paced { .. }).then_some(Pacing::Unlimited)
     }
+}
+
+/// Compares the round trip with its target, when `arrived` bytes arrive in a second. Returns the excess
+/// as a multiple of the target, and the factor by which it changes the rate.
+fn compare(sample: &PathSample, arrived: f64) -> (f64, f64) {
+    let round_trip = sample.round_trip.as_secs_f64();
+    let least = sample.min_round_trip.as_secs_f64();
+    let target = MIN_TARGET.max(least * TARGET).max(SEGMENTS / arrived.max(1.0));
+    let excess = (round_trip - least - target) / target;
+    (excess, 1.0 - excess * target / (2.0 * round_trip))
 }
 
 #[cfg(test)]
