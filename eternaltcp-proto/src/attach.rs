@@ -23,7 +23,7 @@ pub const FEATURE_STANDBY: u64 = 1;
 pub(crate) const FEATURE_EARLY: u64 = 2;
 
 /// The feature of a server that lets carriers join the attached one.
-pub const FEATURE_JOIN: u64 = 4;
+pub(crate) const FEATURE_JOIN: u64 = 4;
 
 /// The feature of a side whose joined carriers outlive the lead, so that one of them can take over.
 pub const FEATURE_TAKEOVER: u64 = 8;

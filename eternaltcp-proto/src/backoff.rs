@@ -34,8 +34,7 @@ impl Backoff {
     }
 
     /// Returns whether nothing has been tried yet.
-    #[must_use]
-    pub fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.tries == 0
     }
 

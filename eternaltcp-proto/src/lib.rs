@@ -145,8 +145,8 @@ mod wire;
 
 pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
 pub use attach::{
-    FEATURE_JOIN, FEATURE_NAMES, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance,
-    Intent, OLDEST_VERSION, Settings, VERSION,
+    FEATURE_NAMES, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance, Intent,
+    OLDEST_VERSION, Settings, VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;

@@ -40,8 +40,7 @@ impl Seq {
     }
 
     /// Returns how many packets lie between `base` and this number, going up.
-    #[must_use]
-    pub const fn distance_from(self, base: Self) -> u32 {
+    pub(crate) const fn distance_from(self, base: Self) -> u32 {
         self.0.wrapping_sub(base.0)
     }
 }

@@ -130,7 +130,7 @@ impl Connection {
 
     /// Returns whether it returned for that reason. It must then be called again, even without
     /// further bytes.
-    pub fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
     }
 

@@ -26,7 +26,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::Malformed`] for an ECDSA key whose point is not stored
     /// uncompressed.
-    pub fn to_spki(&self) -> Result<Vec<u8>, KeyError> {
+    pub(crate) fn to_spki(&self) -> Result<Vec<u8>, KeyError> {
         match self.data() {
             KeyData::Ed25519(key) => Ok([ED25519, &key.0].concat()),
             KeyData::Ecdsa(key) if is_point(key.as_sec1_bytes()) => {
@@ -43,7 +43,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyError::Malformed`] if the bytes are not exactly the encoding of an Ed25519 key, or of a
     /// P-256 key with an uncompressed point.
-    pub fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
+    pub(crate) fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
         if let Some(key) = der.strip_prefix(ED25519) {
             let key = key.try_into().map_err(|_| malformed())?;
             return Self::from_data(KeyData::Ed25519(Ed25519PublicKey(key)));

@@ -50,8 +50,7 @@ pub enum Suspicion {
 
 impl Suspicion {
     /// Returns whether small packets may pass where large ones do not.
-    #[must_use]
-    pub fn is_of_size(self) -> bool {
+    pub(crate) fn is_of_size(self) -> bool {
         self != Self::Path
     }
 

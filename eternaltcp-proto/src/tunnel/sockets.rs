@@ -202,7 +202,7 @@ impl Tunnel {
     ///
     /// Drain this after each input, and update every record of these sessions elsewhere before you
     /// send anything.
-    pub fn poll_changed(&mut self) -> Option<SessionId> {
+    pub(crate) fn poll_changed(&mut self) -> Option<SessionId> {
         self.sessions.poll_changed()
     }
 }

@@ -26,14 +26,13 @@ impl Tunnel {
     }
 
     /// Returns the state of a session, if there is a record of it.
-    #[must_use]
-    pub fn session_state(&self, id: SessionId) -> Option<SessionState> {
+    pub(crate) fn session_state(&self, id: SessionId) -> Option<SessionState> {
         self.sessions.get(id).map(|session| session.state(id))
     }
 
     /// Returns the packets of a session that have their numbers, from `from` on: one of those that
     /// are kept, or the next.
-    pub fn boundaries(&self, id: SessionId, from: Seq) -> impl Iterator<Item = Boundary> {
+    pub(crate) fn boundaries(&self, id: SessionId, from: Seq) -> impl Iterator<Item = Boundary> {
         let session = self.sessions.get(id).map(Session::send);
         session.into_iter().flat_map(move |send| send.boundaries(from))
     }

@@ -118,8 +118,7 @@ impl Listen {
     }
 
     /// Returns the same address with another port.
-    #[must_use]
-    pub fn with_port(mut self, chosen: u16) -> Self {
+    pub(crate) fn with_port(mut self, chosen: u16) -> Self {
         match &mut self {
             Self::Tcp(address) => address.set_port(chosen),
             Self::Host(_, port) => *port = chosen,

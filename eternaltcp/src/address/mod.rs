@@ -60,8 +60,7 @@ pub enum Host {
 
 impl Host {
     /// Returns the canonical form of `text`, which may be an address or a name.
-    #[must_use]
-    pub fn canonical(text: &str) -> Self {
+    pub(crate) fn canonical(text: &str) -> Self {
         match text.parse() {
             Ok(ip) => Self::Ip(canonical_ip(ip)),
             Err(_) => Self::Name(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()),
@@ -80,7 +79,6 @@ impl fmt::Display for Host {
 
 /// Converts an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) to its IPv4 address; returns every
 /// other address unchanged.
-#[must_use]
 pub(crate) fn canonical_ip(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }

@@ -9,7 +9,7 @@ use crate::address::canonical_ip;
 /// The two addresses of a connection that a proxy accepted. They are the proxy's claim, and only as
 /// trustworthy as the proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Origin {
+pub(crate) struct Origin {
     source: SocketAddr,
     destination: SocketAddr,
 }
@@ -17,16 +17,9 @@ pub struct Origin {
 impl Origin {
     /// Returns the origin for a source and a destination. IPv4-mapped addresses become IPv4;
     /// returns `None` if the families then differ.
-    #[must_use]
-    pub fn new(source: SocketAddr, destination: SocketAddr) -> Option<Self> {
+    pub(crate) fn new(source: SocketAddr, destination: SocketAddr) -> Option<Self> {
         let (source, destination) = (canonical(source), canonical(destination));
         (source.is_ipv4() == destination.is_ipv4()).then_some(Self { source, destination })
-    }
-
-    /// Returns the address of the connection's source.
-    #[must_use]
-    pub fn source(&self) -> SocketAddr {
-        self.source
     }
 }
 
@@ -43,7 +36,7 @@ impl fmt::Display for Origin {
 
 /// The text is not an origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NoOrigin;
+pub(crate) struct NoOrigin;
 
 impl FromStr for Origin {
     type Err = NoOrigin;
@@ -70,7 +63,6 @@ const TCP_OVER_IPV6: u8 = 0x21;
 /// Returns a header of the PROXY protocol, version 2 (HAProxy's `proxy-protocol.txt`, section 2.2).
 /// Without an origin it says `LOCAL`: every receiver must accept it and use the connection's own
 /// addresses.
-#[must_use]
 pub(crate) fn proxy_header(origin: Option<&Origin>) -> Vec<u8> {
     let mut header = SIGNATURE.to_vec();
     let Some(Origin { source, destination }) = origin else {

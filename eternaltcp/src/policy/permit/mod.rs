@@ -42,8 +42,7 @@ enum TargetPattern {
 
 impl Permit {
     /// Returns the permit for exactly one target.
-    #[must_use]
-    pub fn exactly(target: &Target) -> Self {
+    pub(crate) fn exactly(target: &Target) -> Self {
         Self(match target {
             Target::Tcp { host, port } => {
                 TargetPattern::Tcp { hosts: Hosts::exactly(host), ports: PortRange::exactly(*port) }
