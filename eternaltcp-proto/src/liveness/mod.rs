@@ -50,6 +50,10 @@ pub(crate) struct Liveness {
     /// not count.
     silent_since: Time,
     last_sent: Time,
+    /// The time before which everything that was sent has reached the peer, as its answers show.
+    reached: Time,
+    /// When this side last answered a heartbeat, if it only listens.
+    echoed: Option<Time>,
     beats: Beats,
     doubt: Doubt,
     /// When this process last had a turn.
@@ -90,6 +94,8 @@ impl Liveness {
             last_heard: now,
             silent_since: now,
             last_sent: now,
+            reached: now,
+            echoed: None,
             beats: Beats::default(),
             doubt: Doubt::new(dead_after),
             turn: now,
@@ -143,6 +149,19 @@ impl Liveness {
     /// received what was sent since.
     pub(crate) fn unanswered_since(&self) -> Option<Time> {
         self.doubt.unanswered_since()
+    }
+
+    /// Returns the time before which everything that was sent has reached the peer, as its answers
+    /// show. That the peer is heard does not show it.
+    pub(crate) fn reached(&self) -> Time {
+        self.reached
+    }
+
+    /// Returns whether to ask if what was sent before `time` has reached the peer: that is not known,
+    /// and no heartbeat waits for its answer. A side that only listens is told by the peer's next
+    /// heartbeat.
+    pub(crate) fn may_ask_about(&self, time: Time) -> bool {
+        self.reached < time && !self.is_listening() && self.unanswered_since().is_none()
     }
 
     /// Handles a read from the carrier's socket.
@@ -223,8 +242,12 @@ impl Liveness {
         silent_since.max(vouched) + self.dead_after
     }
 
-    /// Handles a heartbeat. Only the last one is answered.
+    /// Handles a heartbeat. Only the last one is answered. A peer that alone asks does so only once
+    /// it has the answer to the heartbeat before.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
+        if let Some(echoed) = self.echoed.take() {
+            self.reached = echoed;
+        }
         self.beats.set_echo_due(beat);
     }
 
@@ -244,6 +267,7 @@ impl Liveness {
             }
         };
         if let Some(sent) = self.beats.handle_echo(beat) {
+            self.reached = sent;
             self.doubt.handle_answer();
             self.doubt.handle_round_trip(now.since(sent));
         }
@@ -319,10 +343,14 @@ impl Liveness {
 
     /// Returns the sign of life to send now, if one is due: an answer, or a heartbeat.
     pub(crate) fn poll_transmit(&mut self, now: Time) -> Option<Transmit> {
-        self.poll_echo().or_else(|| {
-            let beat = self.poll_beat(now)?;
-            Some(Transmit::empty(Kind::Heartbeat, 0, beat, Seq::default()))
-        })
+        if let Some(echo) = self.poll_echo() {
+            if self.is_listening() {
+                self.echoed.get_or_insert(now);
+            }
+            return Some(echo);
+        }
+        let beat = self.poll_beat(now)?;
+        Some(Transmit::empty(Kind::Heartbeat, 0, beat, Seq::default()))
     }
 
     /// Returns the answer to send now, if one is due.

@@ -147,6 +147,11 @@ impl Carrier {
         )
     }
 
+    /// Returns whether data may have been sent on it since the last attach.
+    pub(super) fn carries_data(&self) -> bool {
+        matches!(self.stage, CarrierStage::Lead(_)) || self.is_open_beside()
+    }
+
     /// Returns whether packets on it, except signs of life, belong to an attach that is over.
     pub(super) fn is_stale(&self) -> bool {
         match &self.stage {

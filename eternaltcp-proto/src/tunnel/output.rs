@@ -171,7 +171,7 @@ impl Tunnel {
     pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
         let liveness = self.carriers.poll_timeout()?;
         let delayed = self.carriers.outbox().and_then(Outbox::poll_timeout);
-        let stalled = self.stalled_resets().map(|(_, at)| at).min();
+        let stalled = self.stalled_reset_at();
         [
             (Some(liveness), TimeoutReason::Liveness),
             (delayed, TimeoutReason::DelayedAcks),
@@ -205,25 +205,39 @@ impl Tunnel {
     }
 
     /// Lets a reset that the peer's stalled application holds back skip the bytes that have no
-    /// number yet.
+    /// number yet. Asks first whether the peer has received the others.
     fn give_up_stalled(&mut self, now: Time) {
-        let stalled: Vec<_> = self.stalled_resets().map(|(id, _)| id).collect();
-        for id in stalled {
+        let Some(reached) = self.reached() else { return };
+        let overdue: Vec<_> =
+            self.sessions.reset_deadlines().filter(|(_, at)| *at <= now).collect();
+        for &(id, _) in overdue.iter().filter(|(_, at)| *at <= reached) {
             self.sessions.release_reset(id);
             self.sessions.with(id, |session| session.send_mut().drop_backlog());
             self.activate(now, id);
         }
+        let unknown = overdue.iter().map(|(_, at)| *at).filter(|at| *at > reached);
+        let Some(at) = unknown.max() else { return };
+        for carrier in self.carriers.iter_mut().filter(|carrier| carrier.carries_data()) {
+            if carrier.liveness.may_ask_about(at) {
+                carrier.liveness.probe(now);
+            }
+        }
     }
 
-    /// Returns the resets that have waited for too long, and since when. A peer that is heard and
-    /// does not answer may not have received the data.
-    fn stalled_resets(&self) -> impl Iterator<Item = (SessionId, Time)> {
-        let lead = self.carriers.current().filter(|_| self.is_attached());
-        let counted = self.counted_silence();
-        let heard = lead.map(|lead| {
-            let (heard, asked) = (lead.liveness.last_heard(), lead.liveness.unanswered_since());
-            asked.map_or(heard, |asked| heard.min(asked + counted))
-        });
-        heard.into_iter().flat_map(|heard| self.sessions.stalled_resets(heard))
+    /// Returns when a reset has waited for too long, or when to ask whether the peer has received
+    /// the data before it.
+    fn stalled_reset_at(&self) -> Option<Time> {
+        let reached = self.reached()?;
+        let at = self.sessions.reset_deadlines().map(|(_, at)| at).min()?;
+        let mut carrying = self.carriers.iter().filter(|carrier| carrier.carries_data());
+        let has_turn = at <= reached || carrying.any(|it| it.liveness.may_ask_about(at));
+        has_turn.then_some(at)
+    }
+
+    /// Returns the time before which everything that was sent has reached the peer, on each carrier
+    /// that carries data.
+    fn reached(&self) -> Option<Time> {
+        let carrying = self.carriers.iter().filter(|carrier| carrier.carries_data());
+        carrying.map(|carrier| carrier.liveness.reached()).min().filter(|_| self.is_attached())
     }
 }

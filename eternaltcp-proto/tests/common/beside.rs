@@ -38,9 +38,13 @@ pub(crate) fn sent_on(tunnel: &mut Tunnel, now: Time, id: CarrierId) -> Vec<Tran
 
 /// Returns a carrier that stands by, and the server's acceptor of it.
 pub(crate) fn standing_by(pair: &mut TestPair) -> (CarrierId, Acceptor) {
+    standing_by_with(pair, StandbyConfig::default())
+}
+
+fn standing_by_with(pair: &mut TestPair, config: StandbyConfig) -> (CarrierId, Acceptor) {
     let now = pair.now;
     let tunnel = &mut pair.client.tunnel;
-    let standby = tunnel.stand_by(now, StandbyConfig::default()).unwrap();
+    let standby = tunnel.stand_by(now, config).unwrap();
     let mut acceptor = Acceptor::new(10);
     acceptor.handle_input(encode(sent_on(tunnel, now, standby)));
     assert!(matches!(acceptor.poll(), Ok(Progress::Standby(_))));
@@ -53,7 +57,12 @@ pub(crate) fn standing_by(pair: &mut TestPair) -> (CarrierId, Acceptor) {
 
 /// Lets one more carrier join.
 pub(crate) fn join(pair: &mut TestPair) -> Beside {
-    let (client, mut acceptor) = standing_by(pair);
+    join_with(pair, StandbyConfig::default())
+}
+
+/// Lets one more carrier join, with settings of its own.
+pub(crate) fn join_with(pair: &mut TestPair, config: StandbyConfig) -> Beside {
+    let (client, mut acceptor) = standing_by_with(pair, config);
     let now = pair.now;
     pair.client.tunnel.join(now, client).unwrap();
     acceptor.handle_input(encode(sent_on(&mut pair.client.tunnel, now, client)));

@@ -11,12 +11,14 @@ use common::OnLead as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::beside::{SILENCE, encode, join, joined, joined_with_bulk, sent_on, standing_by};
+use common::beside::{
+    SILENCE, encode, join, join_with, joined, joined_with_bulk, sent_on, standing_by,
+};
 use common::wire::{self, packet};
-use common::{TUNNEL, TestPair};
+use common::{TUNNEL, TestPair, pattern};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, Cause, Event, Kind, MAX_PAYLOAD, Progress, Reset, Seq, SessionId, Side,
-    StandbyConfig, Suspicion, Violation,
+    AcceptError, Acceptor, Cause, Config, Event, Kind, MAX_PAYLOAD, Progress, Reset, Seq,
+    SessionId, Side, StandbyConfig, Suspicion, Violation,
 };
 
 use Side::{Client, Server};

@@ -123,3 +123,29 @@ fn a_reset_ahead_of_data_waits_no_longer_once_its_receiver_has_reset_too() {
         assert_eq!(pair.records(), (0, 0));
     }
 }
+
+/// [RESET-1] The peer has all that was sent on the attached carrier, and what was sent on the other
+/// one may be on its way.
+#[test]
+fn a_reset_does_not_overtake_data_that_do_not_arrive_on_a_joined_carrier() {
+    let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
+    let mut pair = TestPair::with(patient.clone(), patient);
+    pair.attach();
+    let id = pair.session();
+    pair.drive();
+    let patience = Duration::from_secs(30);
+    let beside = join_with(&mut pair, StandbyConfig { patience, ..StandbyConfig::default() });
+    pair.write(Client, id, &[0; MAX_PAYLOAD * 3]);
+    pair.drive();
+    let limit = pair.client.tunnel.config().session_limit as usize;
+    pair.write(Client, id, &pattern(limit * 2));
+    let lost = sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    assert!(lost.iter().any(|transmit| transmit.header.kind == Kind::Data));
+    pair.drive();
+    pair.reset(Client, id);
+    while pair.client.tunnel.is_attached() {
+        assert!(pair.client.tunnel.unnumbered() > 0, "the reset skipped data");
+        pair.run_for(Duration::from_secs(1));
+        sent_on(&mut pair.client.tunnel, pair.now, beside.client);
+    }
+}

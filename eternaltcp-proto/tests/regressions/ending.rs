@@ -43,15 +43,20 @@ fn a_reset_that_crosses_the_last_acknowledgement_harms_nothing() {
 /// on a carrier that no longer brings anything to the server. Also returns how many bytes were read
 /// from the application.
 fn reset_behind_data_on_a_dead_path(pair: &mut TestPair) -> (SessionId, usize) {
+    reset_on_a_dead_path(pair, Client)
+}
+
+/// The same, for the application of either side.
+fn reset_on_a_dead_path(pair: &mut TestPair, side: Side) -> (SessionId, usize) {
     let id = pair.session();
     let length = pair.client.tunnel.config().session_limit as usize * 2;
     pair.lose(Client);
     pair.lose(Server);
-    pair.write(Client, id, &pattern(length));
+    pair.write(side, id, &pattern(length));
     pair.drive();
-    let read = length - pair.client.socket(id).unread();
-    pair.reset(Client, id);
-    assert!(pair.client.tunnel.unnumbered() > 0);
+    let read = length - pair.peer(side).socket(id).unread();
+    pair.reset(side, id);
+    assert!(pair.peer(side).tunnel.unnumbered() > 0);
     (id, read)
 }
 
@@ -131,6 +136,31 @@ fn a_reset_does_not_overtake_data_that_do_not_reach_a_peer_that_is_heard() {
         pair.attach();
         assert_eq!(pair.server.socket(id).got.len(), read);
         assert_eq!(pair.server.socket(id).cause(), Some(Cause::Application));
+    }
+}
+
+/// [RESET-1] The same for a side that never has to send a heartbeat, because it answers the peer's.
+#[test]
+fn a_reset_of_a_side_that_only_answers_does_not_overtake_data_that_do_not_reach_the_peer() {
+    for side in [Client, Server] {
+        let patient = Config { dead_after: Duration::from_secs(30), ..Config::default() };
+        let mut pair = TestPair::with(patient.clone(), patient);
+        pair.attach();
+        let (id, read) = reset_on_a_dead_path(&mut pair, side);
+        for beat in 0..12 {
+            pair.run_for(Duration::from_millis(900));
+            let heartbeat = packet(wire::HEARTBEAT, 0, beat, 0, b"");
+            let now = pair.now;
+            let tunnel = &mut pair.peer(side).tunnel;
+            tunnel.lead_input(now, heartbeat).unwrap();
+            tunnel.handle_timeout(now);
+        }
+        assert!(pair.peer(side).tunnel.unnumbered() > 0, "the reset of {side:?} skipped data");
+        pair.cut();
+        pair.attach();
+        let other = if side == Client { Server } else { Client };
+        let socket = pair.peer(other).socket(id);
+        assert_eq!((socket.got.len(), socket.cause()), (read, Some(Cause::Application)));
     }
 }
 

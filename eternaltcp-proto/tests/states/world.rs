@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Acceptor, Cause, Config, Delivery, Digest, Header, Kind, Progress, Reset, SessionId, Side,
+    Acceptor, Cause, Config, Delivery, Digest, Header, Kind, Progress, Reset, Seq, SessionId, Side,
     Time, Tunnel, Violation, cost,
 };
 
@@ -40,6 +40,8 @@ pub(super) struct StateWorld {
     pub(super) acked: usize,
     /// The number of the peer's next packet.
     next: u32,
+    /// The last heartbeat that the peer has not answered.
+    unanswered: Option<Seq>,
     /// The digest of the data that the peer sent.
     digest: Digest,
     /// Whether the peer has sent a reset.
@@ -59,6 +61,7 @@ impl StateWorld {
             fresh: Vec::new(),
             acked: 0,
             next: 0,
+            unanswered: None,
             digest: Digest::default(),
             is_reset_received: false,
             is_socket_gone: false,
@@ -101,6 +104,9 @@ impl StateWorld {
         while self.tunnel.poll_event().is_some() {}
         while let Some(transmit) = self.tunnel.lead_transmit(self.now) {
             let Header { kind, session, seq, .. } = transmit.header;
+            if kind == Kind::Heartbeat {
+                self.unanswered = Some(seq);
+            }
             if kind.is_numbered() && session == self.id.get() {
                 let index = seq.get() as usize;
                 self.fresh.push(kind);
@@ -244,12 +250,18 @@ impl StateWorld {
     }
 
     pub(super) fn wait(&mut self) -> StateOutcome {
-        // The peer is heard all the time: only its application stalls.
+        // The peer is heard all the time, and answers: only its application stalls.
         for _ in 0..5 {
             self.now = self.now + Duration::from_secs(1);
             self.tunnel.lead_heard(self.now);
         }
         self.tunnel.handle_timeout(self.now);
+        self.drain();
+        if let Some(beat) = self.unanswered.take() {
+            let echo = packet(wire::ECHO, 0, 0, beat.get(), b"");
+            self.tunnel.lead_input(self.now, echo)?;
+            self.tunnel.handle_timeout(self.now);
+        }
         self.done()
     }
 }

@@ -225,14 +225,11 @@ impl Sessions {
         self.resets.excuse(now, time);
     }
 
-    /// Returns the resets that have waited for too long, and since when, for a peer that was last
-    /// heard at `heard`. A silent carrier, or a stop of this process, says nothing about the peer's
-    /// application, so only time in which the peer was heard without progress counts. A session
-    /// that waits for its turn beside others does not count either.
-    pub(super) fn stalled_resets(&self, heard: Time) -> impl Iterator<Item = (SessionId, Time)> {
+    /// Returns the sessions whose reset is held back, and until when each waits without progress.
+    /// A session that waits for its turn beside others does not count.
+    pub(super) fn reset_deadlines(&self) -> impl Iterator<Item = (SessionId, Time)> {
         let awaits_turn = |id| self.get(id).is_some_and(Session::awaits_turn);
-        let blocked = self.resets.deadlines().filter(move |(id, _)| !awaits_turn(*id));
-        blocked.filter(move |(_, at)| *at <= heard)
+        self.resets.deadlines().filter(move |(id, _)| !awaits_turn(*id))
     }
 }
 
