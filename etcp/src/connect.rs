@@ -60,7 +60,7 @@ pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<
     })?
 }
 
-/// How the client's one session ended.
+/// The end of the client's one session.
 enum ConnectEnd {
     InOrder,
     /// The client has ended, for this reason.
@@ -193,7 +193,7 @@ async fn send_input(to: &mut WriteHalf<Session>) -> Result<StdinRead, ExitError>
     }
 }
 
-/// How the direction to stdout ended.
+/// The end of the direction to stdout.
 enum StdoutEnd {
     /// The server program ended its stream.
     Ended,

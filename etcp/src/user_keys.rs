@@ -13,10 +13,10 @@ use tracing::{debug, info, warn};
 use crate::exit::ExitError;
 use crate::passphrase;
 
-/// How often a passphrase may be typed, as in ssh.
+/// The number of times that a passphrase may be typed, as in ssh.
 const TRIES: usize = 3;
 
-/// Where keys may be.
+/// The files that may hold keys.
 pub(crate) struct Sources {
     pub(crate) agent: Option<Agent>,
     pub(crate) files: Vec<PathBuf>,
@@ -36,7 +36,7 @@ struct FoundKey {
 
 struct FoundFile {
     path: PathBuf,
-    /// Where the private half is; unset if the file is a public key.
+    /// The file of the private half; unset if the file is a public key.
     kind: FileKind,
 }
 

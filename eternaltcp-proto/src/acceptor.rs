@@ -62,7 +62,7 @@ pub enum Progress {
     Complete,
 }
 
-/// Why a carrier's first packets are not a request.
+/// The reason why a carrier's first packets are not a request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AcceptError {
     /// The `attach` packet is malformed or of an unknown version.

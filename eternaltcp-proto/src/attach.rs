@@ -87,11 +87,11 @@ pub enum Intent {
 pub struct Settings {
     /// After how much silence this side gives up a carrier.
     pub dead_after: Duration,
-    /// How much this side holds for the whole tunnel, in cost units.
+    /// The units that this side holds for the whole tunnel.
     pub tunnel_limit: u64,
-    /// How much this side holds for a session at its start.
+    /// The units that this side holds for a session at its start.
     pub session_limit: u64,
-    /// How long this side keeps a detached tunnel.
+    /// The time for which this side keeps a detached tunnel.
     pub keep_detached: Duration,
 }
 
@@ -206,7 +206,7 @@ fn read_intent(reader: &mut Reader<'_>) -> Result<Intent, Malformed> {
     }
 }
 
-/// Why an `attach` or a `standby` packet cannot be answered with a tunnel.
+/// The reason why an `attach` or a `standby` packet cannot be answered with a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HelloError {
     /// It is not a request.

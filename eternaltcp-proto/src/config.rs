@@ -13,12 +13,12 @@ pub struct Config {
     pub heartbeat: Duration,
     /// A carrier is given up after this much silence.
     pub dead_after: Duration,
-    /// How long this side keeps a detached tunnel. The peer is told this.
+    /// The time for which this side keeps a detached tunnel. The peer is told this.
     pub keep_detached: Duration,
-    /// How much this side holds for the whole tunnel in each direction, in cost units: payload
-    /// bytes plus a charge for each packet.
+    /// The limit of what this side holds for the whole tunnel in each direction, in cost units:
+    /// payload bytes plus a charge for each packet.
     pub tunnel_limit: u64,
-    /// How much this side holds for a session at first: at least the packet of one byte.
+    /// The limit of what this side holds for a session at first: at least the packet of one byte.
     pub session_limit: u64,
     /// The value up to which a session's limit grows with its use.
     pub max_session_limit: u64,

@@ -21,7 +21,7 @@ pub(crate) struct Numbers {
     pub(crate) delivered: Seq,
     /// The digest of the delivered packets.
     pub(crate) digest: Digest,
-    /// How much the receiver holds for this session.
+    /// The units that the receiver holds for this session.
     pub(crate) limit: u64,
 }
 

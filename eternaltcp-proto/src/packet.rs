@@ -33,7 +33,7 @@ pub enum Kind {
     End = 6,
     /// The session is reset, with the reason. Numbered.
     Reset = 7,
-    /// How much the receiver holds, for a session or the tunnel.
+    /// The units that the receiver holds, for a session or the tunnel.
     Limit = 8,
     /// The client asks to bind this carrier to a tunnel.
     Attach = 9,
@@ -126,7 +126,7 @@ pub struct Header {
     pub length: u32,
 }
 
-/// Why 20 bytes are not a header of this protocol.
+/// The reason why 20 bytes are not a header of this protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HeaderError {
     /// The kind has no meaning in this version.

@@ -1,4 +1,4 @@
-//! Why a session is reset, a tunnel is closed, or an attach is refused.
+//! The reasons for which a session is reset, a tunnel is closed, or an attach is refused.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Why a session was reset.
+    /// The reason why a session was reset.
     Cause {
         /// The application's or the server program's own connection was reset.
         Application = 0, "the connection was reset at the other side";
@@ -74,7 +74,7 @@ codes! {
 }
 
 codes! {
-    /// Why a tunnel was closed.
+    /// The reason why a tunnel was closed.
     Closing {
         /// It ended as requested.
         Done = 0, "ended as asked";
@@ -98,7 +98,7 @@ codes! {
 }
 
 codes! {
-    /// Why an attach was refused.
+    /// The reason why an attach was refused.
     RefusalCode {
         /// No common protocol version.
         Version = 0, "no common protocol version";

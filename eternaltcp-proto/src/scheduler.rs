@@ -1,5 +1,5 @@
-//! Which packet to send next: interactive sessions first, bulk in turns, and never only interactive
-//! ones.
+//! The choice of the next packet to send: interactive sessions first, bulk in turns, and never only
+//! interactive ones.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,8 +14,8 @@ pub(crate) const INTERACTIVE: u32 = 16 * 1024;
 /// The half-life of what a session recently sent.
 const HALF_LIFE: Duration = Duration::from_millis(100);
 
-/// How much a bulk session may send in its turn: what one read of its socket returns, so that it is
-/// sent while it is in the processor's cache, and arrives in one piece for one write.
+/// The number of bytes that a bulk session may send in its turn: one read of its socket, so that it
+/// is sent while it is in the processor's cache, and arrives in one piece for one write.
 const TURN: u32 = READ_SIZE as u32;
 
 /// A session's place in the scheduler.
@@ -30,8 +30,8 @@ pub(crate) enum Lane {
     Bulk,
 }
 
-/// How much a session recently sent. It distinguishes a keystroke from a backup by behaviour,
-/// without configuration.
+/// The traffic of a session in the recent past. It distinguishes a keystroke from a backup by
+/// behaviour, without configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recent {
     bytes: u32,
@@ -69,7 +69,7 @@ pub(crate) struct Scheduler {
     ahead: u32,
     /// Sessions that wait for room in the peer's pool.
     blocked: BTreeSet<SessionId>,
-    /// When a small packet of an interactive session was last sent.
+    /// The time at which a small packet of an interactive session was last sent.
     last_interactive: Option<Time>,
 }
 

@@ -31,7 +31,7 @@ pub struct TunnelState {
     pub tunnel_limit: u64,
     /// The advertised limit of a new session.
     pub session_limit: u64,
-    /// Why it was closed, if it was.
+    /// The reason why it was closed, if it was.
     pub closing: Option<Closing>,
 }
 
@@ -69,8 +69,8 @@ pub struct SendingState {
     pub base: Seq,
     /// The number that the next new packet gets.
     pub next: Seq,
-    /// How often packets were renumbered. A number belongs to the same packet as long as this does
-    /// not change.
+    /// The number of times that packets were renumbered. A number belongs to the same packet as
+    /// long as this does not change.
     pub numbering: u32,
     /// The digest before the first packet that is kept.
     pub digest: Digest,
@@ -82,7 +82,7 @@ pub struct SendingState {
     pub limit: u64,
     /// Cost of data that were dropped and that the peer still holds.
     pub dropped: u64,
-    /// How this direction ends.
+    /// The end of this direction.
     pub phase: SendPhase,
     /// The session's packet 0, as long as it is kept.
     pub opening: Option<(Kind, Bytes)>,
@@ -92,7 +92,7 @@ pub struct SendingState {
     pub is_cut: bool,
 }
 
-/// How the direction to the peer ends.
+/// The end of the direction to the peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SendPhase {
     /// The application may still write.
@@ -120,7 +120,7 @@ pub struct ReceivingState {
     pub digest: Digest,
     /// The offset in the stream after the last packet that was delivered whole.
     pub offset: u64,
-    /// How many bytes of the next packet the local socket has taken.
+    /// The number of bytes of the next packet that the local socket has taken.
     pub taken: u64,
     /// The digest with these bytes counted as a packet.
     pub taken_digest: Digest,
@@ -128,11 +128,11 @@ pub struct ReceivingState {
     pub limit: u64,
     /// Cost delivered since the limit was last raised.
     pub used: u64,
-    /// How this direction ends.
+    /// The end of this direction.
     pub phase: ReceivePhase,
 }
 
-/// How far the direction from the peer is from its end, with what was delivered.
+/// The progress of the direction from the peer towards its end, with what was delivered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReceivePhase {
     /// More may come.
@@ -165,11 +165,11 @@ pub struct DetachedSession {
     pub boundaries: Vec<Boundary>,
     /// The application's bytes from [`SendingState::offset`] to [`SendingState::end`].
     pub payload: Vec<Bytes>,
-    /// How many bytes the local socket has taken from [`ReceivingState::offset`] on.
+    /// The number of bytes that the local socket has taken from [`ReceivingState::offset`] on.
     pub surplus: u64,
 }
 
-/// Why a tunnel cannot be made of a state.
+/// The reason why a tunnel cannot be made of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RestoreError {
     /// Two sessions have one number, or one has no place in the tunnel.

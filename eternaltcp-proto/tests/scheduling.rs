@@ -1,4 +1,4 @@
-//! Which packet is next: signs of life, acknowledgements and limits before data, interactive
+//! The order of packets: signs of life, acknowledgements and limits before data, interactive
 //! sessions before bulk, and bulk in turns.
 
 mod common;

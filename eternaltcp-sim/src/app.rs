@@ -7,7 +7,7 @@ use eternaltcp_proto::{Cause, Time};
 
 use crate::rng::Rng;
 
-/// How an application stops writing.
+/// The way in which an application stops writing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finish {
     /// It shuts down its sending side after its last byte.
@@ -33,11 +33,11 @@ pub struct AppPlan {
     pub every: Duration,
     /// After this many bytes read it stops reading, for this long.
     pub pause: Option<(u64, Duration)>,
-    /// How it ends.
+    /// The way in which it ends.
     pub finish: Finish,
 }
 
-/// How a connection is closed.
+/// The way in which a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {
     /// It is reset for this cause.
@@ -59,7 +59,8 @@ pub(crate) struct App {
     pub delivered: u64,
     /// Of these, bytes that the application has read.
     pub read: u64,
-    /// When it next checks its socket; `None` while it has no connection, and at the end.
+    /// The time at which it next checks its socket; `None` while it has no connection, and at the
+    /// end.
     pub next_tick: Option<Time>,
     /// It shut its sending side.
     pub has_closed: bool,
@@ -69,7 +70,8 @@ pub(crate) struct App {
     pub has_reset: bool,
     /// The proxy's kernel has reported the reset, and reports it only once.
     pub error_told: bool,
-    /// How the kernel ends the connection when the proxy closes it, or dies before it has.
+    /// The end that the kernel gives to the connection when the proxy closes it, or dies before it
+    /// has.
     pub linger: Option<Linger>,
     /// It got the other's end of stream.
     pub got_end: bool,

@@ -17,7 +17,7 @@ use crate::store::StoreHandle;
 /// The maximum number of session numbers that an acceptor accepts here.
 const MAX_NUMBERS: usize = 8;
 
-/// How long a standby carrier may be silent.
+/// The time for which a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// Bytes that each session of a [`AttachedPair`] sends.

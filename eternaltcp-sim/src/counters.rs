@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 /// Declares the counters: name, the floor for a thousand seeds, and meaning.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident >= $floor:literal;)*) => {
-        /// How many times each event happened.
+        /// The number of times each event happened.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counters {
             $($(#[$doc])* pub $name: u64,)*

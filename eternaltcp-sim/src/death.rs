@@ -28,7 +28,7 @@ const MAX_PAUSE: u64 = 200;
 #[derive(Debug)]
 pub(crate) struct Programs {
     pub(crate) stores: Sides<StoreHandle>,
-    /// When the next program starts, if the last one has died.
+    /// The time at which the next program starts, if the last one has died.
     dead: Sides<Option<Time>>,
     /// The next program dies, too, after this many calls.
     again: Sides<Option<u64>>,

@@ -15,7 +15,7 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
 /// An unanswered dial fails by itself after this time.
 const GIVES_UP: Duration = Duration::from_secs(10);
 
-/// How a dial ends.
+/// The end of a dial.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     /// Its handshake is done.
@@ -31,7 +31,7 @@ pub(crate) enum Fate {
 pub(crate) struct SimDial {
     path: SimPath,
     round_trip: Duration,
-    /// When the server's machine answers.
+    /// The time at which the server's machine answers.
     pub connects_at: Option<Time>,
     /// Its segments are small.
     pub is_small: bool,

@@ -24,7 +24,7 @@ pub(crate) struct SimEnd {
     pub(crate) side: Side,
     pub(crate) tunnel: Tunnel,
     commits: u32,
-    /// What outlives it.
+    /// The state that outlives it.
     pub(crate) kept: Kept<StoreHandle>,
     pub(crate) sockets: BTreeMap<SessionId, SimSocket>,
     /// The links that are its carriers: first the one that is bound or asks to be.
@@ -39,7 +39,7 @@ pub(crate) struct SimSocket {
     pub(crate) pair: usize,
     /// Its target has not answered; the time when it will.
     pub(crate) connects_at: Option<Time>,
-    /// When a reset that waits behind data overtakes it.
+    /// The time at which a reset that waits behind data overtakes it.
     pub(crate) impatient_at: Option<Time>,
     /// Its sending side was shut.
     pub(crate) is_shut: bool,

@@ -15,9 +15,9 @@ use crate::sides::{Sides, other};
 pub struct PairPlan {
     /// The end that opens it.
     pub opener: Side,
-    /// When it opens it.
+    /// The time at which it opens it.
     pub open_at: Time,
-    /// How long its target takes to answer.
+    /// The time that its target takes to answer.
     pub connect: Duration,
     /// Whether the target refuses.
     pub is_refused: bool,
@@ -34,7 +34,7 @@ pub(crate) struct ModelSession {
     pub apps: Sides<App>,
     /// The session's number, at each end that has it.
     pub session: Sides<Option<SessionId>>,
-    /// When its opener tries to open it; `None` after that.
+    /// The time at which its opener tries to open it; `None` after that.
     pub open_at: Option<Time>,
     /// Its tunnel was lost.
     pub is_lost: bool,

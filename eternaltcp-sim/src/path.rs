@@ -47,21 +47,21 @@ pub struct Outage {
     pub writer: Option<Side>,
 }
 
-/// When a segment arrives, and when its writer learns of it.
+/// The time at which a segment arrives, and the time at which its writer learns of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Passage {
     /// `None`: never.
     pub arrives: Option<Time>,
     /// `None`: never.
     pub answered: Option<Time>,
-    /// How many times it was sent.
+    /// The number of times it was sent.
     pub tries: u32,
 }
 
 /// The state of a writer's TCP when it sends a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sending {
-    /// When the segment leaves its queue.
+    /// The time at which the segment leaves its queue.
     pub at: Time,
     /// Time that an answer waits in the other direction's queue.
     pub wait_back: Duration,

@@ -19,7 +19,7 @@ const OVERTAKEN: u32 = 3;
 /// The minimum time by which a retransmission timeout exceeds the round trip.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Which ends learn at once that a link is dead. The others wait for data that never arrive.
+/// The ends that learn at once that a link is dead. The others wait for data that never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkNotice {
     /// Both ends.
@@ -52,13 +52,13 @@ pub(crate) struct Segment {
     pub bytes: Option<Bytes>,
     pub length: usize,
     pub written: Time,
-    /// When it arrives by itself; its predecessors must have arrived before.
+    /// The time at which it arrives by itself; its predecessors must have arrived before.
     pub arrives: Option<Time>,
-    /// When its writer receives the acknowledgement.
+    /// The time at which its writer receives the acknowledgement.
     pub answered: Option<Time>,
     pub tries: u32,
     overtaken: u32,
-    /// When its retransmission timer first expires, and after how long.
+    /// The time at which its retransmission timer first expires, and the interval after that.
     expires: (Time, Duration),
 }
 
@@ -105,11 +105,11 @@ pub(crate) struct Pipe {
     /// Data in flight at that time are lost too.
     pub silent_at: Option<Time>,
     pub stalled_until: Time,
-    /// When the reader learns that the carrier is gone.
+    /// The time at which the reader learns that the carrier is gone.
     pub end: Option<Time>,
     /// The round trip as the writer's TCP measures it, and its mean deviation.
     pub round_trip: (Duration, Duration),
-    /// When the writer's TCP last received something.
+    /// The time at which the writer's TCP last received something.
     pub heard: Time,
 }
 

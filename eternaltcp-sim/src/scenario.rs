@@ -21,7 +21,7 @@ pub struct Scenario {
     pub configs: Sides<Config>,
     /// The sessions.
     pub pairs: Vec<PairPlan>,
-    /// How long faults occur; after that everything must end.
+    /// The time for which faults occur; after that everything must end.
     pub trouble: Duration,
     /// The mean time between random faults.
     pub fault_every: Option<Duration>,
@@ -94,7 +94,7 @@ pub enum Deed {
 pub struct Crash {
     /// The end whose program dies.
     pub side: Side,
-    /// How many calls go before.
+    /// The number of calls that go before.
     pub call: u64,
     /// The program that follows dies, too, after so many calls.
     pub again: Option<u64>,
@@ -107,9 +107,9 @@ pub struct Cut {
     pub carrier: usize,
     /// The end whose bytes are counted.
     pub writer: Side,
-    /// How many of them pass.
+    /// The number of them that pass.
     pub offset: u64,
-    /// Which ends learn of it.
+    /// The ends that learn of it.
     pub notice: LinkNotice,
 }
 

@@ -21,9 +21,9 @@ const PAUSE: Duration = Duration::from_millis(700);
 pub(crate) struct SimSpare {
     is_wanted: bool,
     standing: Option<(LinkId, CarrierId)>,
-    /// When another one may be made.
+    /// The time at which another one may be made.
     again: Time,
-    /// When the standby carrier is handed over, because it was requested.
+    /// The time at which the standby carrier is handed over, because it was requested.
     taken_at: Option<Time>,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct StoreHandle(Rc<RefCell<MemStore>>);
 #[derive(Debug)]
 struct MemStore {
     side: Side,
-    /// What counts.
+    /// The state that counts.
     contents: Contents,
     packets: BTreeMap<(SessionId, u32, u32), PacketEntry>,
     pieces: BTreeMap<(SessionId, u64), Bytes>,

@@ -22,7 +22,7 @@ pub struct TcpInfo {
     pub unsent: u32,
     /// The window that the peer advertises, in bytes; `None` before Linux 5.16.
     pub window: Option<u32>,
-    /// How many times in a row the retransmission timeout was doubled.
+    /// The number of consecutive times that the retransmission timeout was doubled.
     pub backoff: u8,
     /// Unanswered probes of a closed window, or unanswered keep-alives.
     pub probes: u8,

@@ -31,7 +31,7 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 /// Connects on a thread that may block, for at most `patience`.
 ///
 /// # Errors
-/// Those of connect(2), and [`io::ErrorKind::WouldBlock`] if the queue was full all the time.
+/// The errors of connect(2), and [`io::ErrorKind::WouldBlock`] if the queue was full all the time.
 pub fn connect_blocking(path: &Path, patience: Duration) -> io::Result<BlockingStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // The timeout also limits connect(2) (socket(7)).

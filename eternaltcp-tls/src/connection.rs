@@ -261,7 +261,7 @@ impl Connection {
     /// header and its payload share a record without being copied together first.
     ///
     /// # Errors
-    /// Those of [`encrypt`](Self::encrypt).
+    /// The errors of [`encrypt`](Self::encrypt).
     pub fn encrypt_parts(
         &mut self,
         parts: &[&[u8]],
@@ -275,7 +275,7 @@ impl Connection {
     /// wait until their record is full, or until [`seal`](Self::seal).
     ///
     /// # Errors
-    /// Those of [`encrypt`](Self::encrypt).
+    /// The errors of [`encrypt`](Self::encrypt).
     pub fn gather(&mut self, parts: &[&[u8]], outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         let traffic = self.traffic()?;
         parts.iter().try_for_each(|part| traffic.gather(part, outgoing))
@@ -284,7 +284,7 @@ impl Connection {
     /// Protects the data that wait for their record to be filled.
     ///
     /// # Errors
-    /// Those of [`encrypt`](Self::encrypt).
+    /// The errors of [`encrypt`](Self::encrypt).
     pub fn seal(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.traffic()?.finish(outgoing)
     }

@@ -71,7 +71,7 @@ impl Identity {
     /// 0700. If two processes do this at the same time, both end up with the same key.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), and [`IdentityError::Write`].
+    /// The errors of [`load`](Self::load), and [`IdentityError::Write`].
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         match Self::load(path) {
             Err(IdentityError::Missing { .. }) => {

@@ -29,7 +29,7 @@ pub(super) struct Blob(Zeroizing<Vec<u8>>);
 /// The parts of the content that are needed.
 struct Parts<'a> {
     cipher: &'a [u8],
-    /// How a passphrase becomes the cipher's key.
+    /// The function that makes the cipher's key from a passphrase.
     kdf: &'a [u8],
     /// The public key.
     public: &'a [u8],

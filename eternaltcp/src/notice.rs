@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// Time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// When a line of one kind is due: once a minute at most, with a count.
+/// The interval between lines of one kind: a minute at least. The next line has a count.
 #[derive(Debug, Default)]
 pub(crate) struct Notice(Mutex<NoticeState>);
 

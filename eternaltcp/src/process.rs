@@ -84,7 +84,7 @@ pub struct SupervisedProcess {
     pub main: u32,
     /// The process id of the holder.
     pub holder: u32,
-    /// When the main process started.
+    /// The time at which the main process started.
     pub started_at: SystemTime,
     /// The number of earlier processes that died.
     pub restarts: u64,
@@ -97,7 +97,7 @@ pub struct SupervisedProcess {
 pub struct Restart {
     /// The cause, in words.
     pub cause: String,
-    /// When it died.
+    /// The time at which it died.
     pub at: SystemTime,
 }
 
@@ -140,7 +140,7 @@ pub trait Upgrades: std::fmt::Debug + Send + Sync {
 pub struct UpgradeStatus {
     /// Its number; 0 if there was none so far.
     pub number: u64,
-    /// How far it is.
+    /// The stage that it has reached.
     pub state: UpgradeState,
     /// The result of the check, or the reason for a failure.
     pub text: String,

@@ -63,7 +63,7 @@ pub(crate) struct EmulatorArgs {
     /// End also when stdin ends, as it does with the program at its other side
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
-    /// How the link is at first
+    /// The state of the link at first
     #[arg(value_name = "SETTING")]
     pub(crate) settings: Vec<Assignment>,
 }

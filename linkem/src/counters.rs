@@ -13,7 +13,7 @@ pub(crate) struct PacketCounters {
     pub(crate) delivered: u64,
     /// Lost by chance.
     pub(crate) lost: u64,
-    /// That skipped the delay by chance.
+    /// Packets that skipped the delay by chance.
     pub(crate) reordered: u64,
     /// Dropped because the queue was full.
     pub(crate) queue_dropped: u64,

@@ -98,7 +98,7 @@ impl fmt::Display for BitRate {
     }
 }
 
-/// How much may wait for the rate: `100ms` of it, or `64kb`.
+/// The length of the queue for the rate: `100ms` of it, or `64kb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capacity {
     /// The number of bytes that the rate carries in this time.

@@ -1,4 +1,4 @@
-//! How many connections can be made in a time, each for one byte there and back.
+//! The rate of connections, each for one byte in each direction.
 
 use std::io::{Read, Write};
 use std::thread;

@@ -53,7 +53,7 @@ pub(crate) struct TunnelArgs {
     pub(crate) dead_after: Duration,
 }
 
-/// How the proxy survives its own death.
+/// The recovery of a proxy from its own death.
 #[derive(Debug, Default, Args)]
 pub(crate) struct HolderArgs {
     /// Serve in the main process. By default, on Linux, the main process only keeps connections and
@@ -78,7 +78,7 @@ impl HolderArgs {
     }
 }
 
-/// How long a command that runs once waits for its server.
+/// Time for which a command that runs once waits for its server.
 #[derive(Debug, Args)]
 pub(crate) struct FirstContactArgs {
     /// Exit if the server is not reached for the first time within this time

@@ -56,7 +56,7 @@ pub(crate) struct CproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_waiting: usize,
-    /// How long such a session waits while the server cannot be reached; then it is reset
+    /// Time for which such a session waits while the server cannot be reached; then it is reset
     #[arg(
         long,
         value_parser = parse_positive,

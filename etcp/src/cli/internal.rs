@@ -31,7 +31,7 @@ pub(crate) enum Internal {
     CompleteValues(ValuesArgs),
 }
 
-/// Which values a completion script asks for.
+/// The values that a completion script asks for.
 #[derive(Debug, Args)]
 pub(crate) struct ValuesArgs {
     #[arg(value_enum)]

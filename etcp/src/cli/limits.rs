@@ -37,7 +37,8 @@ pub(crate) struct LimitArgs {
     /// is forgotten
     #[arg(long, default_value = "64", value_name = "COUNT", value_parser = parse_count)]
     max_idle_per_key: usize,
-    /// How long a client is kept whose process has exited while another of the same user is attached
+    /// Time for which a client is kept whose process has exited while another of the same user is
+    /// attached
     #[arg(long, value_parser = parse_positive, default_value = "10m", value_name = "DURATION")]
     keep_ghosts: Duration,
     /// Connections of one client
@@ -58,7 +59,7 @@ pub(crate) struct LimitArgs {
     /// Connections to them that the client has not been told of; further ones wait to be accepted
     #[arg(long, default_value = "128", value_name = "COUNT", value_parser = parse_count)]
     max_waiting: usize,
-    /// How long such a connection waits while the client is absent; then it is reset
+    /// Time for which such a connection waits while the client is absent; then it is reset
     #[arg(long, value_parser = parse_positive, default_value = "60s", value_name = "DURATION")]
     wait: Duration,
     /// Standby connections of one client

@@ -60,7 +60,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Keys"
     )]
     pub(crate) strict_modes: YesNo,
-    /// How long the connections of an absent client are kept
+    /// Time for which the connections of an absent client are kept
     #[arg(
         long,
         value_parser = parse_positive,
@@ -81,8 +81,8 @@ pub(crate) struct SproxyArgs {
     /// The congestion control of connections with cproxies, such as bbr [default: the system's]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub(crate) congestion: Option<Congestion>,
-    /// How many connections may wait for authentication, as sshd's MaxStartups: from START on, a
-    /// new one drops an older one in RATE of 100 cases; from FULL on, always
+    /// The maximum number of connections that wait for authentication, as sshd's MaxStartups: from
+    /// START on, a new one drops an older one in RATE of 100 cases; from FULL on, always
     #[arg(
         long,
         default_value_t = MaxStartups::default(),
@@ -90,7 +90,7 @@ pub(crate) struct SproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) max_startups: MaxStartups,
-    /// How many of them one source may have: an IPv4 address, or an IPv6 /64
+    /// The maximum number of them from one source: an IPv4 address, or an IPv6 /64
     #[arg(
         long,
         default_value_t = 64,

@@ -37,7 +37,7 @@ pub(crate) struct SshArgs {
     /// [default: $https_proxy]
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub(crate) proxy: Option<String>,
-    /// How long HOST keeps the connection of an absent client
+    /// Time for which HOST keeps the connection of an absent client
     #[arg(
         long,
         value_parser = parse_positive,

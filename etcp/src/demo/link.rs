@@ -28,7 +28,7 @@ pub(super) struct RelayLink {
     is_killed: AtomicBool,
 }
 
-/// How one direction of a link ended.
+/// The end of one direction of a link.
 enum DirectionEnd {
     /// One of the proxies closed its connection.
     ByItself,

@@ -28,7 +28,7 @@ impl SignalSet {
 pub(super) struct PendingSignals {
     /// All signals for a worker that the program has received.
     received: SignalSet,
-    /// Those that the present worker receives as soon as it handles signals.
+    /// The descriptors that the present worker receives as soon as it handles signals.
     owed: SignalSet,
     /// A worker died after the program was asked to end.
     has_owed_end: bool,

@@ -17,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::plain::{escape_json, push_clean};
 
-/// How lines look.
+/// The format of lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Format {
     /// The time, the level, the message, and the fields as `name=value`.

@@ -21,7 +21,7 @@ const PREFIX: &str = "etcp-ssh-";
 /// Age at which a folder counts as left by an interrupted login.
 const LEFT: Duration = Duration::from_secs(3600);
 
-/// How carriers reach the sproxy.
+/// The route of carriers to the sproxy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SproxyRoute {
     /// Their own connections, to each of these servers.

@@ -27,7 +27,7 @@ const MAX_FILES: usize = 64;
 /// between versions: `ssh -G` expands the tokens of this option.
 const TOKENS: &str = "-oControlPath=/%u/%C";
 
-/// Which configuration is read.
+/// The configuration that is read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ConfigFile {
     /// The files that ssh reads: `~/.ssh/config` and `/etc/ssh/ssh_config`.

@@ -28,7 +28,7 @@ const WIRE: [&str; 11] = [
     "-oRemoteCommand=none",
 ];
 
-/// How a server is reached.
+/// The route to a server.
 #[derive(Debug)]
 pub(crate) enum ServerRoute {
     /// The server is reached by direct connections.

@@ -11,7 +11,7 @@ use etcp_testkit::pair::etcp;
 use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::{Launch, Process, RunAs, TestFolder, TestWorld, skip, tell};
 
-/// Where both servers listen.
+/// The port on which both servers listen.
 const SSHD_PORT: u16 = 2200;
 const SPROXY_PORT: u16 = 6200;
 

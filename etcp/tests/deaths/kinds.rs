@@ -55,9 +55,9 @@ impl Proxies {
 
 /// A request in one of the languages of `-D`, and the answer.
 struct Asked {
-    /// What is written, a piece after the other.
+    /// The bytes to write, piece by piece.
     says: [Vec<u8>; 2],
-    /// What is answered to each.
+    /// The answer to each piece.
     hears: [Vec<u8>; 2],
 }
 

@@ -1,4 +1,4 @@
-//! What happens when a process of a proxy dies.
+//! The death of a process of a proxy, and its consequences.
 
 #![cfg(target_os = "linux")]
 

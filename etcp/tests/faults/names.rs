@@ -13,7 +13,7 @@ use etcp_testkit::{
     IpFamily, Journey, Launch, Process, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
 };
 
-/// How long names cannot be resolved.
+/// The time for which names cannot be resolved.
 const WITHOUT_NAMES: Duration = Duration::from_secs(10);
 
 /// Starts a journey whose client resolves the server's name, with this answer at first.

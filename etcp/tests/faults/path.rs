@@ -7,7 +7,7 @@ use etcp_testkit::{Direction, Journey, skip, tell};
 /// The duration of a fault that a carrier does not survive.
 const OUTAGE: Duration = Duration::from_secs(5);
 
-/// How long the client has no address at all.
+/// The time for which the client has no address at all.
 const NOWHERE: Duration = Duration::from_secs(2);
 
 #[test]

@@ -12,7 +12,7 @@ use etcp_testkit::{
 const NAP: Duration = Duration::from_secs(1);
 const SLEEP: Duration = Duration::from_secs(60);
 
-/// How long a program is stopped.
+/// The time for which a program is stopped.
 const STOP: Duration = Duration::from_secs(30);
 
 /// Makes the client's machine sleep: none of its programs run, and no packet passes to or from it.

@@ -15,7 +15,7 @@ use rustix::net::sockopt::set_socket_linger;
 struct SocksFixture {
     echo: SocketAddr,
     cproxy: Cproxy,
-    /// Where it takes requests.
+    /// The address on which it takes requests.
     dynamic: SocketAddr,
     _sproxy: LoopbackSproxy,
     _site: LoopbackSite,

@@ -1,4 +1,4 @@
-//! How far to trust doubts: a slow path that is alive must not cause one new carrier after another.
+//! Trust in doubts: a slow path that is alive must not cause one new carrier after another.
 
 use std::time::Duration;
 

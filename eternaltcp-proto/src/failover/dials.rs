@@ -30,7 +30,7 @@ pub(super) struct Dial {
     pub(super) occasion: Occasion,
     /// The server's machine answered, and now the server has to.
     pub(super) is_connected: bool,
-    /// When another dial replaces it, if it is connected.
+    /// The time at which another dial replaces it, if it is connected.
     replaced_at: Option<Time>,
 }
 

@@ -1,4 +1,4 @@
-//! How long to wait before the next dial.
+//! The delay before the next dial.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const PART: u32 = 25;
 /// outage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DialPace {
-    /// When the first dial since the last progress was made.
+    /// The time at which the first dial since the last progress was made.
     since: Option<Time>,
     answered: Backoff,
 }

@@ -104,7 +104,7 @@ pub struct Piece {
     pub payload: Bytes,
 }
 
-/// How many bytes were read from and written to a session's local socket.
+/// The number of bytes that were read from and written to a session's local socket.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
     /// Bytes read from it.

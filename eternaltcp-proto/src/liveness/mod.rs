@@ -17,10 +17,10 @@ const HELD_UP: Duration = Duration::from_millis(250);
 /// The peer cannot make heartbeats come more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How much time the peer has to send something after this process was stopped.
+/// The time that the peer has to send something after this process was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Which side sends heartbeats, and when.
+/// The side that sends heartbeats, and the times of its heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rhythm {
     /// Both sides, when they have sent nothing else for the interval.
@@ -28,9 +28,9 @@ enum Rhythm {
     /// This side, each a full interval after the previous one was answered. Silence is not a sign
     /// of death unless a heartbeat is unanswered.
     Asking {
-        /// When the next one is due.
+        /// The time at which the next heartbeat is due.
         at: Time,
-        /// When the unanswered one was due.
+        /// The time at which the unanswered heartbeat was due.
         asked: Option<Time>,
     },
     /// The peer.
@@ -44,7 +44,7 @@ pub(crate) struct Liveness {
     rhythm: Rhythm,
     interval: Duration,
     dead_after: Duration,
-    /// When bytes were last read.
+    /// The time at which bytes were last read.
     last_heard: Time,
     /// The time since which the peer's silence counts. Times at which this process was stopped do
     /// not count.
@@ -56,7 +56,7 @@ pub(crate) struct Liveness {
     echoed: Option<Time>,
     beats: Beats,
     doubt: Doubt,
-    /// When this process last had a turn.
+    /// The time at which this process last had a turn.
     turn: Time,
     /// Whether this side acts on a doubt: only the side that dials does.
     doubts: bool,

@@ -12,8 +12,8 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::state::Damaged;
 
-/// How far this direction is from its end. The first three states and the reset belong to a live
-/// local socket, the others to one that is gone.
+/// The progress of this direction towards its end. The first three states and the reset belong to a
+/// live local socket, the others to one that is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum ReceiveState {
     /// More may come.

@@ -44,7 +44,7 @@ pub(crate) struct SendQueue {
     /// Packet 0, until it gets its number.
     opening: Option<(Kind, Bytes)>,
     state: SendState,
-    /// How much the peer holds for this session.
+    /// The units that the peer holds for this session.
     limit: u64,
     /// The cost of data packets that were dropped although the peer received them and has not
     /// delivered them. They count against its limits until it acknowledges them.

@@ -46,7 +46,7 @@ pub(super) struct ReplayBuffer {
     /// Offset in the stream of the first byte kept, and after the last one.
     offset: u64,
     end: u64,
-    /// How often packets got other numbers than before, or a number another packet.
+    /// The number of times that packets got other numbers than before, or a number another packet.
     numbering: u32,
 }
 

@@ -1,8 +1,8 @@
-//! How one direction of a session ends, at its sender.
+//! The end of one direction of a session, at its sender.
 
 use crate::reason::Reset;
 
-/// How this direction ends.
+/// The end of this direction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum SendState {
     /// The application may still write.

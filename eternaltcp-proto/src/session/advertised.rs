@@ -9,15 +9,15 @@ const ACK_PART: u64 = 4;
 /// memory again and again, which stays in its processor's cache.
 const ACK_BYTES: u64 = 128 * 1024;
 
-/// Which list of acknowledgements without data a session is in.
+/// A session's place in the lists of acknowledgements without data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Listing {
     /// None.
     #[default]
     None,
-    /// Those that wait for a packet to travel with.
+    /// The sessions that wait for a packet to travel with.
     Delayed,
-    /// Those to send now: once is enough, however much the peer leaves unread.
+    /// The sessions to send now: once is enough, however much the peer leaves unread.
     Now,
 }
 

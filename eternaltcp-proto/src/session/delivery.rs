@@ -1,4 +1,4 @@
-//! What the driver learns about a session: its next action, or the end with the tunnel.
+//! The driver's view of a session: its next action, or the end with the tunnel.
 
 use crate::id::SessionId;
 use crate::reason::Reset;

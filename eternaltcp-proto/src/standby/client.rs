@@ -20,8 +20,8 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The settings of a standby carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StandbyConfig {
-    /// How often a heartbeat is sent. It is also sent at least three times in the silence that the
-    /// server allows, but not more than once a second.
+    /// The interval at which a heartbeat is sent. It is also sent at least three times in the
+    /// silence that the server allows, but not more than once a second.
     pub heartbeat: Duration,
     /// If an answer takes longer than this, or than the time between two heartbeats, the carrier is
     /// dead.
@@ -36,7 +36,7 @@ impl Default for StandbyConfig {
     }
 }
 
-/// Why a carrier does not stand by, or no longer does.
+/// The reason why a carrier does not stand by, or no longer does.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StandbyLoss {
     /// The server refused it.
@@ -59,7 +59,7 @@ pub(crate) struct Standby {
     question: Option<Question>,
     /// Whether a doubt was reported to the driver.
     is_doubted: bool,
-    /// How long the answer to the request took.
+    /// The time until the answer to the request.
     first_round_trip: Option<Duration>,
 }
 

@@ -7,7 +7,7 @@ use crate::time::Time;
 /// A timer that fires later than this was delayed because this process was stopped.
 const STOPPED: Duration = Duration::from_secs(1);
 
-/// How much time the server has to answer after this process was stopped.
+/// The time that the server has to answer after this process was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A request that must be answered in time.
@@ -15,7 +15,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Question {
     /// The deadline of the answer.
     until: Time,
-    /// When it was sent, or `None` if it is still due.
+    /// The time at which it was sent, or `None` if it is still due.
     sent: Option<Time>,
 }
 

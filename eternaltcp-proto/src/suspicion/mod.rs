@@ -29,12 +29,12 @@ pub struct PathReport {
     /// For how long bytes have waited while the peer's TCP acknowledged nothing, or `None` when
     /// nothing waits.
     pub unanswered_for: Option<Duration>,
-    /// How many times in a row the retransmission timer has expired for the oldest of these bytes:
-    /// the peer's TCP lacks them, also while it acknowledges or sends others.
+    /// The number of consecutive times that the retransmission timer has expired for the oldest of
+    /// these bytes: the peer's TCP lacks them, also while it acknowledges or sends others.
     pub timeouts: u32,
 }
 
-/// Why a carrier is doubted.
+/// The reason why a carrier is doubted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Suspicion {
     /// Nothing comes back: the path may be dead.
@@ -66,20 +66,20 @@ pub(crate) struct Doubt {
     /// The longest wait for anything.
     most: Duration,
     report: Option<PathReport>,
-    /// When the operating system was last asked, or should have been.
+    /// The time at which the operating system was last asked, or should have been.
     inquired: Option<Time>,
     estimate: Option<(Duration, Duration)>,
-    /// When the first thing was sent since the peer was last heard.
+    /// The time at which the first packet was sent since the peer was last heard.
     unheard: Option<Time>,
     /// The same, or when the operating system last confirmed the path.
     awaiting: Option<Time>,
     /// The time since which a heartbeat has been asking while nothing was heard.
     asked: Option<Time>,
-    /// When the oldest heartbeat without an answer was due.
+    /// The time at which the oldest heartbeat without an answer was due.
     unanswered: Option<Time>,
-    /// When the first packet was sent after the last heartbeat.
+    /// The time at which the first packet was sent after the last heartbeat.
     unasked: Option<Time>,
-    /// When the operating system last confirmed the path.
+    /// The time at which the operating system last confirmed the path.
     vouched: Option<Time>,
     suspicion: Option<Suspicion>,
 }

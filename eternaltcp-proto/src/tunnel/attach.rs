@@ -16,7 +16,7 @@ use crate::request::AttachRequest;
 use crate::send_queue::Mismatch;
 use crate::time::Time;
 
-/// Why a server's tunnel does not take a carrier.
+/// The reason why a server's tunnel does not take a carrier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AttachError {
     /// An attach with this epoch or a later one was seen.

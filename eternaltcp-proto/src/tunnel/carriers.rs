@@ -25,7 +25,7 @@ pub(super) struct Carriers {
 /// A doubt that was reported to the driver.
 #[derive(Clone, Copy, Debug)]
 struct ToldDoubt {
-    /// When it began.
+    /// The time at which it began.
     since: Time,
     why: Suspicion,
 }

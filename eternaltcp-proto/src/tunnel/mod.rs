@@ -82,7 +82,7 @@ struct PeerSettings {
     features: u64,
 }
 
-/// Why a session cannot be opened.
+/// The reason why a session cannot be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SessionOpenError {
     /// The tunnel already has the maximum number of sessions.

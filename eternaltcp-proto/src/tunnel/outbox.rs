@@ -10,7 +10,7 @@ use crate::session::Listing;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
-/// How long a packet that is not urgent may wait for another one to travel with.
+/// The time for which a packet that is not urgent may wait for another one to travel with.
 const DELAY: Duration = Duration::from_millis(25);
 
 /// Up to this many opening packets of ended sessions are kept without tidying up.
@@ -47,7 +47,7 @@ struct Delayed {
     acks: Vec<SessionId>,
     /// Sessions that owe an answer to their opening, with data behind it.
     openings: Vec<SessionId>,
-    /// When all of it is sent in any case.
+    /// The time at which all of the delayed packets are sent in any case.
     deadline: Option<Time>,
 }
 

@@ -1,4 +1,4 @@
-//! Which of several carriers a packet takes.
+//! The carrier, among several, that a packet takes.
 
 /// The carrier that asks for a packet, and what it may send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! Which of several attaches counts.
+//! The attach that counts, among several.
 
 use super::*;
 

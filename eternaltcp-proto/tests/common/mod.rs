@@ -24,7 +24,7 @@ pub(crate) use peer::TestPeer;
 /// The tunnel's id in every test.
 pub(crate) const TUNNEL: TunnelId = TunnelId(*b"a tunnel's name!");
 
-/// How long a packet travels.
+/// The time for which a packet travels.
 pub(crate) const ONE_WAY: Duration = Duration::from_millis(10);
 
 /// Returns the request of a client that has no tunnel yet.

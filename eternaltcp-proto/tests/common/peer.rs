@@ -7,7 +7,7 @@ use eternaltcp_proto::{Cause, Config, Delivery, Event, Reset, SessionId, Side, T
 
 /// The local end of a session, in place of a TCP socket.
 pub(crate) struct TestSocket {
-    /// How many more bytes the application will read.
+    /// The number of further bytes that the application will read.
     pub(crate) takes: usize,
     /// The bytes that it was given.
     pub(crate) got: Vec<u8>,
@@ -52,7 +52,7 @@ pub(crate) struct TestPeer {
     pub(crate) events: Vec<Event>,
     /// Whether offered sessions are accepted at once.
     pub(crate) is_accepting: bool,
-    /// How many bytes new sockets take.
+    /// The number of bytes that new sockets take.
     pub(crate) takes: usize,
 }
 

@@ -26,7 +26,7 @@ use Side::{Client, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long the server lets a carrier be silent.
+/// The time for which the server lets a carrier be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// A pair with a second carrier, both ends of which the test drives.

@@ -18,7 +18,7 @@ pub(super) struct Machine {
     pub(super) state: fn(StateWorld) -> String,
 }
 
-/// How a state is reached: the first state, and the events after it.
+/// The way to a state: the first state, and the events after it.
 #[derive(Clone)]
 struct StateRoute {
     start: fn() -> StateWorld,

@@ -36,7 +36,7 @@ pub(super) struct StateWorld {
     pub(super) sent: Vec<(Kind, Bytes)>,
     /// Numbered packets that the last event brought.
     pub(super) fresh: Vec<Kind>,
-    /// How many of them the peer has acknowledged.
+    /// The number of them that the peer has acknowledged.
     pub(super) acked: usize,
     /// The number of the peer's next packet.
     next: u32,

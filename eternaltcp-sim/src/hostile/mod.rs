@@ -19,7 +19,7 @@ use peer::{JOIN, Knowledge, OPEN, STANDBY, first_of};
 
 const TUNNEL: TunnelId = TunnelId([7; 16]);
 
-/// How long a standby carrier may be silent.
+/// The time for which a standby carrier may be silent.
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// Steps of one run: longer runs find no more.

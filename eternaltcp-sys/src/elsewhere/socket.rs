@@ -126,7 +126,7 @@ pub fn is_mptcp_socket(_: BorrowedFd<'_>) -> bool {
 /// address.
 ///
 /// # Errors
-/// Those of accept(2).
+/// The errors of accept(2).
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let (socket, peer) = SockRef::from(&listener).accept()?;
     socket.set_nonblocking(true)?;
@@ -136,7 +136,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
 /// Sends to a connection. The standard library ignores the signal of a broken one.
 ///
 /// # Errors
-/// Those of send(2).
+/// The errors of send(2).
 pub fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     SockRef::from(&socket).send(bytes)
 }

@@ -306,7 +306,7 @@ impl Worker {
     /// Sends a signal to the process. Its id cannot be reused, because it was not waited for.
     ///
     /// # Errors
-    /// Those of kill(2).
+    /// The errors of kill(2).
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(self.process, signal)?)
     }
@@ -314,7 +314,7 @@ impl Worker {
     /// Waits for the end of the process.
     ///
     /// # Errors
-    /// Those of waitpid(2), such as `EINTR` if a signal was caught.
+    /// The errors of waitpid(2), such as `EINTR` if a signal was caught.
     pub fn wait(&self) -> io::Result<Ended> {
         loop {
             if let Some(ended) = self.poll(WaitOptions::empty())? {
@@ -326,7 +326,7 @@ impl Worker {
     /// Returns the end of the process, if it has ended.
     ///
     /// # Errors
-    /// Those of waitpid(2).
+    /// The errors of waitpid(2).
     pub fn try_wait(&self) -> io::Result<Option<Ended>> {
         self.poll(WaitOptions::NOHANG)
     }
@@ -336,7 +336,7 @@ impl Worker {
     /// each of those that ended before this one.
     ///
     /// # Errors
-    /// Those of waitpid(2). `ECHILD`: it was waited for before.
+    /// The errors of waitpid(2). `ECHILD`: the child was waited for before.
     pub fn reap(&self, mut other: impl FnMut(Pid, Ended)) -> io::Result<Option<Ended>> {
         while let Some((process, ended)) = reap_any()? {
             if process == self.process {
@@ -355,7 +355,7 @@ impl Worker {
 /// Waits for a child process that has ended, if there is one.
 ///
 /// # Errors
-/// Those of waitpid(2). `ECHILD`: this process has no child.
+/// The errors of waitpid(2). `ECHILD`: this process has no child.
 pub fn reap_any() -> io::Result<Option<(Pid, Ended)>> {
     let found = wait(WaitOptions::NOHANG)?;
     Ok(found.and_then(|(process, status)| Some((process, ended(status)?))))

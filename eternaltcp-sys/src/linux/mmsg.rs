@@ -54,7 +54,7 @@ impl NotedCall {
     /// of the socket is returned before the bytes that wait.
     ///
     /// # Errors
-    /// Those of recvmmsg(2). `InvalidInput` for an empty buffer.
+    /// The errors of recvmmsg(2). `InvalidInput` for an empty buffer.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
         if into.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -73,7 +73,7 @@ impl NotedCall {
     /// Sends to a socket without blocking, and without a signal if the connection is broken.
     ///
     /// # Errors
-    /// Those of sendmmsg(2).
+    /// The errors of sendmmsg(2).
     pub fn send(&mut self, socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let count = parts.len().min(MAX_SLICES);
         // The kernel only reads them; an `IoSlice` is an `iovec`.

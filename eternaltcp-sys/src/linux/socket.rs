@@ -146,7 +146,7 @@ pub fn is_mptcp_socket(socket: BorrowedFd<'_>) -> bool {
 /// Accepts a connection without blocking, and returns it with its peer's address, if that is of IP.
 ///
 /// # Errors
-/// Those of accept(2).
+/// The errors of accept(2).
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     Ok((socket, peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
@@ -155,7 +155,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
 /// Sends to a connection, without a signal if it is broken.
 ///
 /// # Errors
-/// Those of send(2).
+/// The errors of send(2).
 pub fn send_quietly(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)
 }

@@ -1,8 +1,8 @@
-//! How a client ends, and why.
+//! The end of a client, and its reason.
 
 use eternaltcp_proto::RefusalCode;
 
-/// How a client ended.
+/// The end of a client.
 ///
 /// Everything but [`Done`](Self::Done) is an error. New variants may be added.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

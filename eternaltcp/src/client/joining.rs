@@ -32,9 +32,9 @@ pub(super) struct Joining {
     wanted: usize,
     /// The carrier that is being made.
     coming: Option<Coming>,
-    /// When the last one joined the current attachment.
+    /// The time at which the last one joined the current attachment.
     joined_at: Option<Instant>,
-    /// When the next one may be made.
+    /// The time at which the next one may be made.
     again: Instant,
     /// Consecutive failures.
     troubles: u32,

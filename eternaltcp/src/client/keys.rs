@@ -111,7 +111,7 @@ struct KeyRingState {
     unusable: Vec<String>,
 }
 
-/// How the key is proved.
+/// The means of proof of the key.
 #[derive(Clone, Debug)]
 pub(super) enum Loaded {
     /// Immediately.

@@ -56,7 +56,7 @@ pub(super) struct AttendedListener {
     pub(super) remote: RemoteForward,
     /// The end of the pair whose other end is the session's.
     pub(super) own: UnixStream,
-    /// Why the listener ended.
+    /// The reason why the listener ended.
     pub(super) reason: oneshot::Receiver<Reset>,
 }
 

@@ -99,12 +99,12 @@ pub struct ClientConfig {
     /// New sessions that the server has not been told of; further ones wait to be accepted. At
     /// least one.
     pub max_waiting: usize,
-    /// How long such a connection waits while there is no carrier; then it is reset.
+    /// The time for which such a connection waits while there is no carrier; then it is reset.
     pub wait: Duration,
     /// Whether to keep a second carrier, authenticated and not attached, over another interface: a dead path
     /// then costs one round trip.
     pub spare: bool,
-    /// How many carriers there are at once, 1 to [`MAX_CARRIERS`]. With more than one, the others
+    /// The number of carriers at a time, 1 to [`MAX_CARRIERS`]. With more than one, the others
     /// carry bulk: together they get a larger share of a path that loses packets.
     pub carriers: usize,
     /// Closes the tunnel when its last session has ended.

@@ -23,7 +23,7 @@ pub struct Statistics {
     pub doubts: u64,
     /// Doubts that the carrier itself refuted.
     pub false_alarms: u64,
-    /// How carriers ended.
+    /// The causes of death of carriers.
     pub ends: BTreeMap<EndKind, u64>,
     /// Payload bytes that were sent again.
     pub replayed_bytes: u64,
@@ -41,7 +41,7 @@ pub struct Statistics {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Pause {
-    /// When it ended.
+    /// The time at which it ended.
     pub at: SystemTime,
     /// Its length.
     pub length: Duration,

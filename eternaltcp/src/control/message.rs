@@ -146,7 +146,7 @@ pub enum Answer {
 pub struct UpgradeAnswer {
     /// Its number; 0 if there was none so far.
     pub number: u64,
-    /// How far it is.
+    /// The stage that it has reached.
     pub state: UpgradeState,
     /// The result of the check, or the reason for a failure, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,7 +246,7 @@ pub struct ProcessStatus {
     pub last_restart: Option<RestartStatus>,
     /// The version of the program.
     pub program_version: String,
-    /// When it was started.
+    /// The time at which it was started.
     #[serde(with = "crate::status::unix_ms")]
     pub started_at: SystemTime,
     /// Its addresses.
@@ -262,7 +262,7 @@ pub struct ProcessStatus {
 pub struct RestartStatus {
     /// The cause: `SIGKILL`, `a panic`.
     pub cause: String,
-    /// When it died.
+    /// The time at which it died.
     #[serde(with = "crate::status::unix_ms")]
     pub restarted_at: SystemTime,
 }

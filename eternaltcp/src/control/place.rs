@@ -161,7 +161,7 @@ fn prepare(folder: &Path) -> io::Result<()> {
 /// A socket that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FoundSocket {
-    /// Where it is.
+    /// The place where it is.
     pub path: PathBuf,
     /// Its name without the ending: `cproxy.1234`.
     pub name: String,

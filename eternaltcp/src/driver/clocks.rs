@@ -28,13 +28,13 @@ pub(super) enum Wake {
 #[derive(Debug)]
 pub(super) struct Clocks {
     clock: Clock,
-    /// When this round began. Everything in the round happens at this time: reading the clock each
-    /// time is a measurable part of the cost of a small message.
+    /// The time at which this round began. Everything in the round happens at this time: reading
+    /// the clock each time is a measurable part of the cost of a small message.
     round: Time,
     timer: Pin<Box<Sleep>>,
     next_tick: Instant,
     started_at: SystemTime,
-    /// When the carrier last came or went.
+    /// The time at which the carrier last came or went.
     changed_at: SystemTime,
 }
 

@@ -1,4 +1,4 @@
-//! Why a carrier ended.
+//! The reason why a carrier ended.
 
 use std::fmt;
 use std::io;

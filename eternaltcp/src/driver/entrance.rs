@@ -17,7 +17,7 @@ use crate::dynamic::ProtocolRequest;
 use crate::net::stream::Stream;
 use crate::report::counted;
 
-/// How often to log that new connections wait for a share.
+/// The interval at which to log that new connections wait for a share.
 const WARN_PAUSE: Duration = Duration::from_secs(60);
 
 /// A session to be opened for a local connection.

@@ -1,4 +1,4 @@
-//! How the driver handles events of the state machine and actions of the role.
+//! The driver's handling of events of the state machine and actions of the role.
 
 use bytes::Bytes;
 use eternaltcp_proto::{
@@ -10,7 +10,7 @@ use tracing::debug;
 use super::carriers::{Failure, joined_end};
 use super::{Action, CarrierEnd, CarrierIo, Change, Driver, Role, drained};
 
-/// Which events there were.
+/// The kinds of events that occurred.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Handled {
     Nothing,

@@ -1,4 +1,4 @@
-//! How the driver handles commands.
+//! The driver's handling of commands.
 
 use std::task::{Context, Poll};
 

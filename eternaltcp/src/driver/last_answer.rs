@@ -7,10 +7,10 @@ use tokio::time::timeout;
 
 use crate::net::stream::Stream;
 
-/// How long an application may take to read its answer and to close the connection.
+/// The time for which an application may take to read its answer and to close the connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How many bytes are read and discarded at once.
+/// The number of bytes that are read and discarded at once.
 const CHUNK: usize = 4096;
 
 /// Sends an answer to an application, and closes the connection in order. Further input is

@@ -11,7 +11,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Lifecycle {
     drain: Option<Drain>,
-    /// How long the peer is told that the tunnel is closed.
+    /// The time for which the peer is told that the tunnel is closed.
     closing_until: Option<Instant>,
     is_ended: bool,
     /// The number of sessions when it was last checked.
@@ -21,7 +21,7 @@ pub(super) struct Lifecycle {
 /// The tunnel takes no new sessions, and ends with the last one.
 #[derive(Debug)]
 struct Drain {
-    /// When it ends in any case.
+    /// The time at which it ends in any case.
     until: Option<Instant>,
 }
 

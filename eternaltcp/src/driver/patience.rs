@@ -1,4 +1,4 @@
-//! How long a reset waits for the local socket to take the data before it.
+//! The time for which a reset waits for the local socket to take the data before it.
 
 use std::time::Duration;
 

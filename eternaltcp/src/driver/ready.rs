@@ -1,4 +1,4 @@
-//! Which local sockets have something to do.
+//! The local sockets that have something to do.
 //!
 //! One task drives a tunnel and all its sockets. Each socket has its own waker, which puts the
 //! session on a list and wakes the task. The task therefore looks only at sockets that are ready,

@@ -30,7 +30,7 @@ const SERVED_AT_ONCE: usize = 64;
 /// processor's cache.
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
-/// How often sockets that must be reset are checked.
+/// The interval at which sockets that must be reset are checked.
 const RESET_PERIOD: Duration = Duration::from_millis(50);
 
 /// The local sockets of a tunnel, and the metadata of sessions that have none.

@@ -1,5 +1,5 @@
-//! Which keys are admitted, what they may reach, and which servers a client trusts: OpenSSH's own
-//! files and formats, evaluated by pure functions.
+//! The keys that are admitted, the targets that they may reach, and the servers that a client
+//! trusts: OpenSSH's own files and formats, evaluated by pure functions.
 //!
 //! Only `files` reads and writes, and `strict_modes` reads owners of files; nothing here resolves a
 //! name or reads a clock. A fault in a file becomes a [`LineWarning`] for the log and never widens

@@ -8,7 +8,7 @@ use super::boot_time;
 /// A drain of a process before this one, which this one goes on with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeptDrain {
-    /// How much of its time is left, if that is limited.
+    /// The part of its time that is left, if that is limited.
     pub(crate) limit: Option<Duration>,
 }
 

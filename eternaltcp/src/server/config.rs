@@ -28,7 +28,7 @@ pub struct ServerConfig {
     pub identity: Identity,
     /// The admitted keys.
     pub authorized_keys: KeySource,
-    /// Who may be able to change the file of keys; `None`: anybody.
+    /// The users who may be able to change the file of keys; `None`: anybody.
     pub strict_modes: Option<StrictModes>,
     /// The target of sessions whose client names none.
     pub target: Target,
@@ -117,8 +117,8 @@ pub struct ServerLimits {
     /// Detached tunnels of one key without sessions. Beyond that, the longest detached ends, once
     /// it was detached for [`Self::keep_ghosts`]. Tunnels with sessions do not count.
     pub idle_per_key: usize,
-    /// How long a tunnel is kept whose client closed its carrier and did not return, while another
-    /// process of the same client was attached from the same address.
+    /// The time for which a tunnel is kept whose client closed its carrier and did not return,
+    /// while another process of the same client was attached from the same address.
     pub keep_ghosts: Duration,
     /// Standby carriers of one tunnel.
     pub standbys_per_tunnel: usize,
@@ -140,7 +140,7 @@ pub struct ServerLimits {
     /// Connections to a tunnel's listeners that its client has not been told of; further ones wait
     /// to be accepted. At least one.
     pub max_waiting: usize,
-    /// How long such a connection waits while there is no carrier; then it is reset.
+    /// The time for which such a connection waits while there is no carrier; then it is reset.
     pub wait: Duration,
 }
 

@@ -17,8 +17,9 @@ pub(super) struct DetachedTunnel<K> {
     /// Memory of its queues, in cost units.
     pub(super) held: u64,
     pub(super) sessions: usize,
-    /// How long another process of the same client was attached from the same address, since the
-    /// client's own end closed this tunnel's carrier. A living process would have returned.
+    /// The time for which another process of the same client was attached from the same address,
+    /// since the client's own end closed this tunnel's carrier. A living process would have
+    /// returned.
     pub(super) outlived_for: Duration,
 }
 
@@ -27,7 +28,7 @@ pub(super) struct DetachedTunnel<K> {
 pub(super) struct DetachedLimits {
     /// The longest time that any detached tunnel is kept.
     pub(super) keep: Duration,
-    /// How long a ghost is kept.
+    /// The time for which a ghost is kept.
     pub(super) keep_ghosts: Duration,
     /// Tunnels of one key without sessions.
     pub(super) idle_per_key: usize,

@@ -35,7 +35,8 @@ impl From<PathBuf> for KeySource {
     }
 }
 
-/// How long an attach waits for a check of the file; after that the file counts as unreadable.
+/// The time for which an attach waits for a check of the file; after that the file counts as
+/// unreadable.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The keys of a file. Additions count at once, for new tunnels. Existing tunnels continue by the

@@ -18,7 +18,7 @@ pub(super) struct Notices(Mutex<BTreeMap<&'static str, Reported>>);
 #[derive(Debug)]
 struct Reported {
     at: Instant,
-    /// How many times the limit was reached since then.
+    /// The number of times the limit was reached since then.
     more: u64,
 }
 
@@ -53,7 +53,7 @@ impl Notices {
     }
 }
 
-/// How many times a limit was reached without a line.
+/// The number of times a limit was reached without a line.
 #[derive(PartialEq, Eq, Debug)]
 struct More(u64);
 

@@ -41,7 +41,7 @@ pub(super) struct ServerRole {
     losses: Losses,
     /// Connections to its listeners that wait for the client.
     waiting: WaitingSessions,
-    /// When to request more memory again, after there was none.
+    /// The time at which to request more memory again, after there was none.
     grows_at: Time,
     log: Arc<TunnelLog>,
     /// The admission by which its sessions were last checked.
@@ -56,7 +56,7 @@ pub(super) struct ServerRole {
     actions: VecDeque<Action>,
 }
 
-/// How many times a tunnel has reached its own limits.
+/// The number of times a tunnel has reached its own limits.
 #[derive(Clone, Copy, Default)]
 struct LimitHits {
     full: u64,

@@ -10,8 +10,8 @@ use super::{IncomingSession, Server, ServerMonitor};
 
 /// A running server in its own task, which passes its sessions to the program.
 ///
-/// When it is dropped, the tunnels are closed in the background, and sessions that have not ended
-/// are reset.
+/// When the server is dropped, the tunnels are closed in the background, and sessions that have not
+/// ended are reset.
 #[derive(Debug)]
 pub struct RunningServer {
     address: SocketAddr,

@@ -27,7 +27,7 @@ const LOOKS: u32 = 2;
 /// The existence of such a server.
 #[derive(Debug)]
 pub(super) struct Sibling {
-    /// How many more checks must not find it; 0: it is gone, or there was none.
+    /// The number of further checks that must not find it; 0: it is gone, or there was none.
     looks_left: AtomicU32,
     /// The inodes of this server's own listening sockets.
     own: Vec<u64>,

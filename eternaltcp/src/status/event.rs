@@ -52,7 +52,7 @@ pub struct TunnelEvent {
     pub path: Option<String>,
     /// The reason, in words.
     pub why: String,
-    /// How long the carrier was unusable, if that is over.
+    /// The time for which the carrier was unusable, if that is over.
     pub outage: Option<Duration>,
     /// Payload bytes that are sent again.
     pub replayed: u64,

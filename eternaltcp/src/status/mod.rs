@@ -25,12 +25,12 @@ pub struct TunnelStatus {
     /// The peer.
     #[serde(flatten)]
     pub peer: Peer,
-    /// When this end created it.
+    /// The time at which this end created it.
     #[serde(with = "text::unix_ms")]
     pub started_at: SystemTime,
     /// Its state.
     pub state: TunnelCondition,
-    /// When it entered that state.
+    /// The time at which it entered that state.
     #[serde(with = "text::unix_ms")]
     pub state_since_at: SystemTime,
     /// The reason, unless it is simply attached.
@@ -135,7 +135,7 @@ pub struct CarrierStatus {
     pub peer: SocketAddr,
     /// The interface that it uses, if this end chose it.
     pub interface: Option<String>,
-    /// How many carriers have joined it.
+    /// The number of carriers that have joined it.
     #[serde(default)]
     pub joined: usize,
     /// The round-trip time: of the kernel's TCP, else of heartbeats.
@@ -152,7 +152,7 @@ pub struct CarrierStatus {
 /// The end of a carrier, and its consequences.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Loss {
-    /// When this side learned of it.
+    /// The time at which this side learned of it.
     #[serde(with = "text::unix_ms")]
     pub lost_at: SystemTime,
     /// One word: `silent`, `reset`, `closed`, `error`, `broken`, `joined`, `doubted`, `replaced`,
@@ -178,7 +178,7 @@ pub struct SessionStatus {
     pub from: Option<String>,
     /// Its target.
     pub target: String,
-    /// When it was opened.
+    /// The time at which it was opened.
     #[serde(with = "text::unix_ms")]
     pub opened_at: SystemTime,
     /// Payload that this side's application or target sent.

@@ -120,7 +120,7 @@ impl TunnelStore {
     /// must have been put. [`Self::landed`] returns the bytes.
     ///
     /// # Errors
-    /// Those of recvmmsg(2).
+    /// The errors of recvmmsg(2).
     pub fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         let most = most.min(READ_SIZE);
         let into = match self.payload.landing() {
@@ -147,7 +147,7 @@ impl TunnelStore {
     /// Writes to a local socket. The slot must have been put.
     ///
     /// # Errors
-    /// Those of sendmmsg(2).
+    /// The errors of sendmmsg(2).
     pub fn send(&mut self, socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         self.call.send(socket, parts)
     }

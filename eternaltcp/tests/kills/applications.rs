@@ -26,7 +26,7 @@ pub(crate) struct Applications {
 /// One end of a session.
 struct Application {
     socket: ApplicationSocket,
-    /// Which stream it writes. Its other end writes the next or the previous one.
+    /// The stream that it writes. Its other end writes the next or the previous one.
     stream: u64,
     written: u64,
     read: u64,

@@ -58,13 +58,13 @@ mod on_linux {
     use super::killing::Xorshift;
     use super::relay::{CounterPlaces, relay};
 
-    /// How long the relay may need to be at work again.
+    /// The time that the relay may need to be at work again.
     const PATIENCE: Duration = Duration::from_secs(60);
 
     /// A worker lives for this long at most, in microseconds.
     const LONGEST_LIFE: u64 = 30_000;
 
-    /// What is done without arguments.
+    /// The plans of a run without arguments.
     const BRIEFLY: [KillPlan; 3] = [
         KillPlan { kills: 150, threads: 1, is_control: false },
         KillPlan { kills: 75, threads: 2, is_control: false },

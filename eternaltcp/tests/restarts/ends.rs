@@ -58,8 +58,8 @@ pub(crate) fn connect(place: &str) -> io::Result<ApplicationSocket> {
     }
 }
 
-/// What precedes the stream of an application that names its target: what it says, and what it is to
-/// hear after that.
+/// The words before the stream of an application that names its target: what it says, and what it
+/// is to hear after that.
 #[derive(Default)]
 pub(crate) struct Prologue(VecDeque<(VecDeque<u8>, VecDeque<u8>)>);
 
@@ -112,7 +112,7 @@ impl Prologue {
     }
 }
 
-/// How a direction of a stream ended for its reader.
+/// The end of a direction of a stream, for its reader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StreamEnd {
     Open,
@@ -123,9 +123,9 @@ pub(crate) enum StreamEnd {
 /// One end of a session.
 pub(crate) struct SessionEnd {
     pub(crate) socket: Option<ApplicationSocket>,
-    /// Which stream it writes; the other end writes the next or the previous one.
+    /// The stream that it writes; the other end writes the next or the previous one.
     stream: u64,
-    /// How much it writes in all.
+    /// The number of bytes that it writes in all.
     length: u64,
     /// It resets the connection when it has written all, instead of ending in order.
     resets: bool,
@@ -283,7 +283,7 @@ impl SessionEnd {
     }
 }
 
-/// What the other end needs to know of an end.
+/// The part of an end's state that the other end needs.
 pub(crate) struct WriteProgress {
     written: u64,
     is_shut: bool,

@@ -15,7 +15,7 @@ use super::proxy::{Files, KEEPS_NOTHING, WORD, make_keys};
 /// Sessions at the same time. Half of them are TCP.
 const SESSIONS: usize = 16;
 
-/// How long nothing may move.
+/// The longest time without progress.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest time between two kills, in microseconds.
@@ -24,7 +24,7 @@ const LONGEST_LIFE: u64 = 400_000;
 /// Every so often a kill waits until all sessions have moved since.
 const REST: u32 = 8;
 
-/// What is done without arguments: kills, and whether something is kept.
+/// The plans of a run without arguments: the number of kills, and whether something is kept.
 const BRIEFLY: [(u32, bool); 2] = [(60, true), (20, false)];
 
 pub(crate) fn run(words: &[String]) -> Result<ExitCode, Box<dyn Error>> {
@@ -81,8 +81,8 @@ struct Test {
     proxies: [(&'static str, ProxyProcess); 2],
     files: Files,
     targets: Targets,
-    /// Where applications connect: to a listener for TCP, one of a Unix socket, one for which they
-    /// name their target, and one at the server.
+    /// The addresses to which applications connect: a listener for TCP, one of a Unix socket, one
+    /// for which they name their target, and one at the server.
     places: [String; 4],
     tcp_target: String,
     sessions: Vec<(u64, CheckedSession)>,

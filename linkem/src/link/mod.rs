@@ -39,7 +39,7 @@ pub(crate) struct Link {
     /// Packets that wait for the rate; the first one is being sent.
     queue: VecDeque<Packet>,
     queue_bytes: usize,
-    /// When the last bit of the queue's first packet leaves.
+    /// The time at which the last bit of the queue's first packet leaves.
     departure: Option<Duration>,
     /// Packets in flight with their arrival times, which never decrease.
     line: VecDeque<(Duration, Packet)>,

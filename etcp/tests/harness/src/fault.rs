@@ -7,7 +7,8 @@ use super::router::{Direction, RouterFlow};
 use super::wait::{PATIENCE, until};
 use super::world::TestWorld;
 
-/// How long a path stays silent: longer than `--dead-after`, so that the proxies must have noticed.
+/// The time for which a path stays silent: longer than `--dead-after`, so that the proxies must
+/// have noticed.
 pub const SILENCE: Duration = Duration::from_secs(4);
 
 /// One fault that kills the current carrier.

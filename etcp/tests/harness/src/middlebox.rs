@@ -19,7 +19,7 @@ use super::world::{CARRIER_PORT, TestWorld};
 /// Interval of checks for changes.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
-/// How it handles a carrier.
+/// The treatment of a carrier.
 #[derive(Clone, Copy, Debug)]
 pub enum Habit {
     /// Forwards it.
@@ -34,7 +34,7 @@ pub enum Habit {
     Mute,
 }
 
-/// How a carrier ends.
+/// The way in which a carrier ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MiddleboxDeath {
     pub kind: MiddleboxKind,
@@ -50,7 +50,7 @@ pub enum MiddleboxKind {
     EndThenReset,
 }
 
-/// Which ends learn that the carrier is dead. To the others it looks alive and silent.
+/// The ends that learn that the carrier is dead. To the others it looks alive and silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learns {
     Both,
@@ -67,7 +67,7 @@ pub struct Middlebox {
 struct MiddleboxState {
     server: SocketAddr,
     habit: Mutex<Habit>,
-    /// Which carriers must die now: all up to this one.
+    /// The last of the carriers that must die now.
     doomed: Mutex<(usize, Option<MiddleboxDeath>)>,
     seen: AtomicUsize,
     is_over: AtomicBool,

@@ -1,4 +1,4 @@
-//! What an operator does to a pair of proxies, or the system when memory runs out.
+//! Acts of an operator on a pair of proxies, or of the system when memory runs out.
 
 use rustix::process::Signal;
 

@@ -26,7 +26,7 @@ const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// A proxy always reads its carrier: a write that takes longer reveals a fault.
 const STUCK: Duration = Duration::from_secs(20);
 
-/// How a carrier dies.
+/// The way in which a carrier dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RelayDeath {
     /// Both ends get a reset.
@@ -39,7 +39,7 @@ enum RelayDeath {
     Deaf(usize),
 }
 
-/// How many carriers died of each cause.
+/// The number of carriers that died of each cause.
 #[derive(Debug, Default)]
 struct DeathCounts {
     resets: AtomicUsize,

@@ -13,7 +13,7 @@ use super::world::TestWorld;
 /// A name that only the server's resolver knows, with addresses of both families.
 pub const NAME: &str = "web.test";
 
-/// Where the server's programs listen: addresses that the client reaches only through etcp.
+/// The addresses on which the server's programs listen, which the client reaches only through etcp.
 pub const PORT: u16 = 8080;
 
 /// A world with sproxy, and a resolver that only the server reaches.

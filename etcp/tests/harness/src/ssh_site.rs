@@ -125,7 +125,7 @@ impl SshSite {
 /// A shell at the server, on a terminal of the client.
 pub struct Shell {
     terminal: Terminal,
-    /// How many lines it was asked to answer.
+    /// The number of lines that it was asked to answer.
     asked: u32,
 }
 

@@ -9,7 +9,7 @@ use super::process::{Launch, Process, RunAs};
 use super::skip;
 use super::wait::PATIENCE;
 
-/// Where sshd listens, on its machine's loopback.
+/// The address on which sshd listens, on its machine's loopback.
 pub const PORT: u16 = 2222;
 
 /// Starts sshd as an ordinary user: it admits only that user, which is enough. It asks PAM about

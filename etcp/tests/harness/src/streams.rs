@@ -12,7 +12,7 @@ use super::wait::{PATIENCE, until};
 /// A time longer than the longest fault, so that no end of the session gives up by itself.
 const STEADFAST: Duration = Duration::from_secs(180);
 
-/// How much must pass each way before a stream counts as continuing.
+/// The number of bytes that must pass in each direction before a stream counts as continuing.
 const PROGRESS: u64 = 8 * 1024;
 
 /// Both streams of a session.
@@ -32,7 +32,7 @@ struct StreamDirection {
 /// The bytes that one receiver has seen.
 struct SeenBytes {
     bytes: AtomicU64,
-    /// When bytes last arrived, and the longest time without any.
+    /// The time at which bytes last arrived, and the longest time without any.
     pause: Mutex<(Instant, Duration)>,
 }
 

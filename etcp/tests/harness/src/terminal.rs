@@ -21,7 +21,7 @@ pub struct Terminal {
     process: Process,
     keyboard: File,
     screen: Arc<Mutex<Vec<u8>>>,
-    /// How much of the screen earlier expectations have consumed.
+    /// The part of the screen that earlier expectations have consumed.
     seen: usize,
 }
 

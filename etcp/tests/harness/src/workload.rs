@@ -13,7 +13,7 @@ use super::checked::Pattern;
 use super::random::TestRng;
 use super::wait::PATIENCE;
 
-/// How a session ends.
+/// The way in which a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkloadEnding {
     /// Each end ends its stream after its last byte.

@@ -1,4 +1,4 @@
-//! Which sessions may begin: numbers, shares of the pool, and the peer's rate.
+//! The admission of sessions: numbers, shares of the pool, and the peer's rate.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::session::{Opening, Session};
 use crate::time::Time;
 use crate::tunnel::SessionOpenError;
 
-/// Why a session of the peer is refused.
+/// The reason why a session of the peer is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::tunnel) enum Excess {
     /// There already is the maximum number of sessions.

@@ -1,4 +1,4 @@
-//! How fast the peer may open sessions.
+//! The rate at which the peer may open sessions.
 
 use crate::time::Time;
 

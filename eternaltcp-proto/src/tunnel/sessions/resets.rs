@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::id::SessionId;
 use crate::time::Time;
 
-/// How long a reset waits for the data before it, without progress.
+/// The time for which a reset waits for the data before it, without progress.
 pub(in crate::tunnel) const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The sessions whose reset is held back, and since when without progress.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The maximum number of addresses that are remembered.
 const MAX: usize = 8;
 
-/// How long they are remembered. The cause may be gone, and large segments cost less.
+/// The time for which they are remembered. The cause may be gone, and large segments cost less.
 const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// The addresses from which carriers use small segments, and since when.

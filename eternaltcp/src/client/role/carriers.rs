@@ -1,4 +1,4 @@
-//! How a client handles carriers that its dials make, and refusals.
+//! A client's handling of carriers that its dials make, and of refusals.
 
 use eternaltcp_proto::{Cause, DialId, Refusal, RefusalCode, Time, Tunnel};
 use tracing::{debug, info, warn};

@@ -1,4 +1,4 @@
-//! How a client handles its paths: changes of the network, and its spare.
+//! A client's handling of its paths: changes of the network, and its spare.
 
 use eternaltcp_proto::{Suspicion, Time, Tunnel};
 use tracing::info;

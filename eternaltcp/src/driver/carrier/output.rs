@@ -31,9 +31,9 @@ const FRESH_RECORD: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Output {
     buffer: Vec<u8>,
-    /// How many bytes of the buffer the socket took.
+    /// The number of bytes of the buffer that the socket took.
     sent: usize,
-    /// How many bytes the socket took in all.
+    /// The number of bytes that the socket took in all.
     written: u64,
     /// Bytes written since the kernel was last asked how much is unsent.
     unasked: usize,

@@ -1,4 +1,4 @@
-//! How much to write to a carrier at once.
+//! The number of bytes to write to a carrier at once.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Pace {
     batch: usize,
-    /// When the measurement began, and when the last write was.
+    /// The time at which the measurement began, and the time of the last write.
     span: Option<(Time, Time)>,
     bytes: usize,
 }

@@ -49,7 +49,7 @@ pub(super) struct PathSample {
     pub(super) arrived: u64,
 }
 
-/// How fast the kernel may send.
+/// The rate at which the kernel may send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pacing {
     /// Bytes a second, at most.
@@ -81,7 +81,7 @@ enum QueueState {
 #[derive(Debug)]
 pub(super) struct StandingQueue {
     state: QueueState,
-    /// When the last sample was taken, and how many bytes had arrived by then.
+    /// The time of the last sample, and the number of bytes that had arrived by then.
     last: Option<(Time, u64)>,
     period: Duration,
 }

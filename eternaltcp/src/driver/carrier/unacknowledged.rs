@@ -1,4 +1,4 @@
-//! How long written bytes wait for the peer's kernel.
+//! The time for which written bytes wait for the peer's kernel.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,7 +16,8 @@ const MAX: usize = 32;
 #[derive(Debug, Default)]
 pub(super) struct Unacknowledged {
     written: u64,
-    /// How much was written by which time, the oldest first.
+    /// The writes that are not acknowledged: the time of each and the number of bytes up to it, the
+    /// oldest first.
     marks: VecDeque<(u64, Time)>,
 }
 

@@ -1,4 +1,4 @@
-//! How a carrier fails.
+//! The failures of a carrier.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use eternaltcp_proto::Violation;
 
 use crate::driver::CarrierEnd;
 
-/// How reading or writing failed.
+/// The failure of a read or a write.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The peer broke the protocol: all carriers end.

@@ -25,10 +25,10 @@ const MAX_LINGERING: usize = 4;
 #[derive(Debug)]
 struct Carrier {
     io: CarrierIo,
-    /// Which carrier of the tunnel it is. `None` if the tunnel has given it up: then it is closed
-    /// once the server has bound the next one.
+    /// The carrier of the tunnel that it is. `None` if the tunnel has given it up: then it is
+    /// closed once the server has bound the next one.
     id: Option<CarrierId>,
-    /// When something was last read from it.
+    /// The time at which something was last read from it.
     heard: Option<Time>,
 }
 

@@ -20,7 +20,8 @@ const YOUNG: Duration = Duration::from_secs(1);
 /// The part of its places that a source has while its penalties count, as a divisor.
 const PENALISED_PART: usize = 16;
 
-/// How many connections may wait for authentication, as sshd's `MaxStartups`: `start:rate:full`.
+/// The maximum number of connections that wait for authentication, as sshd's `MaxStartups`:
+/// `start:rate:full`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxStartups {
     /// From this number on, a newcomer may replace an older connection.

@@ -53,7 +53,7 @@ impl fmt::Display for PenaltyRange {
     }
 }
 
-/// How a connection ended that did not become a carrier.
+/// The end of a connection that did not become a carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Offence {
     /// It ended, or was dropped, before it proved a key.

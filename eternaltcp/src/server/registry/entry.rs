@@ -40,7 +40,7 @@ pub(in crate::server) struct TunnelEntry {
     /// The memory that the tunnel may hold in each direction, set by [`Registry::insert`].
     limit: u64,
     detached_since: Option<Instant>,
-    /// How long another process of the same client was attached meanwhile.
+    /// The time for which another process of the same client was attached meanwhile.
     outlived_for: Duration,
     /// For how long every check of the authorized keys has denied it.
     denied_for: Duration,

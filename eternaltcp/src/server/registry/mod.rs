@@ -27,8 +27,8 @@ use eternaltcp_tls::PublicKey;
 
 pub(super) use entry::TunnelEntry;
 
-/// How long a tunnel without sessions must be detached before it is closed for a new client: a
-/// tunnel that was just created is not attached yet.
+/// The time for which a tunnel without sessions must be detached before it is closed for a new
+/// client: a tunnel that was just created is not attached yet.
 const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
 /// A tunnel that had a carrier this recently is not a ghost of a machine that rebooted since.

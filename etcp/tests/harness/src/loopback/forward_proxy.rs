@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, Tc
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-/// How it handles a connection.
+/// The treatment of a connection.
 #[derive(Clone, Copy)]
 pub enum Manner {
     /// HTTP CONNECT; with this value of `Proxy-Authorization`, if required.

@@ -90,7 +90,7 @@ impl RawCarrier {
     }
 }
 
-/// How the server answered an attach.
+/// The answer of the server to an attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAnswer {
     /// The carrier is attached.

@@ -13,7 +13,7 @@ pub const ATTACHED: &str = "INFO attached";
 /// A server that listens.
 pub struct LoopbackSproxy {
     pub program: RunningProgram,
-    /// Where it listens, on loopback.
+    /// The address on which it listens, on loopback.
     pub address: SocketAddr,
 }
 

@@ -10,7 +10,7 @@ use super::socket::connect_from;
 
 /// Forwards connections from an address of its own.
 pub struct LoopbackRelay {
-    /// Where clients connect to.
+    /// The address to which clients connect.
     pub address: SocketAddr,
     server: Arc<Mutex<SocketAddr>>,
     source: Arc<Mutex<IpAddr>>,
