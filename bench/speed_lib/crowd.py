@@ -13,7 +13,7 @@ MOST_TUNNELS = 16
 def gather(world, key, count, once_started=lambda _subject: None):
     """A subject with this many idle sessions, and the clients that hold them.
 
-    If one tunnel of etcp's does not take them all, the subject starts anew with more of them.
+    If one tunnel of etcp's does not take them all, the subject starts again with more of them.
     """
     tunnels = 1
     while True:

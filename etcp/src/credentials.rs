@@ -132,7 +132,7 @@ fn query(server: &ServerAddress, file: &ConfigFile) -> Result<SshConfig, ExitErr
     match SshConfig::query(&server.host, file) {
         Ok(config) => Ok(config),
         Err(why) if *file == ConfigFile::Default => {
-            warn!("{why}; going on without ssh's configuration (--no-ssh-config asks for that)");
+            warn!("{why}; continuing without ssh's configuration (--no-ssh-config asks for that)");
             Ok(SshConfig::default())
         }
         Err(why) => Err(ExitError::Failed(why)),

@@ -20,7 +20,7 @@ pub(crate) fn run(args: DrainArgs) -> Result<(), ExitError> {
     let request = if args.now { Request::Stop {} } else { Request::Drain { timeout_ms } };
     let said = match running::tell(&proxy, &request)? {
         Answer::Draining { sessions, control } => {
-            let going_on = counted(sessions, "session goes on", "sessions go on");
+            let going_on = counted(sessions, "session continues", "sessions continue");
             let said = format!("{} takes no new sessions; {going_on}", proxy.name);
             match control {
                 Some(path) => {

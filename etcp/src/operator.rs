@@ -88,7 +88,7 @@ fn restarted(crash: WorkerCrash) -> TunnelEvent {
         tunnel: None,
         peer: String::new(),
         path: None,
-        why: format!("the process that served died by {}", crash.cause),
+        why: format!("the worker died ({})", crash.cause),
         outage: crash.at.elapsed().ok(),
         replayed: 0,
         sessions: 0,

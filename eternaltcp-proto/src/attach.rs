@@ -85,7 +85,7 @@ pub enum Intent {
 /// The settings that each side states at every attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// After how much silence this side gives up a carrier.
+    /// The length of silence after which this side gives up a carrier.
     pub dead_after: Duration,
     /// The units that this side holds for the whole tunnel.
     pub tunnel_limit: u64,

@@ -1,4 +1,4 @@
-//! Programs that die: another one goes on with the stored state, without received data that was not
+//! Programs that die: another one continues with the stored state, without received data that was not
 //! delivered.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]

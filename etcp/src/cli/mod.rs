@@ -111,7 +111,7 @@ pub(crate) enum CliCommand {
     /// Make a running proxy accept no new sessions and exit after the last one
     #[command(after_long_help = examples::DRAIN)]
     Drain(DrainArgs),
-    /// Replace the program of a running proxy by another version; its sessions go on
+    /// Replace the program of a running proxy with another version; its sessions continue
     #[command(after_long_help = examples::UPGRADE)]
     Upgrade(UpgradeArgs),
     /// Run ssh through a tunnel, to a server on which no sproxy runs

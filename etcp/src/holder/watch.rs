@@ -138,7 +138,7 @@ impl Holder {
         set_upgrades(Box::new(Requests(self.contact.clone())));
         stop::watch(self.contact.clone());
         if let Some(WorkerCrash { cause, .. }) = crash {
-            warn!("the process that served died by {cause}; this one goes on (restart {restarts})");
+            warn!("the worker died ({cause}); another one continues (restart {restarts})");
         }
         let follows_fault = self.workers.follows_fault();
         let recovery = Recovery::begin(self.store.clone(), inherited, follows_fault);
@@ -211,16 +211,16 @@ impl Holder {
         }
         let has_served = self.has_served();
         let reaction = self.workers.add_death(cause, has_served, &self.store);
-        let many = format!("{MAX_DEATHS} processes that served died within {PERIOD:?}");
+        let many = format!("{MAX_DEATHS} workers died within {PERIOD:?}");
         if self.workers.have_many_deaths()
-            && let Some(exchanged) = self.go_back(&format!("{many}, the last by {cause}"))
+            && let Some(exchanged) = self.go_back(&format!("{many} (the last one: {cause})"))
         {
             return NextStep::Leave(exchanged);
         }
         match reaction {
             Reaction::Restart(pause) => self.pause(pause),
             Reaction::GiveUp => {
-                complain(&format!("gives up: {many}, the last by {cause}"));
+                complain(&format!("gives up: {many} (the last one: {cause})"));
                 return NextStep::End(ended);
             }
         }

@@ -91,7 +91,7 @@ impl Workers {
         self.crash
     }
 
-    /// Returns whether the worker before the present one may have died by its own fault.
+    /// Returns whether the worker before the present one may have died through its own fault.
     pub(super) fn follows_fault(&self) -> bool {
         self.crash.is_some_and(|last| last.cause != KILLED)
     }

@@ -103,14 +103,14 @@ fn a_worker_that_dies_is_replaced_and_the_status_and_the_hook_tell_why() {
             (&times.into(), &name.into())
         );
         assert!(status["last_restart"]["restarted_at"].as_u64() > status["started_at"].as_u64());
-        let line = format!("restarted {main} the process that served died by {name}\n");
+        let line = format!("restarted {main} the worker died ({name})\n");
         wait("the hook", || std::fs::read_to_string(&events).is_ok_and(|it| it.contains(&line)));
         Steady::start(cproxy.listen).finish();
     }
     let own = control(&site, "cproxy", &cproxy.program);
     let table = operate(&site, &["status", "--control", &own]).out;
     assert!(table.contains("  2 restarts, the last "), "{table}");
-    let said = cproxy.program.wait_for("died by SIGABRT");
+    let said = cproxy.program.wait_for("the worker died (SIGABRT)");
     assert!(said.contains("WARN"), "{said}");
     // The socket is still at its path, and requests arrive.
     assert_eq!(operate(&site, &["reconnect", "--control", &own]).code, Some(0));
@@ -129,7 +129,7 @@ fn workers_that_die_at_once_after_each_start_are_given_up_with_a_reason() {
     kill_raw(worker, Signal::KILL).expect("it runs");
     let status = sproxy.program.end_of();
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{status}");
-    let line = "etcp: gives up: 3 processes that served died within 10s, the last by SIGKILL";
+    let line = "etcp: gives up: 3 workers died within 10s (the last one: SIGKILL)";
     assert_eq!(sproxy.program.log().lines().last(), Some(line));
 }
 

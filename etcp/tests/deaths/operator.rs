@@ -54,7 +54,7 @@ fn a_drain_that_is_waited_for_is_over_when_the_last_session_is_whoever_died_mean
     let mut answer = String::new();
     let output = drain.stdout.as_mut().expect("it is piped");
     BufReader::with_capacity(1, output).read_line(&mut answer).expect("it says something");
-    assert!(answer.contains(" takes no new sessions; 1 session goes on"), "{answer}");
+    assert!(answer.contains(" takes no new sessions; 1 session continues"), "{answer}");
     for _ in 0..2 {
         kill_worker(&cproxy.program);
         steady.goes_on();

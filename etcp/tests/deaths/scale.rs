@@ -105,7 +105,7 @@ fn many_tunnels_are_back_after_the_death_of_their_server() {
     tell(&format!(
         "{count} tunnels are back after {elapsed:.2?}, with {used:.2?} of processor time"
     ));
-    let line = format!("going on with {count} tunnels and {count} sessions");
+    let line = format!("continuing with {count} tunnels and {count} sessions");
     assert_eq!(sproxy.program.count(&line), 1, "{}", sproxy.program.log());
     drop(sessions);
     let _inside = runtime.enter();

@@ -128,7 +128,7 @@ fn a_drained_client_takes_nothing_new_and_ends_with_its_last_session() {
     let client = control(&site, "cproxy", &cproxy.program);
     let said = operate(&site, &["drain", "--control", &client]);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("takes no new sessions; 4 sessions go on"), "{said:?}");
+    assert!(said.out.contains("takes no new sessions; 4 sessions continue"), "{said:?}");
     wait("its listener to be gone", || TcpStream::connect(cproxy.listen).is_err());
     assert_eq!(status(&site, "cproxy", &cproxy.program)["is_draining"], true);
     while let Some(one) = steady.pop() {
@@ -146,7 +146,7 @@ fn a_drained_server_takes_nothing_new_and_ends_with_its_last_session() {
     let steady: Vec<_> = (0..4).map(|_| Steady::start(cproxy.listen)).collect();
     let server = control(&site, "sproxy", &sproxy.program);
     let said = operate(&site, &["drain", "--control", &server]);
-    assert!(said.out.contains("4 sessions go on"), "{said:?}");
+    assert!(said.out.contains("4 sessions continue"), "{said:?}");
     // The client waits for a successor, which does not exist.
     let mut late = dial(cproxy.listen);
     late.write_all(b"ping").expect("it is taken");

@@ -62,7 +62,7 @@ impl ReplayBuffer {
         Self { packets, due: 0, next, held: 0, base_digest, offset, end, numbering }
     }
 
-    /// Creates an empty buffer in place of this one. Its packets are numbered anew, from `next` on.
+    /// Creates an empty buffer in place of this one. Its packets are renumbered from `next` on.
     pub(super) fn renewed(&self, next: Seq) -> Self {
         Self::restore(next, self.numbering.wrapping_add(1), Digest::default(), self.offset)
     }

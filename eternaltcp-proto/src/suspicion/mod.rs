@@ -294,7 +294,7 @@ impl Doubt {
         }
     }
 
-    /// Excuses what is late because this process was held up for this long. TCP's turn begins anew,
+    /// Excuses what is late because this process was held up for this long. TCP's turn starts again,
     /// and so does the peer's after a stop. A short delay only does not count: on a busy machine one
     /// follows the other, and no wait would ever end.
     pub(crate) fn excuse(&mut self, now: Time, late: Duration) {

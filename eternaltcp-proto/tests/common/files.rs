@@ -23,7 +23,7 @@ pub(crate) fn snapshot(path: &Path, text: &str) {
     let first = kept.lines().zip(text.lines()).find(|(kept, new)| kept != new);
     assert!(
         kept == text,
-        "{} is not what the code does; ETERNALTCP_BLESS=1 writes it anew. First difference: {first:#?}",
+        "{} is not what the code does; ETERNALTCP_BLESS=1 writes it again. First difference: {first:#?}",
         path.display()
     );
 }

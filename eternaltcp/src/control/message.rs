@@ -238,7 +238,7 @@ pub struct ProcessStatus {
     /// The process that serves.
     #[serde(default)]
     pub worker_pid: Option<u32>,
-    /// The number of processes that served and died.
+    /// The number of workers that died.
     #[serde(default)]
     pub restarts: u64,
     /// The death of the last of them.

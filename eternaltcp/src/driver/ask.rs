@@ -60,7 +60,7 @@ impl<R: Role> Driver<R> {
 
     /// Takes no new sessions from now on, and ends with the last one, or after `limit`.
     pub(crate) fn drain(&mut self, limit: Option<Duration>) {
-        info!("no new sessions are accepted; {} go on", self.tunnel.session_count());
+        info!("no new sessions are accepted; {} continue", self.tunnel.session_count());
         self.lifecycle.drain(limit);
         self.shared.set_draining();
     }

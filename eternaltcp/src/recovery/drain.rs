@@ -1,11 +1,11 @@
-//! A drain that was asked for, with which the next process goes on.
+//! A requested drain, which the next process continues.
 
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use super::boot_time;
 
-/// A drain of a process before this one, which this one goes on with.
+/// A drain of an earlier process, which this one continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeptDrain {
     /// The part of its time that is left, if that is limited.

@@ -3,7 +3,7 @@
 //!
 //! A process that dies leaves its descriptors open, in a table that it shared with its parent, and
 //! its tunnels in a [store](crate::store). The next process begins with a [`Recovery`], from which
-//! each of its parts takes its own state. Without a recovery, everything starts anew.
+//! each of its parts takes its own state. Without a recovery, everything starts from scratch.
 
 mod drain;
 #[cfg(target_os = "linux")]
@@ -61,7 +61,7 @@ impl Recovery {
 
     /// Reads the state that earlier processes have left, and keeps the state of this process in the
     /// same store from here on. `inherited` are the descriptors that they left open.
-    /// `is_after_crash` says that the last process died by its own fault: by a panic, or by a
+    /// `is_after_crash` says that the last process died through its own fault: by a panic, or by a
     /// signal other than SIGKILL. Tunnels that were being processed in several such deaths are
     /// ended.
     ///

@@ -76,7 +76,7 @@ impl Remains {
         let sessions: usize = tunnels.iter().map(|tunnel| tunnel.recovered.sessions.len()).sum();
         if !tunnels.is_empty() || !listeners.is_empty() {
             info!(
-                "going on with {} and {}",
+                "continuing with {} and {}",
                 counted(tunnels.len(), "tunnel", "tunnels"),
                 counted(sessions, "session", "sessions")
             );

@@ -67,7 +67,7 @@ impl Phases {
     /// Waits until the server must end.
     pub(super) async fn over(&self, registry: &Registry) {
         self.closed_to_new().await;
-        let going_on = counted(registry.sessions(), "session goes on", "sessions go on");
+        let going_on = counted(registry.sessions(), "session continues", "sessions continue");
         info!("no new clients and sessions are accepted; {going_on}");
         loop {
             // First, so that the requester gets an answer.

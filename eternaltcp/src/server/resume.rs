@@ -62,7 +62,7 @@ pub(super) fn resume_tunnel(
         warn!("the stored state of a tunnel is damaged: it is ended");
         return found.end();
     };
-    // These are the listeners of sessions that have a socket; the others are requested anew.
+    // These are the listeners of sessions that have a socket; the others are requested again.
     let is_of_it = |remote: &mut OwnedListener| {
         remote.owner.tunnel == id && found.sockets.contains_key(&remote.owner.session)
     };

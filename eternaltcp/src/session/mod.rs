@@ -26,7 +26,7 @@ use pipe::ProgramEnd;
 ///   Their kind says what happened: `ConnectionRefused`, `HostUnreachable`,
 ///   `TimedOut` and `NotFound` (the target), `PermissionDenied` (the policy),
 ///   `ConnectionReset` (the application or server program at the other side),
-///   `ConnectionAborted` (the session or its tunnel cannot go on), and their text why. The cause itself is
+///   `ConnectionAborted` (the session or its tunnel cannot continue), and their text why. The cause itself is
 ///   `error.get_ref().and_then(|it| it.downcast_ref::<Reset>())`, of [`Reset`].
 /// - **Dropping** it closes both directions, as with TCP: written data are delivered, and data that
 ///   still arrive, or arrived and were not read, are answered with a reset. [`Self::abort`] resets

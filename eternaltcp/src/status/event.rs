@@ -22,7 +22,7 @@ pub enum EventKind {
     Back,
     /// Another carrier replaced one that worked.
     Moved,
-    /// The process that served died, and this one continues. The event concerns all tunnels.
+    /// The worker died, and another one continues. The event concerns all tunnels.
     Restarted,
 }
 

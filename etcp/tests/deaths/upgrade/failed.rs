@@ -174,7 +174,7 @@ fn a_worker_of_a_new_program_that_dies_before_it_may_serve_loses_nothing() {
             state.is_ok_and(|state| state.contains("(etcp: worker) S "))
         };
         wait("the new worker to be ready", || {
-            program.count("going on with 1 tunnel") > 0 && worker().is_some_and(is_waiting)
+            program.count("continuing with 1 tunnel") > 0 && worker().is_some_and(is_waiting)
         });
         let worker = worker().expect("it was there");
         kill_raw(worker, Signal::KILL).expect("it runs");

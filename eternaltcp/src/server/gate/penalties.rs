@@ -150,7 +150,7 @@ mod tests {
         assert!(penalties.count(at(15), bad), "until it is over");
         assert!(!penalties.count(at(16), bad) && !penalties.count(at(1), good));
         penalties.add(at(20), bad, Offence::NoKey);
-        assert!(!penalties.count(at(20), bad), "it begins anew");
+        assert!(!penalties.count(at(20), bad), "the count starts again");
     }
 
     #[test]
