@@ -92,7 +92,7 @@ class Subject:
         self.close()
 
     def _log(self, name):
-        """A name for a log, kept for when something fails."""
+        """Returns a name for a log, which is kept in case something fails."""
         log = f"{self.key}-{name}-{self._number}"
         if log not in self._logs:
             self._logs.append(log)

@@ -180,8 +180,8 @@ impl Acceptor {
         }
     }
 
-    /// Returns when a carrier that stands by will have been silent for too long. Read the data that
-    /// has already arrived before you act on it.
+    /// Returns the time at which a carrier that stands by will have been silent for too long. Read
+    /// the data that has already arrived before you act on it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match &self.phase {

@@ -135,7 +135,7 @@ impl Scheduler {
         std::mem::take(&mut self.blocked)
     }
 
-    /// Returns when a small packet of an interactive session was last sent.
+    /// Returns the time at which a small packet of an interactive session was last sent.
     pub(crate) fn last_interactive(&self) -> Option<Time> {
         self.last_interactive
     }

@@ -31,7 +31,7 @@ pub struct AppPlan {
     pub buffer: u64,
     /// Interval at which it checks its socket.
     pub every: Duration,
-    /// After this many bytes read it stops reading, for this long.
+    /// The number of bytes after which it stops reading, and the length of that pause.
     pub pause: Option<(u64, Duration)>,
     /// The way in which it ends.
     pub finish: Finish,
@@ -155,7 +155,7 @@ impl App {
         self.next_tick = Some(now + pause.unwrap_or(self.plan.every));
     }
 
-    /// Reads. Returns for how long it then pauses.
+    /// Reads. Returns the time for which it then pauses.
     fn read_some(&mut self) -> Option<Duration> {
         self.read += self.plan.read.min(self.delivered - self.read);
         let (_, length) = self.plan.pause.take_if(|(after, _)| self.read >= *after)?;

@@ -60,7 +60,7 @@ impl SimClient {
         self.spare.restart();
     }
 
-    /// Returns when it has something to do by itself.
+    /// Returns the time at which it has something to do by itself.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
         let dials = self.dials.values().map(|dial| Some(dial.next_time()));
@@ -124,7 +124,7 @@ impl SimClient {
     /// Changes the network; the old path may still work.
     pub(crate) fn roam(&mut self, env: &mut Env) {
         env.counters.races += 1;
-        // Another address: what was found out about the path of the last one does not count.
+        // With another address, all knowledge about the path of the last one is void.
         env.knows_hole = false;
         self.failover.handle_moved(env.now);
         self.spare.probe(env, &mut self.end);

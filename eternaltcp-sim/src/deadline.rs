@@ -78,7 +78,7 @@ fn left(model: &Model) -> u64 {
 }
 
 impl World {
-    /// Returns when everything must be over.
+    /// Returns the time at which everything must be over.
     pub(crate) fn deadline(&self) -> Time {
         let configs = &self.scenario.configs;
         let window = configs.client.session_limit.min(configs.server.session_limit) / 2;

@@ -62,7 +62,7 @@ impl Programs {
         self.dead[side].is_some()
     }
 
-    /// Returns when the next program starts.
+    /// Returns the time at which the next program starts.
     pub(crate) fn next_time(&self, side: Side) -> Option<Time> {
         self.dead[side]
     }

@@ -91,7 +91,7 @@ impl SimDial {
         Self { path, round_trip, connects_at, is_small: false, ends }
     }
 
-    /// Returns when it next makes progress.
+    /// Returns the time at which it next makes progress.
     pub(crate) fn next_time(&self) -> Time {
         self.connects_at.map_or(self.ends.0, |at| at.min(self.ends.0))
     }

@@ -266,7 +266,7 @@ impl SimEnd {
         self.add_socket(env, id, pair, Some(at));
     }
 
-    /// Returns when the end has something to do by itself.
+    /// Returns the time at which the end has something to do by itself.
     #[must_use]
     pub(crate) fn next_time(&self) -> Option<Time> {
         let tunnel = self.tunnel.poll_timeout().map(|(at, _)| at);

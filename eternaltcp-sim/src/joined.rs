@@ -36,7 +36,7 @@ impl SimJoining {
         self.links.contains_key(&id)
     }
 
-    /// Returns when it has something to do by itself, besides what its tunnel has.
+    /// Returns the time at which it has something to do by itself, besides what its tunnel has.
     pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
         self.wants(end).then_some(self.again)
     }

@@ -73,7 +73,7 @@ impl SimLink {
         self.path.buffer.saturating_sub(self.held(side))
     }
 
-    /// Returns when a full link has room again by an answer alone.
+    /// Returns the time at which a full link has room again by an answer alone.
     pub(crate) fn next_room(&self, side: Side) -> Option<Time> {
         let is_in_use = self.is_open[side] && !self.is_retired[side];
         let is_full = is_in_use && self.held(side) >= self.path.buffer;
@@ -130,7 +130,7 @@ impl SimLink {
         self.pipes[other(side)].read(now)
     }
 
-    /// Returns when an end has something to read.
+    /// Returns the time at which an end has something to read.
     #[must_use]
     pub(crate) fn next_arrival(&self, side: Side) -> Option<Time> {
         if self.is_open[side] { self.pipes[other(side)].next() } else { None }
@@ -162,8 +162,8 @@ impl SimLink {
         }
     }
 
-    /// Returns since when the machine of `side` asks in vain whether the other one has room. It asks
-    /// while the link is full of data that were answered and are not read.
+    /// Returns the time since which the machine of `side` asks in vain whether the other one has
+    /// room. It asks while the link is full of data that were answered and are not read.
     fn unanswered_probe(&self, side: Side) -> Option<Time> {
         let is_full = self.held(side) >= self.path.buffer;
         let broken = BOTH.into_iter().filter_map(|side| self.pipes[side].broken_at);
@@ -184,7 +184,7 @@ impl SimLink {
         }
     }
 
-    /// Returns when the machine of `side` learns that a segment has arrived.
+    /// Returns the time at which the machine of `side` learns that a segment has arrived.
     fn answer(&self, side: Side, index: usize) -> Option<Time> {
         let (pipe, back) = (&self.pipes[side], &self.pipes[other(side)]);
         let segment = pipe.segments.get(index)?;
@@ -322,7 +322,11 @@ mod tests {
     fn a_full_link_reports_that_nobody_answers() {
         let mut link = link();
         link.write(Side::Client, at(0), bytes(1000));
-        assert_eq!(link.report(Side::Client, at(100)).unanswered_for, None, "it is only not read");
+        assert_eq!(
+            link.report(Side::Client, at(100)).unanswered_for,
+            None,
+            "it is merely not read"
+        );
         link.silence(Side::Server, at(200));
         let waits = link.report(Side::Client, at(3000)).unanswered_for;
         assert_eq!(waits, Some(Duration::from_millis(2800)));

@@ -190,7 +190,7 @@ impl Pipe {
         }
     }
 
-    /// Returns when the end of the stream arrives.
+    /// Returns the time at which the end of the stream arrives.
     pub(crate) fn closes(
         &mut self,
         path: &SimPath,
@@ -251,13 +251,13 @@ impl Pipe {
         });
     }
 
-    /// Returns when a segment is at the other machine, if the link's faults allow it.
+    /// Returns the time at which a segment is at the other machine, if the link's faults allow it.
     pub(crate) fn arrival(&self, segment: &Segment) -> Option<Time> {
         let arrives = segment.arrives?.max(self.stalled_until);
         self.silent_at.is_none_or(|silent| arrives < silent).then_some(arrives)
     }
 
-    /// Returns when the reader has data.
+    /// Returns the time at which the reader has data.
     pub(crate) fn next(&self) -> Option<Time> {
         match self.segments.get(self.read) {
             Some(segment) if segment.bytes.is_some() => self.arrival(segment).or(self.end),

@@ -67,7 +67,7 @@ impl SimServer {
         self.handle_events(env, events);
     }
 
-    /// Returns when it has something to do by itself.
+    /// Returns the time at which it has something to do by itself.
     pub(crate) fn next_time(&self) -> Option<Time> {
         let end = self.end.as_ref().and_then(|(_, end)| end.next_time());
         self.acceptors.values().map(Acceptor::poll_timeout).chain([end]).flatten().min()

@@ -42,7 +42,7 @@ impl SimSpare {
         self.standing.as_ref().is_some_and(|(standing, _)| *standing == id)
     }
 
-    /// Returns when it has something to do by itself, besides what its tunnel has.
+    /// Returns the time at which it has something to do by itself, besides what its tunnel has.
     pub(crate) fn next_time(&self, end: &SimEnd) -> Option<Time> {
         let begins = self.wants(end).then_some(self.again);
         [self.taken_at, begins].into_iter().flatten().min()

@@ -261,7 +261,7 @@ impl World {
         due.chain(self.next_fault).chain(deed).min()
     }
 
-    /// Returns when an end's full carrier takes bytes again.
+    /// Returns the time at which an end's full carrier takes bytes again.
     fn next_room(&self, side: Side) -> Option<Time> {
         let end = match side {
             Side::Client => &self.client.end,

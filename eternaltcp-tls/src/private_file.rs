@@ -78,7 +78,7 @@ impl PrivateFile {
     /// Returns the key of a file without a passphrase.
     ///
     /// # Errors
-    /// [`IdentityError::Encrypted`] if it has a passphrase, and those of a damaged file.
+    /// [`IdentityError::Encrypted`] if it has a passphrase, and the errors of a damaged file.
     pub fn identity(&self) -> Result<Identity, IdentityError> {
         if self.is_encrypted() {
             return Err(IdentityError::Encrypted { path: self.path.clone() });
@@ -89,7 +89,7 @@ impl PrivateFile {
     /// Returns the key, decrypted with its passphrase. Takes about 0.1 s, as a guess should.
     ///
     /// # Errors
-    /// [`IdentityError::WrongPassphrase`], and those of a damaged file.
+    /// [`IdentityError::WrongPassphrase`], and the errors of a damaged file.
     pub fn decrypt(&self, passphrase: &str) -> Result<Identity, IdentityError> {
         let wrong = |_| IdentityError::WrongPassphrase { path: self.path.clone() };
         self.accept(&self.blob.decrypt(&self.key, passphrase).map_err(wrong)?)

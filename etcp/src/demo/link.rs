@@ -63,7 +63,7 @@ impl RelayLink {
         self.number
     }
 
-    /// Returns when the link was created.
+    /// Returns the time at which the link was created.
     pub(super) fn since(&self) -> Instant {
         self.since
     }

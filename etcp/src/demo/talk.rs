@@ -25,7 +25,7 @@ const CHUNK: usize = 64 * 1024;
 const PACE: Duration = Duration::from_millis(2);
 
 /// Bytes that each end still sends after it was told to stop. The application's end of stream tells
-/// the target, so this much passes a half-closed session.
+/// the target, so this many bytes pass through a half-closed session.
 pub(super) const TAIL: u64 = 1 << 20;
 
 /// The bytes that one end sent and received.

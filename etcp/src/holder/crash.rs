@@ -20,7 +20,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// The pauses before the first, the second and each further worker.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
 
-/// A worker that lived at least this long died for a new reason, and the pauses start from the shortest again.
+/// A worker that lived at least this long died for a new reason, and the pauses start from the
+/// shortest again.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// The number of times that a serving worker may be killed within [`PERIOD`].

@@ -10,7 +10,7 @@ use super::SshConfig;
 /// The values of tokens for one host.
 pub(crate) struct Tokens<'a> {
     pub(crate) home: &'a Path,
-    /// As the user wrote it.
+    /// The host as the user wrote it.
     pub(crate) host: &'a str,
     pub(crate) config: &'a SshConfig,
 }

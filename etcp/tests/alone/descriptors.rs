@@ -11,10 +11,10 @@ use etcp_testkit::loopback::socket::{
 };
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackRelay, LoopbackSite, LoopbackSproxy, Steady};
 
-/// As `ulimit -Hn 256`.
+/// The limit of descriptors, as set by `ulimit -Hn 256`.
 const LIMIT: Option<u32> = Some(256);
 
-/// More than that allows.
+/// More sessions than the limit allows.
 const SESSIONS: usize = 250;
 
 /// Sessions that have asked for an echo: those that got it, and those that wait or were reset.

@@ -49,8 +49,8 @@ fn says(log: &str, line: &str, errno: Errno) -> bool {
     log.lines().any(|text| text.contains(line) && text.contains(&shown))
 }
 
-/// Strikes, waits until cproxy has seen each expected error, mends, and waits until the tunnel is
-/// attached again.
+/// Causes the errors, waits until cproxy has seen each expected error, mends, and waits until the
+/// tunnel is attached again.
 #[track_caller]
 fn provoke(
     journey: &mut Journey,

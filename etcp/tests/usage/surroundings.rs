@@ -47,7 +47,7 @@ pub(super) fn cproxy(site: &LoopbackSite, server: SocketAddr, args: &[&str]) -> 
     command
 }
 
-/// Returns the address on which the program reports to listen.
+/// Returns the address on which the program reports that it listens.
 pub(super) fn address(program: &mut RunningProgram) -> SocketAddr {
     let line = program.wait_for("listening on ");
     let text = line.split("listening on ").nth(1).expect("it was looked for");

@@ -8,7 +8,8 @@ use crate::time::Time;
 /// A dial that is not answered makes room for a newer one after this time.
 pub(super) const YIELDS: Duration = Duration::from_secs(1);
 
-/// Except the oldest one, which may wait this long, since a path can be that slow.
+/// The time after which even the oldest unanswered dial makes room, because a path can be that
+/// slow.
 const OLDEST_YIELDS: Duration = Duration::from_secs(6);
 
 /// A handshake may take this long, or twice the time that the server's machine took to answer,
@@ -109,8 +110,8 @@ impl Dials {
         });
     }
 
-    /// Returns when to replace the dial that the server has answered, or `None` if it has answered
-    /// none.
+    /// Returns the time at which to replace the dial that the server has answered, or `None` if it
+    /// has answered none.
     pub(super) fn replacing_at(&mut self, now: Time) -> Option<Time> {
         let patience = 1 << self.slow_handshakes;
         let connected = self.under_way.iter_mut().filter(|dial| dial.is_connected);
@@ -121,7 +122,8 @@ impl Dials {
         connected.map(at).max()
     }
 
-    /// Returns when which unanswered dial yields to a newer one. The oldest one waits the longest.
+    /// Returns the unanswered dial that yields to a newer one, and the time at which it does. The
+    /// oldest one waits the longest.
     pub(super) fn room_at(&self) -> Option<(Time, DialId)> {
         let mut silent: Vec<_> = self.under_way.iter().filter(|dial| !dial.is_connected).collect();
         silent.sort_by_key(|dial| dial.since);

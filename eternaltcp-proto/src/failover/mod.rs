@@ -38,9 +38,9 @@ const WORTHY: Duration = Duration::from_secs(10);
 /// The tunnel's relation to a carrier, as far as dials are concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
-    /// There is none.
+    /// There is no carrier.
     None,
-    /// One is attached, or the attach is sent, since this time.
+    /// A carrier is attached, or its attach is sent, since this time.
     Carried { since: Time, is_bound: bool, suspicion: Option<Suspicion> },
 }
 
@@ -210,7 +210,7 @@ impl Failover {
         self.next = Some((now, occasion));
     }
 
-    /// Tries whether a preferred server can be reached again.
+    /// Checks whether a preferred server can be reached again.
     pub fn prefer(&mut self, now: Time) {
         let is_quiet = self.dials.is_empty() && self.next.is_none();
         if is_quiet && self.is_bound() {
@@ -314,7 +314,7 @@ impl Failover {
         self.standing = Standing::Carried { since: now, is_bound: true, suspicion: None };
     }
 
-    /// Returns when [`Self::poll_dial`] has something.
+    /// Returns the time at which [`Self::poll_dial`] has something.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         self.next.map(|(at, _)| at)

@@ -40,15 +40,15 @@ impl DialPace {
         self.since.get_or_insert(now);
     }
 
-    /// Returns when to dial after a dial that nobody has answered. `random` spreads it over 75 to
-    /// 125 per cent.
+    /// Returns the time at which to dial after a dial that nobody has answered. `random` spreads it
+    /// over 75 to 125 per cent.
     pub(super) fn after_silence(&self, now: Time, random: u32) -> Time {
         let outage = self.since.map_or(Duration::ZERO, |since| now.since(since));
         let spread = 0.75 + 0.5 * f64::from(random) / f64::from(u32::MAX);
         now + (outage / PART).clamp(MIN_GAP, MAX_GAP).mul_f64(spread)
     }
 
-    /// Returns when to dial after one that was answered and failed.
+    /// Returns the time at which to dial after one that was answered and failed.
     pub(super) fn after_answer(&mut self, now: Time, random: u32) -> Time {
         if self.answered.is_fresh() {
             // The dial that failed was the immediate one.

@@ -58,7 +58,8 @@ impl Beats {
         Some(beat)
     }
 
-    /// Handles an answer. Returns when the heartbeat was sent that waited longest for it.
+    /// Handles an answer. Returns the time at which the heartbeat was sent that waited longest for
+    /// it.
     pub(super) fn handle_echo(&mut self, beat: Seq) -> Option<Time> {
         let next = self.next;
         let answers = |(awaited, _): &mut (Seq, Time)| {

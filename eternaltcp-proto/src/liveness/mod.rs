@@ -121,8 +121,8 @@ impl Liveness {
         self.beats.unanswered()
     }
 
-    /// Sets after how much silence the peer gives up a carrier: this side sends at least three
-    /// times as often, within limits.
+    /// Sets the length of silence after which the peer gives up a carrier: this side sends at least
+    /// three times as often, within limits.
     pub(crate) fn set_peer_dead_after(&mut self, dead_after: Duration) {
         self.interval = self.interval.min((dead_after / 3).max(MIN_INTERVAL));
     }
@@ -135,18 +135,19 @@ impl Liveness {
         self.doubt.suspicion().filter(|_| self.doubts)
     }
 
-    /// Returns when bytes were last read, whether or not this process was stopped since.
+    /// Returns the time at which bytes were last read, whether or not this process was stopped
+    /// since.
     pub(crate) fn last_heard(&self) -> Time {
         self.last_heard
     }
 
-    /// Returns since when the peer's silence counts.
+    /// Returns the time since which the peer's silence counts.
     pub(crate) fn silent_since(&self) -> Time {
         self.silent_since
     }
 
-    /// Returns since when a heartbeat waits for its answer: it is unknown whether the peer has
-    /// received what was sent since.
+    /// Returns the time since which a heartbeat waits for its answer: it is unknown whether the
+    /// peer has received what was sent since.
     pub(crate) fn unanswered_since(&self) -> Option<Time> {
         self.doubt.unanswered_since()
     }
@@ -230,8 +231,8 @@ impl Liveness {
         }
     }
 
-    /// Returns when silence ends the carrier. While the peer's machine still acknowledges, a silent
-    /// peer is stopped and not gone.
+    /// Returns the time at which silence ends the carrier. While the peer's machine still
+    /// acknowledges, a silent peer is stopped and not gone.
     fn dead_at(&self) -> Time {
         let vouched = self.doubt.vouched().unwrap_or(self.silent_since);
         let silent_since = match self.rhythm {
@@ -274,14 +275,14 @@ impl Liveness {
         is_expected
     }
 
-    /// Returns when [`Self::handle_timeout`] has something to do.
+    /// Returns the time at which [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Time {
         let doubted = self.doubts.then(|| self.doubt.poll_timeout()).flatten();
         let times = [self.beats_at(), self.asks_at(), doubted];
         times.into_iter().flatten().fold(self.dead_at(), Time::min)
     }
 
-    /// Returns when the next regular heartbeat is due.
+    /// Returns the time at which the next regular heartbeat is due.
     fn beats_at(&self) -> Option<Time> {
         match self.rhythm {
             Rhythm::Mutual => (!self.beats.is_due()).then(|| self.last_sent + self.interval),
@@ -290,7 +291,7 @@ impl Liveness {
         }
     }
 
-    /// Returns when an additional heartbeat is due.
+    /// Returns the time at which an additional heartbeat is due.
     fn asks_at(&self) -> Option<Time> {
         let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.beats.is_probe_due();
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()

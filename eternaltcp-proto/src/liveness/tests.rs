@@ -140,7 +140,8 @@ fn on_a_full_carrier_the_doubt_comes_before_its_end() {
 }
 
 /// Drives a carrier whose socket is full and whose peer is heard each second and never answers.
-/// `turns` are the times at which this process runs. Returns when it doubts that the peer hears it.
+/// `turns` are the times at which this process runs. Returns the time at which it doubts that the
+/// peer hears it.
 fn deaf_peer(phase: u64, turns: impl Iterator<Item = u64>) -> Option<u64> {
     let mut liveness = liveness();
     liveness.handle_sent(at(0));

@@ -42,7 +42,7 @@ impl StandbyRequest {
 pub(super) struct StandbyAnswer {
     /// The version that is used while it stands by.
     pub(super) version: u32,
-    /// After how much silence the server ends it.
+    /// The length of silence after which the server ends it.
     pub(super) silence: Duration,
 }
 

@@ -24,7 +24,7 @@ impl Question {
         Self { until: now + patience, sent: None }
     }
 
-    /// Returns when it was sent.
+    /// Returns the time at which it was sent.
     pub(crate) fn sent(&self) -> Option<Time> {
         self.sent
     }
@@ -36,7 +36,7 @@ impl Question {
         is_due
     }
 
-    /// Returns when [`Self::handle_timeout`] has something to decide.
+    /// Returns the time at which [`Self::handle_timeout`] has something to decide.
     pub(crate) fn poll_timeout(&self) -> Time {
         self.until
     }

@@ -47,7 +47,7 @@ impl Waiting {
         self.liveness.handle_heartbeat(beat);
     }
 
-    /// Returns when silence ends the carrier.
+    /// Returns the time at which silence ends the carrier.
     pub(crate) fn poll_timeout(&self) -> Time {
         self.liveness.poll_timeout()
     }

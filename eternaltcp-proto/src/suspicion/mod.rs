@@ -26,8 +26,8 @@ pub(crate) const STOPPED: Duration = Duration::from_secs(1);
 pub struct PathReport {
     /// The smoothed round trip and its mean deviation (RFC 6298), if known.
     pub round_trip: Option<(Duration, Duration)>,
-    /// For how long bytes have waited while the peer's TCP acknowledged nothing, or `None` when
-    /// nothing waits.
+    /// The time for which bytes have waited while the peer's TCP acknowledged nothing, or `None`
+    /// when nothing waits.
     pub unanswered_for: Option<Duration>,
     /// The number of consecutive times that the retransmission timer has expired for the oldest of
     /// these bytes: the peer's TCP lacks them, also while it acknowledges or sends others.
@@ -105,12 +105,13 @@ impl Doubt {
         self.suspicion
     }
 
-    /// Returns when the operating system last said that the peer's machine acknowledges.
+    /// Returns the time at which the operating system last said that the peer's machine
+    /// acknowledges.
     pub(crate) fn vouched(&self) -> Option<Time> {
         self.vouched
     }
 
-    /// Returns since when a heartbeat waits for its answer.
+    /// Returns the time since which a heartbeat waits for its answer.
     pub(crate) fn unanswered_since(&self) -> Option<Time> {
         self.unanswered
     }
@@ -149,7 +150,8 @@ impl Doubt {
         self.awaiting.get_or_insert(now);
     }
 
-    /// Handles a heartbeat that is due or sent. One that cannot be sent is not answered either.
+    /// Handles a heartbeat that is due or sent. A heartbeat that cannot be sent is not answered
+    /// either.
     pub(crate) fn handle_asked(&mut self, now: Time) {
         self.asked.get_or_insert(now);
         self.unanswered.get_or_insert(now);
@@ -195,8 +197,8 @@ impl Doubt {
         (smoothed * 6 + variance * 4).max(self.most * 2).min(MAX_PATIENCE)
     }
 
-    /// Returns when a missing answer is a reason to doubt. While sent data still arrive, losses may
-    /// have delayed the answer.
+    /// Returns the time at which a missing answer is a reason to doubt. While sent data still
+    /// arrive, losses may have delayed the answer.
     fn answer_at(&self) -> Option<Time> {
         let soon = self.unanswered? + self.answer_patience();
         let is_moving = self.report.is_some_and(|report| report.timeouts < RESENT);
@@ -237,9 +239,9 @@ impl Doubt {
         self.suspicion.is_some() && self.asked.is_none()
     }
 
-    /// Returns when to send a heartbeat although other things are sent: soon when the peer is
-    /// silent, and from time to time when it is not, because only an answer shows that the peer
-    /// receives.
+    /// Returns the time at which to send a heartbeat although other things are sent: soon when the
+    /// peer is silent, and from time to time when it is not, because only an answer shows that the
+    /// peer receives.
     pub(crate) fn asks_at(&self, interval: Duration) -> Option<Time> {
         if self.asked.is_some() || self.suspicion.is_some() {
             return None;
@@ -249,7 +251,7 @@ impl Doubt {
         soon.into_iter().chain(at_last.filter(|_| self.unanswered.is_none())).min()
     }
 
-    /// Returns when [`Self::handle_timeout`] has something to decide.
+    /// Returns the time at which [`Self::handle_timeout`] has something to decide.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         let answer = self.answer_at();
         match self.suspicion {
@@ -294,9 +296,9 @@ impl Doubt {
         }
     }
 
-    /// Excuses what is late because this process was held up for this long. TCP's turn starts again,
-    /// and so does the peer's after a stop. A short delay only does not count: on a busy machine one
-    /// follows the other, and no wait would ever end.
+    /// Excuses what is late because this process was held up for this long. TCP's turn starts
+    /// again, and so does the peer's after a stop. A short delay only does not count: on a busy
+    /// machine one follows the other, and no wait would ever end.
     pub(crate) fn excuse(&mut self, now: Time, late: Duration) {
         let start = now + late.min(STOPPED);
         for since in [&mut self.unheard, &mut self.awaiting] {

@@ -111,7 +111,7 @@ impl Carriers {
         oldest.map(|id| self.remove(id)).is_some()
     }
 
-    /// Returns when the current doubt began.
+    /// Returns the time at which the current doubt began.
     pub(super) fn suspected_at(&self) -> Option<Time> {
         self.told.map(|told| told.since)
     }
@@ -216,7 +216,7 @@ impl Carriers {
         }
     }
 
-    /// Returns when one of them has something to do.
+    /// Returns the time at which one of them has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.all.iter().map(Carrier::poll_timeout).min()
     }

@@ -150,7 +150,7 @@ impl Outbox {
         self.delayed.deadline.get_or_insert(now + DELAY);
     }
 
-    /// Returns when waiting packets are sent without another to travel with.
+    /// Returns the time at which waiting packets are sent without another to travel with.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.delayed.deadline
     }

@@ -166,7 +166,7 @@ impl Tunnel {
         self.fail(now, id, Cause::Corrupt, "the delivered data differs from the sent data");
     }
 
-    /// Returns when to call [`Self::handle_timeout`] next, and for what reason.
+    /// Returns the time at which to call [`Self::handle_timeout`] next, and for what reason.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, TimeoutReason)> {
         let liveness = self.carriers.poll_timeout()?;

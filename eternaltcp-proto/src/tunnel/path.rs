@@ -11,8 +11,8 @@ use crate::suspicion::{PathReport, Suspicion};
 use crate::time::Time;
 
 impl Tunnel {
-    /// Returns since when the lead is silent, excluding the time in which this process was stopped,
-    /// and its smoothed round trip.
+    /// Returns the time since which the lead is silent, excluding the time in which this process
+    /// was stopped, and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
         let lead = self.carriers.current().filter(|_| self.is_attached())?;
@@ -26,7 +26,8 @@ impl Tunnel {
         self.carriers.suspicion()
     }
 
-    /// Returns when the silence of a doubted joined carrier began, if the lead is not doubted.
+    /// Returns the time at which the silence of a doubted joined carrier began, if the lead is not
+    /// doubted.
     #[must_use]
     pub fn joined_silent_since(&self) -> Option<Time> {
         self.carriers.current().filter(|lead| lead.liveness.suspicion().is_none())?;

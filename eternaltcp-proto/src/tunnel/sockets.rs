@@ -82,8 +82,9 @@ impl Tunnel {
         self.sessions.backlogged()
     }
 
-    /// Returns when a small packet of an interactive session was last sent: somebody types, or
-    /// waits for an answer, and bulk in the same tunnel should keep the path's queues short.
+    /// Returns the time at which a small packet of an interactive session was last sent: somebody
+    /// types, or waits for an answer, and bulk in the same tunnel should keep the path's queues
+    /// short.
     #[must_use]
     pub fn last_interactive(&self) -> Option<Time> {
         self.sessions.last_interactive()

@@ -9,7 +9,7 @@ pub struct Stats {
     pub takeovers: u64,
     /// Packets sent again after an attach.
     pub replayed_packets: u64,
-    /// Their payload bytes.
+    /// Payload bytes of these packets.
     pub replayed_bytes: u64,
     /// Packets that were sent with an attach, or that came with one and were of use.
     pub early_packets: u64,

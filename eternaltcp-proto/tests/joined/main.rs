@@ -1,4 +1,4 @@
-//! Joined carriers: what may be sent on them, in any order, and that all end together.
+//! Joined carriers: they carry only some packets, in any order, and all end together.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 

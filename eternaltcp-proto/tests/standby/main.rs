@@ -106,7 +106,7 @@ impl StandbyWorld {
         self.client().probe_standby(now, id);
     }
 
-    /// Returns when the client has something to do, if this is its only carrier.
+    /// Returns the time at which the client has something to do, if this is its only carrier.
     fn poll_timeout(&self) -> Option<Time> {
         self.pair.client.tunnel.poll_timeout().map(|(at, _)| at)
     }

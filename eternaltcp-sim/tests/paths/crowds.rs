@@ -25,7 +25,7 @@ fn attached() -> Failover {
     failover
 }
 
-/// Returns when a client dials in a minute without a server.
+/// Returns the time at which a client dials in a minute without a server.
 fn dials(seed: u64, server: CrowdServer) -> Vec<Time> {
     let mut rng = Rng::new(seed).fork(7);
     let mut failover = attached();

@@ -105,7 +105,7 @@ pub(crate) fn run(scenario: Scenario, time: Duration) -> WorldOutcome {
     World::new(scenario, false).run_for(time)
 }
 
-/// Returns when an event happened, in order of time.
+/// Returns the time at which an event happened, in order of time.
 pub(crate) fn times(outcome: &WorldOutcome, what: impl Fn(&Happening) -> bool) -> Vec<Time> {
     outcome.history.iter().filter(|(_, happening)| what(happening)).map(|(at, _)| *at).collect()
 }

@@ -129,7 +129,7 @@ struct Raw {
 }
 
 impl Raw {
-    /// Converts what the kernel filled: `length` bytes; the rest is zero.
+    /// Converts the part that the kernel filled in: `length` bytes; the rest is zero.
     fn read(&self, length: usize) -> io::Result<TcpInfo> {
         if length < offset_of!(Self, windows_to_retransmissions) {
             let text = format!("the kernel reports too little about a connection ({length} bytes)");

@@ -7,8 +7,8 @@ use std::os::fd::AsRawFd;
 /// has no name for it on every target.
 const F_SETSIG: libc::c_int = 10;
 
-/// Returns whether a process has the file open for writing; `None` if the system does not tell this
-/// user, or not for this file system.
+/// Returns whether a process has the file open for writing; `None` if the system does not report
+/// that to this user, or for this file system.
 ///
 /// The file must have been opened only for reading. A process that opens it for writing at the same
 /// moment waits for some microseconds.

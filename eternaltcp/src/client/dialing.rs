@@ -113,8 +113,8 @@ impl Dialing {
         self.failover.is_carried()
     }
 
-    /// Returns when the next dial is due. Nothing is dialled while the user is asked. The answer
-    /// comes as an event.
+    /// Returns the time at which the next dial is due. Nothing is dialled while the user is asked.
+    /// The answer comes as an event.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         if self.dialer.is_asking() { None } else { self.failover.poll_timeout() }
     }

@@ -24,7 +24,7 @@ impl PoolDialer {
         Self { dialer, handle, next: 0 }
     }
 
-    /// Returns what chooses paths.
+    /// Returns the part that chooses paths.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }

@@ -56,7 +56,7 @@ impl Clocks {
         self.round = self.clock.now();
     }
 
-    /// Returns when this round began.
+    /// Returns the time at which this round began.
     pub(super) fn round(&self) -> Time {
         self.round
     }
@@ -71,7 +71,7 @@ impl Clocks {
         self.clock.instant(time)
     }
 
-    /// Returns when the next tick is due.
+    /// Returns the time at which the next tick is due.
     pub(super) fn next_tick(&self) -> Instant {
         self.next_tick
     }
@@ -108,12 +108,12 @@ impl Clocks {
         self.changed_at = SystemTime::now();
     }
 
-    /// Returns when the driver was made.
+    /// Returns the time at which the driver was made.
     pub(super) fn started_at(&self) -> SystemTime {
         self.started_at
     }
 
-    /// Returns when the carrier last came or went.
+    /// Returns the time at which the carrier last came or went.
     pub(super) fn changed_at(&self) -> SystemTime {
         self.changed_at
     }

@@ -27,7 +27,7 @@ impl Revisits {
         self.sessions.remove(&id);
     }
 
-    /// Returns when to look at them next, if there are any.
+    /// Returns the time at which to look at them next, if there are any.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         if self.sessions.is_empty() {
             return None;

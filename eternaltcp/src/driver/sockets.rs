@@ -278,7 +278,7 @@ impl Sockets {
         }
     }
 
-    /// Returns when to call [`Self::handle_timeout`] next.
+    /// Returns the time at which to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let (resetting, held) = (self.resetting.poll_timeout(), self.held.poll_timeout());
         resetting.into_iter().chain(held).min()

@@ -24,7 +24,7 @@ use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
 /// The sockets at which carriers arrive.
 #[derive(Debug)]
 pub(super) struct CarrierListeners {
-    /// Their records, which are cleared before the sockets are closed.
+    /// The records of the sockets, which are cleared before the sockets are closed.
     _kept: KeptListeners,
     sockets: Vec<TcpListener>,
     missing: Vec<Missing>,
@@ -67,8 +67,8 @@ impl CarrierListeners {
         Ok(Self { _kept: found.kept, sockets, missing, turn })
     }
 
-    /// Returns the previous server, if it may still be there: then it shares the port with this one. A
-    /// server that is being drained itself shares the port with its successor.
+    /// Returns the previous server, if it may still be there: then it shares the port with this
+    /// one. A server that is being drained itself shares the port with its successor.
     #[cfg(target_os = "linux")]
     fn find_sibling(&self, is_draining: bool) -> Sibling {
         let is_shared = |it: &TcpListener| SockRef::from(it).reuse_port().unwrap_or_default();

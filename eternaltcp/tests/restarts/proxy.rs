@@ -79,7 +79,7 @@ pub(crate) fn hold(role: &str, folder: &str, keeps: &str) -> Outcome<ExitCode> {
 }
 
 fn work(role: &str, files: &Files, recovery: Recovery) -> Outcome<()> {
-    // As the programs: a server has several threads, a client has one.
+    // As in the programs, a server has several threads, a client has one.
     let mut builder = match role {
         "server" => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),

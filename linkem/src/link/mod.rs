@@ -136,7 +136,7 @@ impl Link {
         Some(packet)
     }
 
-    /// Returns when [`Link::poll`] may next return a packet, if nothing else happens.
+    /// Returns the time at which [`Link::poll`] may next return a packet, if nothing else happens.
     pub(crate) fn next_time(&self) -> Option<Duration> {
         let arrivals = [self.ahead.front(), self.line.front()].into_iter().flatten();
         let arrival = arrivals.map(|(time, _)| *time).min();

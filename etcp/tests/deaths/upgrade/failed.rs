@@ -39,7 +39,7 @@ fn a_program_that_cannot_start_changes_nothing() {
         let reason = proxies.not_upgraded("sproxy", &program);
         assert!(reason.contains(expected), "{reason}");
     }
-    // The key is another one now.
+    // The key has changed.
     let key = proxies.site.server_key();
     fs::rename(&key, folder.join("kept")).expect("the folder is ours");
     assert!(proxies.not_upgraded("sproxy", &etcp()).contains("cannot take over: "));

@@ -17,7 +17,7 @@ pub(crate) const STEADFAST: Duration = Duration::from_secs(240);
 /// Time for a whole session, including all faults that strike meanwhile.
 const SESSION: Duration = Duration::from_secs(600);
 
-/// One way of a session.
+/// One direction of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum SoakLane {
     /// A connection to a listener of cproxy or sproxy with a fixed target.

@@ -1,13 +1,13 @@
 //! The harness for tests of the real programs.
 //!
-//! A namespace test makes a [`world::TestWorld`] (a client with two uplinks, a router, a server, each a
-//! network namespace of its own), starts real programs in it, and moves the client about while they
-//! work. The others start the programs on loopback ([`local::Loopback`]), where they like through
-//! a [`relay::Relay`] that kills their carriers.
-//! Everything a test made (processes, namespaces, folders) is gone when its values are dropped,
-//! also after a panic; then the end of every program's log is printed.
+//! A namespace test makes a [`world::TestWorld`] (a client with two uplinks, a router, a server,
+//! each a network namespace of its own), starts real programs in it, and moves the client about
+//! while they work. The others start the programs on loopback ([`local::Loopback`]), where they
+//! like through a [`relay::Relay`] that kills their carriers. Everything a test made (processes,
+//! namespaces, folders) is gone when its values are dropped, also after a panic; then the end of
+//! every program's log is printed.
 
-#![allow(missing_docs, reason = "what a name says whole is not said again in these helpers")]
+#![allow(missing_docs, reason = "the names of these helpers document them")]
 #![allow(
     clippy::new_without_default,
     reason = "a world or a folder is made by name, not by default"

@@ -37,7 +37,7 @@ impl ProcessFault {
         Self::UpgradeServer,
     ];
 
-    /// Strikes. Nothing of it is waited for afterwards, except for the end of an upgrade.
+    /// Causes the fault. It waits for nothing afterwards except for the end of an upgrade.
     #[track_caller]
     pub fn strike(self, pair: &mut ProxyPair, world: &TestWorld) {
         let before = pair.attached_again();

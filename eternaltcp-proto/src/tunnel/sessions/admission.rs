@@ -16,7 +16,7 @@ use crate::tunnel::SessionOpenError;
 pub(in crate::tunnel) enum Excess {
     /// There already is the maximum number of sessions.
     Count,
-    /// They come too fast.
+    /// The sessions come too fast.
     Rate,
 }
 

@@ -59,7 +59,7 @@ impl Sessions {
         self.scheduler.is_empty()
     }
 
-    /// Returns when a small packet of an interactive session was last sent.
+    /// Returns the time at which a small packet of an interactive session was last sent.
     pub(in crate::tunnel) fn last_interactive(&self) -> Option<Time> {
         self.scheduler.last_interactive()
     }

@@ -19,7 +19,7 @@ impl DialError {
             Self::Resolve(..) => Some("check the name, and the network of this machine"),
             Self::Connect(_, error) => of_connect(error.kind()),
             Self::TimedOut(_) => {
-                Some("check the address, and that no firewall drops what goes to that port")
+                Some("check the address, and that no firewall drops packets to that port")
             }
             Self::Handshake(_, HandshakeError::Ended | HandshakeError::Io(_)) => Some(
                 "check host and port; sproxy itself also does this to an address from which too \

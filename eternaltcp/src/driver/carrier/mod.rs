@@ -148,8 +148,8 @@ impl CarrierIo {
         self.guard = Some(Box::new(guard));
     }
 
-    /// Sends packets of a tunnel until there are none (`Ready`) or the kernel has enough unsent data
-    /// (`Pending`). `typed` is when a keystroke was last sent.
+    /// Sends packets of a tunnel until there are none (`Ready`) or the kernel has enough unsent
+    /// data (`Pending`). `typed` is the time at which a keystroke was last sent.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,

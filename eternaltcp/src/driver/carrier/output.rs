@@ -70,8 +70,8 @@ impl Output {
         self.sent == self.buffer.len()
     }
 
-    /// Returns for how long, at least, bytes have waited for the peer's kernel, when this one holds
-    /// `unacknowledged` of them.
+    /// Returns the shortest time for which bytes have waited for the peer's kernel, when this one
+    /// holds `unacknowledged` of them.
     pub(super) fn waiting(&mut self, now: Time, unacknowledged: usize) -> Option<Duration> {
         self.unacknowledged.waiting(now, unacknowledged)
     }

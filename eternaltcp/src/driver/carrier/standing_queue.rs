@@ -20,10 +20,10 @@ const MIN_PERIOD: Duration = Duration::from_millis(50);
 /// A queue with less delay than this does not count.
 const MIN_TARGET: f64 = 0.002;
 
-/// Nor does a queue that takes less than this share of the shortest round trip.
+/// A queue that takes less than this share of the shortest round trip does not count either.
 const TARGET: f64 = 1.0 / 16.0;
 
-/// Nor does a queue of this many full segments: TCP sends that many at once.
+/// A queue of at most this many full segments does not count either: TCP sends that many at once.
 const SEGMENTS: f64 = 3.0 * 1500.0;
 
 /// The limits of the factor by which the pace changes in one period.
@@ -161,8 +161,8 @@ impl StandingQueue {
     }
 }
 
-/// Compares the round trip with its target, when `arrived` bytes arrive in a second. Returns the excess
-/// as a multiple of the target, and the factor by which it changes the rate.
+/// Compares the round trip with its target, when `arrived` bytes arrive in a second. Returns the
+/// excess as a multiple of the target, and the factor by which it changes the rate.
 fn compare(sample: &PathSample, arrived: f64) -> (f64, f64) {
     let round_trip = sample.round_trip.as_secs_f64();
     let least = sample.min_round_trip.as_secs_f64();

@@ -38,8 +38,8 @@ impl Unacknowledged {
         self.marks.push_back((self.written, now));
     }
 
-    /// Returns for how long, at least, bytes have waited, when the kernel holds `unacknowledged` of
-    /// them, or `None` when nothing waits.
+    /// Returns the shortest time for which bytes have waited, when the kernel holds
+    /// `unacknowledged` of them, or `None` when nothing waits.
     pub(super) fn waiting(&mut self, now: Time, unacknowledged: usize) -> Option<Duration> {
         let acknowledged = self.written.saturating_sub(unacknowledged as u64);
         while self.marks.front().is_some_and(|(written, _)| *written <= acknowledged) {

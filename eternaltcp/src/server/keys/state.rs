@@ -197,7 +197,7 @@ pub(in crate::server) struct KeyView {
 }
 
 impl KeyView {
-    /// Decides by the latest contents. Without any, nothing is known.
+    /// Decides by the latest contents. Without any contents, nothing is known.
     pub(in crate::server) fn judge_latest(
         &self,
         key: &PublicKey,
@@ -278,7 +278,7 @@ mod tests {
             self.state.view().judge(&self.key, HERE).is_ok()
         }
 
-        /// Returns for how many checks, one per second, the key stays admitted.
+        /// Returns the number of checks for which, one per second, the key stays admitted.
         async fn seconds(&mut self, text: &str, has_writer: Option<bool>) -> Option<u32> {
             for second in 0..100 {
                 self.find(text, 2, has_writer);

@@ -42,7 +42,7 @@ pub(in crate::server) struct TunnelEntry {
     detached_since: Option<Instant>,
     /// The time for which another process of the same client was attached meanwhile.
     outlived_for: Duration,
-    /// For how long every check of the authorized keys has denied it.
+    /// The time for which every check of the authorized keys has denied it.
     denied_for: Duration,
     /// The tunnel was told to end.
     is_ending: bool,

@@ -110,7 +110,7 @@ impl TunnelStore {
         self.memory.set(self.at() + DETACHED_SINCE, since.map_or(0, nanos));
     }
 
-    /// Returns when the tunnel was detached, unless it was attached at the end.
+    /// Returns the time at which the tunnel was detached, unless it was attached at the end.
     #[must_use]
     pub(crate) fn detached_since(&self) -> Option<Duration> {
         let nanos = self.memory.get(self.at() + DETACHED_SINCE);
