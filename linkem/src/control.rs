@@ -12,8 +12,7 @@ use std::thread;
 
 use rustix::fs::OFlags;
 
-use crate::emulator::Emulator;
-use crate::run::StopReason;
+use crate::emulator::{Emulator, StopReason};
 use crate::setting::Assignment;
 
 /// Longest request.

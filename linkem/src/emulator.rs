@@ -7,11 +7,19 @@ use crate::carry::RunningLink;
 use crate::device::Device;
 use crate::endpoint::Endpoint;
 use crate::link::Link;
-use crate::run::StopReason;
 use crate::setting::{Assignment, Which};
 use crate::tun::Tun;
 
 const DEFAULT_MTU: u32 = 1500;
+
+/// The reason why a run ends.
+#[derive(Debug)]
+pub(crate) enum StopReason {
+    /// A signal, a request, or the end of stdin.
+    Asked,
+    /// No packet can pass any more.
+    Failed(String),
+}
 
 /// A link that can be changed while it runs.
 #[derive(Debug)]

@@ -11,16 +11,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::EmulatorArgs;
 use crate::control::{self, Control};
-use crate::emulator::Emulator;
-
-/// The reason why a run ends.
-#[derive(Debug)]
-pub(crate) enum StopReason {
-    /// A signal, a request, or the end of stdin.
-    Asked,
-    /// No packet can pass any more.
-    Failed(String),
-}
+use crate::emulator::{Emulator, StopReason};
 
 /// Runs until something ends it. The kernel removes the devices with the process.
 pub(crate) fn run(args: &EmulatorArgs) -> Result<(), String> {

@@ -8,12 +8,15 @@ use super::DialError;
 use super::dial::Dialed;
 use super::listening::RemoteListener;
 use super::path::NetworkPath;
-use super::pool_dial::PoolDialId;
 use crate::driver;
 use crate::net::stream::Stream;
 
 /// A handle of a client's driver.
 pub(crate) type ClientHandle = driver::DriverHandle<ClientEvent>;
+
+/// The id of a dial for the pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PoolDialId(pub(super) u64);
 
 /// An event for the client's role.
 #[derive(Debug)]

@@ -5,9 +5,10 @@ use eternaltcp_proto::{CarrierId, Time, Tunnel};
 
 use super::dial::{Dialed, Dialer};
 use super::event::ClientHandle;
+use super::event::PoolDialId;
 use super::joining::Joining;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDialId, PoolDialer};
+use super::pool_dial::PoolDialer;
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
 use crate::driver::{Action, CarrierEnd};

@@ -4,12 +4,8 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialer};
-use super::event::{ClientEvent, ClientHandle};
+use super::event::{ClientEvent, ClientHandle, PoolDialId};
 use super::path::NetworkPath;
-
-/// The id of a dial for the pool.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PoolDialId(u64);
 
 /// Makes carriers for the pool.
 #[derive(Debug)]

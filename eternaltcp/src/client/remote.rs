@@ -15,7 +15,7 @@ use super::listening::{AttendedListener, RemoteForward, RemoteListener};
 use crate::address::{Forward, Listen};
 use crate::net::stream::Stream;
 #[cfg(target_os = "linux")]
-use crate::recovery::SocketMark;
+use crate::store::SocketMark;
 use crate::target::read_address;
 
 /// Pause between two requests for an address that the server refuses.

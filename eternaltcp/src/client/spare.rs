@@ -9,8 +9,9 @@ use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
+use super::event::PoolDialId;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialId, PoolDialer};
+use super::pool_dial::{PoolDial, PoolDialer};
 use crate::driver::Action;
 
 /// Pause before another spare is tried.

@@ -18,7 +18,7 @@ use crate::dynamic::ProtocolRequest;
 use crate::memory::BlockPool;
 use crate::net::stream::Stream;
 #[cfg(target_os = "linux")]
-use crate::recovery::SocketMark;
+use crate::store::SocketMark;
 #[cfg(target_os = "linux")]
 use crate::store::{self, TunnelStore};
 

@@ -18,7 +18,8 @@ use super::mirror::TunnelMirror;
 use crate::dynamic::ProtocolRequest;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
-use crate::recovery::{RecoveredTunnel, SocketMark};
+use crate::recovery::RecoveredTunnel;
+use crate::store::SocketMark;
 
 /// The socket of a session, and its progress.
 #[derive(Debug)]

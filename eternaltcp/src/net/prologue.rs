@@ -16,9 +16,9 @@ use tokio::io::Interest;
 
 use super::stream::Stream;
 #[cfg(target_os = "linux")]
-use crate::recovery::SocketMark;
-#[cfg(target_os = "linux")]
 use crate::store;
+#[cfg(target_os = "linux")]
+use crate::store::SocketMark;
 
 /// A step after which a connection is in another state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,9 +19,9 @@ use crate::address::canonical_ip;
 use crate::net::origin::Origin;
 use crate::net::slots::SlotGuard;
 use crate::net::socket::{not_redirected, original_destination};
-#[cfg(target_os = "linux")]
-use crate::recovery::SocketMark;
 use crate::session::pipe::DriverEnd;
+#[cfg(target_os = "linux")]
+use crate::store::SocketMark;
 use eternaltcp_sys::free_receive_buffer;
 
 /// The minimum receive buffer of a connection that is not read for a while, in bytes before the

@@ -24,8 +24,6 @@ use remains::Remains;
 #[cfg(target_os = "linux")]
 pub(crate) use remains::{OwnedListener, RemainingListener};
 #[cfg(target_os = "linux")]
-pub(crate) use sockets::SocketMark;
-#[cfg(target_os = "linux")]
 pub(crate) use tunnel::{RecoveredTunnel, boot_time};
 
 /// The records of a listener's sockets, which are cleared when this is dropped.

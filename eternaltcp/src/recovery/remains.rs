@@ -7,10 +7,12 @@ use eternaltcp_sys::{Inherited, cookie};
 use tracing::info;
 
 use super::KeptDrain;
-use super::sockets::{self, LocalEnd, SocketMark};
+use super::sockets::{self, LocalEnd};
 use super::tunnel::{RecoveredTunnel, Suspects};
 use crate::report::counted;
-use crate::store::{FoundListener, KeptListener, ListenerOwner, ListenerPurpose, StoreMemory};
+use crate::store::{
+    FoundListener, KeptListener, ListenerOwner, ListenerPurpose, SocketMark, StoreMemory,
+};
 
 /// The state that was left and not yet taken. The tunnels come first, because their records are
 /// cleared before any descriptor is closed.

@@ -17,6 +17,8 @@ mod listen;
 mod listeners;
 mod log;
 mod monitor;
+#[cfg(target_os = "linux")]
+mod note;
 mod notices;
 mod phase;
 mod registry;

@@ -2,53 +2,18 @@
 
 use std::sync::Arc;
 
-use eternaltcp_proto::{Config, Epoch, Instance, TunnelId};
-use eternaltcp_tls::PublicKey;
+use eternaltcp_proto::{Config, TunnelId};
 use tokio::time::Instant;
 use tracing::{Instrument, warn};
 
 use super::Context;
 use super::listen::resume_listener;
+use super::note::ServerNote;
 use super::registry::TunnelEntry;
 use super::role::ServerRole;
 use crate::driver::{Driver, channel};
 use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::spans;
-use crate::store::{MalformedRecord, RecordReader, RecordWriter};
-
-/// The server's data about a tunnel that are not part of the tunnel's state.
-#[derive(Debug)]
-struct ServerNote {
-    user: PublicKey,
-    own: PublicKey,
-    instance: Instance,
-    from: std::net::IpAddr,
-    born: Epoch,
-}
-
-/// Returns the note of a tunnel as bytes.
-pub(super) fn encode_note(entry: &TunnelEntry) -> Vec<u8> {
-    let mut writer = RecordWriter::default();
-    writer.text(&entry.user.to_string());
-    writer.text(&entry.own.to_string());
-    let Instance { machine, boot, user, name } = &entry.instance;
-    [machine, boot, user, name].into_iter().for_each(|text| writer.bytes(text.as_bytes()));
-    writer.text(&entry.from().to_string());
-    writer.u64(entry.born().0);
-    writer.into_bytes()
-}
-
-impl ServerNote {
-    fn decode(note: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = RecordReader::new(note);
-        let mut key = || PublicKey::from_openssh(reader.text()?).map_err(|_| MalformedRecord);
-        let (user, own) = (key()?, key()?);
-        let mut text = || Ok(reader.text()?.into());
-        let instance = Instance { machine: text()?, boot: text()?, user: text()?, name: text()? };
-        let from = reader.text()?.parse().map_err(|_| MalformedRecord)?;
-        Ok(Self { user, own, instance, from, born: Epoch(reader.u64()) })
-    }
-}
 
 /// Continues with a tunnel, which is detached, or ends it if that is not possible. Takes the
 /// listeners of its sessions from `remotes`.
@@ -104,33 +69,4 @@ fn resume(
     }
     let driver = Driver::with_sockets(tunnel, sockets, role, commands, Arc::clone(&entry.shared));
     tokio::spawn(super::admit::drive(Arc::clone(context), id, driver, slot, from).instrument(span));
-}
-
-#[cfg(test)]
-mod tests {
-    use eternaltcp_tls::Identity;
-
-    use super::*;
-
-    #[test]
-    fn a_note_says_whose_tunnel_it_is() {
-        let key = || Identity::generate().unwrap().public_key();
-        let text = |text: &str| text.into();
-        let instance = Instance {
-            machine: text("m"),
-            boot: text(""),
-            user: text("1000"),
-            name: text("a name"),
-        };
-        let from = "192.0.2.7".parse().unwrap();
-        let entry = TunnelEntry::new(channel(1).0, key(), key(), instance, from, Epoch(1 << 40));
-        let note = encode_note(&entry);
-        let found = ServerNote::decode(&note).unwrap();
-        assert_eq!((&found.user, &found.own), (&entry.user, &entry.own));
-        assert_eq!((&found.instance, found.from), (&entry.instance, from));
-        assert_eq!(found.born, Epoch(1 << 40));
-        for length in [0, 10, 150, note.len() - 20] {
-            assert!(ServerNote::decode(&note[..length]).is_err(), "{length}");
-        }
-    }
 }

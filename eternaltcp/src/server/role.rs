@@ -222,7 +222,7 @@ impl Role for ServerRole {
     fn note(&self) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {
-            super::resume::encode_note(&self.entry)
+            super::note::encode_note(&self.entry)
         }
         #[cfg(not(target_os = "linux"))]
         {

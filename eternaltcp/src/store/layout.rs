@@ -6,13 +6,21 @@
 
 use super::BLOCK;
 use super::format::{self, Unreadable};
-use super::tables::with_stocks;
 
 /// The size of the header in bytes.
 const HEADER: usize = 4096;
 
 /// The first bytes of the header.
 const MAGIC: u64 = u64::from_le_bytes(*b"ETCPKEPT");
+
+/// The number of records in use and in stock for each record in use, and for each tunnel.
+const FOR_EACH: u64 = 3;
+const FOR_TUNNEL: u64 = 2;
+
+/// Returns how many records there must be for tunnels that use `used` of them in all.
+fn with_stocks(used: u64, tunnels: u32) -> u64 {
+    used.saturating_mul(FOR_EACH).saturating_add(u64::from(tunnels) * FOR_TUNNEL)
+}
 
 /// The offsets of the header's fields.
 const FORMAT: usize = 8;

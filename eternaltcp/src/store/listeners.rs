@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use eternaltcp_proto::{SessionId, TunnelId};
 
+use super::entries::Entries;
 use super::fields::{Decoded, MalformedRecord, RecordReader, RecordWriter};
 use super::layout::TableKind;
-use super::memory::Memory;
+use super::memory::{Memory, StoreMemory};
 use super::note::checksum;
-use super::tables::Entries;
 
 /// The words of a record. The first one has the descriptor and the purpose.
 const COOKIE: usize = 8;
@@ -129,8 +129,27 @@ pub(crate) fn next_number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+impl StoreMemory {
+    /// Returns the listening sockets that an earlier process has left, the oldest first. Call this
+    /// once, before the first new listener.
+    pub(crate) fn recover_listeners(&self) -> Vec<FoundListener> {
+        self.0.listeners.reload(&self.0.words);
+        recover(&self.0)
+    }
+
+    /// Keeps a listening socket. Returns `None` if there is no room for its record.
+    pub(crate) fn keep_listener(
+        &self,
+        rule: &ListenerRule,
+        number: u32,
+        socket: (RawFd, u64),
+    ) -> Option<KeptListener> {
+        keep(&self.0, rule, number, socket)
+    }
+}
+
 /// Keeps a listening socket. Returns `None` if there is no room for its record.
-pub(super) fn keep(
+fn keep(
     memory: &Arc<Memory>,
     rule: &ListenerRule,
     number: u32,
@@ -166,7 +185,7 @@ pub(super) fn keep(
 }
 
 /// Returns the listening sockets that an earlier process has left, the oldest first.
-pub(super) fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
+fn recover(memory: &Arc<Memory>) -> Vec<FoundListener> {
     let (mut found, mut free) = (Vec::new(), Vec::new());
     for index in 0..memory.listeners.mark() {
         match read(memory, index) {

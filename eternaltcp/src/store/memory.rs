@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Arc, Mutex};
@@ -12,9 +12,7 @@ use eternaltcp_sys::{Blocks, NotedCall, Words};
 use super::BLOCK;
 use super::format::Unreadable;
 use super::layout::{HEADER_LENGTH, Layout, Size, TableKind};
-use super::listeners::{FoundListener, KeptListener, ListenerRule};
-use super::tables::{Entries, Table};
-use super::tunnel::TunnelStore;
+use super::tables::Table;
 
 /// The partly used blocks of a tunnel: the block for reads, and one for each cell size.
 const PARTIAL: u64 = 4;
@@ -123,71 +121,6 @@ impl StoreMemory {
         Layout::read(header, BLOCK).map(drop)
     }
 
-    /// Returns the store of a new tunnel, if there is room.
-    #[must_use]
-    pub fn new_tunnel(&self) -> Option<TunnelStore> {
-        TunnelStore::begin(&self.0)
-    }
-
-    /// Returns the tunnels that an earlier process has left. Call this once, before the first new
-    /// tunnel.
-    #[must_use]
-    pub fn recover(&self) -> Vec<TunnelStore> {
-        let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;
-        [tunnels, sessions, pieces, packets].into_iter().for_each(|table| table.reload(words));
-        let stores = super::recover::recover(&self.0);
-        let (whole, damaged): (Vec<_>, _) = stores.into_iter().partition(TunnelStore::is_whole);
-        damaged.into_iter().for_each(TunnelStore::end);
-        whole
-    }
-
-    /// Returns the listening sockets that an earlier process has left, the oldest first. Call this
-    /// once, before the first new listener.
-    pub(crate) fn recover_listeners(&self) -> Vec<FoundListener> {
-        self.0.listeners.reload(&self.0.words);
-        super::listeners::recover(&self.0)
-    }
-
-    /// Keeps a listening socket. Returns `None` if there is no room for its record.
-    pub(crate) fn keep_listener(
-        &self,
-        rule: &ListenerRule,
-        number: u32,
-        socket: (RawFd, u64),
-    ) -> Option<KeptListener> {
-        super::listeners::keep(&self.0, rule, number, socket)
-    }
-
-    /// Returns whether a tunnel was being processed when the last process stopped, and so may be
-    /// the reason for its death. Another process with the same memory may call this.
-    #[must_use]
-    pub fn has_suspect(&self) -> bool {
-        let Memory { words, tunnels, .. } = &*self.0;
-        let is_busy = |index| {
-            let at = tunnels.at(index);
-            self.0.get(at) != 0 && self.0.get(at + super::tunnel::BUSY) != 0
-        };
-        (0..tunnels.stored_mark(words)).any(is_busy)
-    }
-
-    /// Records that the calling thread panics. The tunnel that it drives is the reason, and no other
-    /// tunnel that is processed at the same time.
-    pub(crate) fn accuse(&self) {
-        if let Some(index) = super::tunnel::current() {
-            self.0.set(self.0.tunnels.at(index) + super::tunnel::BUSY, super::tunnel::ACCUSED);
-        }
-    }
-
-    /// Returns whether the last process panicked while it drove a tunnel.
-    pub(crate) fn has_accused(&self) -> bool {
-        let Memory { words, tunnels, .. } = &*self.0;
-        let is_accused = |index| {
-            let at = tunnels.at(index);
-            self.0.get(at) != 0 && self.0.get(at + super::tunnel::BUSY) == super::tunnel::ACCUSED
-        };
-        (0..tunnels.stored_mark(words)).any(is_accused)
-    }
-
     /// Returns whether there is a session. Another process with the same memory may call this.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
@@ -253,13 +186,6 @@ impl Memory {
     /// Returns the offset of a tunnel's slot.
     pub(super) fn slot(&self, tunnel: u32) -> usize {
         self.layout.place(TableKind::Slots).at(tunnel)
-    }
-
-    /// Clears a record and makes it available.
-    pub(super) fn clear(&self, entries: &mut Entries, index: u32) {
-        let at = self.table(entries.kind()).at(index);
-        self.set_first(at, 0);
-        entries.give(self, index);
     }
 
     pub(super) fn table(&self, kind: TableKind) -> &Table {

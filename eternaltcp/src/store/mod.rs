@@ -14,10 +14,12 @@
 mod body;
 mod copies;
 mod drain;
+mod entries;
 mod fields;
 mod format;
 mod layout;
 mod listeners;
+mod mark;
 mod memory;
 mod note;
 #[cfg(all(feature = "client", feature = "server"))]
@@ -41,6 +43,7 @@ pub(crate) use fields::{MalformedRecord, RecordReader, RecordWriter};
 pub(crate) use listeners::{
     FoundListener, KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, identify,
 };
+pub(crate) use mark::SocketMark;
 
 #[cfg(all(feature = "client", feature = "server"))]
 pub(crate) use body::damaged;
@@ -51,8 +54,6 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use eternaltcp_sys::NotedCall;
-
-use crate::recovery::SocketMark;
 
 /// The size of a block in bytes.
 pub(crate) const BLOCK: usize = crate::memory::BLOCK;

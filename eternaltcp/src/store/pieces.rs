@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::entries::Entries;
 use super::memory::Memory;
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::slot::place;
-use super::tables::Entries;
 
 /// The words of a piece. The first one has the session's record and the length.
 const OFFSET: usize = 8;
@@ -170,7 +170,7 @@ impl Pieces {
         offset: u64,
     ) {
         while let Some(piece) = self.0.pop_front_if(|piece| piece.end() <= offset) {
-            memory.clear(entries, piece.entry);
+            entries.clear(memory, piece.entry);
             if let PayloadPlace::Cell(cell) = piece.home {
                 payload.free(cell);
             }

@@ -11,11 +11,25 @@ use eternaltcp_proto::SessionId;
 
 use super::BLOCK;
 use super::copies::Copies;
-use super::memory::Memory;
+use super::memory::{Memory, StoreMemory};
 use super::payload::PayloadPlace;
 use super::session::{self, StoredSession};
 use super::tunnel::{GENERATION, TunnelStore};
 use super::{note, pieces, slot, tunnel};
+
+impl StoreMemory {
+    /// Returns the tunnels that an earlier process has left. Call this once, before the first new
+    /// tunnel.
+    #[must_use]
+    pub fn recover(&self) -> Vec<TunnelStore> {
+        let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;
+        [tunnels, sessions, pieces, packets].into_iter().for_each(|table| table.reload(words));
+        let stores = recover(&self.0);
+        let (whole, damaged): (Vec<_>, _) = stores.into_iter().partition(TunnelStore::is_whole);
+        damaged.into_iter().for_each(TunnelStore::end);
+        whole
+    }
+}
 
 /// Blocks that an earlier process has filled.
 struct Found<'a> {
@@ -35,7 +49,7 @@ impl Found<'_> {
 }
 
 /// Returns the tunnels that an earlier process has left, and frees everything else.
-pub(super) fn recover(memory: &Arc<Memory>) -> Vec<TunnelStore> {
+fn recover(memory: &Arc<Memory>) -> Vec<TunnelStore> {
     let mut found = Found { memory, blocks: BTreeMap::new() };
     let mut tunnels = find_tunnels(memory, &mut found);
     let owners = find_sessions(memory, &mut tunnels, &mut found);

@@ -7,11 +7,11 @@ use eternaltcp_proto::kept::{Counts, PacketEntry};
 use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
 
 use super::copies::Copies;
+use super::entries::Entries;
 use super::memory::Memory;
 use super::note;
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::pieces::Pieces;
-use super::tables::Entries;
 
 /// The words of a session's record. The first one has the session and its tunnel.
 const CONSUMED: usize = 8;
@@ -184,7 +184,7 @@ impl StoredSession {
         if let Some(at) = self.packets.iter().position(is_meant)
             && let Some(packet) = self.packets.remove(at)
         {
-            memory.clear(entries, packet.entry);
+            entries.clear(memory, packet.entry);
         }
         // An idle session holds no memory for them.
         if self.packets.is_empty() {
@@ -207,10 +207,10 @@ impl StoredSession {
     /// Clears all records of the session, its own last.
     pub(super) fn end(mut self, memory: &Memory, payload: &mut PayloadBlocks, stocks: &mut Stocks) {
         for packet in self.packets.drain(..) {
-            memory.clear(&mut stocks.packets, packet.entry);
+            stocks.packets.clear(memory, packet.entry);
         }
         self.pieces.free(memory, payload, &mut stocks.pieces, u64::MAX);
-        memory.clear(&mut stocks.sessions, self.record);
+        stocks.sessions.clear(memory, self.record);
         self.copies.end(payload);
         if let Some(PayloadPlace::Cell(note)) = self.note.take().map(|note| *note) {
             payload.free(note);

@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use eternaltcp_sys::NotedCall;
 
 use super::memory::{Memory, StoreMemory};
-use crate::recovery::SocketMark;
+use crate::store::SocketMark;
 
 /// The words of the header for the call. The first one is the cookie of the socket.
 const COOKIE: usize = 1024;

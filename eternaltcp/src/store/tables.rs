@@ -1,25 +1,11 @@
-//! The free records of the tables.
+//! A table of the store, with its free records.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eternaltcp_sys::Words;
 
-use super::layout::{TableKind, TablePlace};
-use super::memory::Memory;
-
-/// The most records that a tunnel takes or returns at once. A tunnel that uses few takes few, because
-/// all other tunnels lack what one tunnel has in stock.
-const BATCH: usize = 32;
-
-/// The number of records in use and in stock for each record in use, and for each tunnel.
-const FOR_EACH: u64 = 3;
-const FOR_TUNNEL: u64 = 2;
-
-/// Returns how many records there must be for tunnels that use `used` of them in all.
-pub(super) fn with_stocks(used: u64, tunnels: u32) -> u64 {
-    used.saturating_mul(FOR_EACH).saturating_add(u64::from(tunnels) * FOR_TUNNEL)
-}
+use super::layout::TablePlace;
 
 /// A table of the store, and its free records.
 #[derive(Debug)]
@@ -75,7 +61,7 @@ impl Table {
     }
 
     /// Takes up to `count` records.
-    fn take(&self, words: &Words, count: usize, into: &mut Vec<u32>) {
+    pub(super) fn take(&self, words: &Words, count: usize, into: &mut Vec<u32>) {
         let mut free = self.free();
         let rest = free.used.len().saturating_sub(count);
         into.extend(free.used.drain(rest..));
@@ -91,72 +77,7 @@ impl Table {
         }
     }
 
-    fn give(&self, records: impl Iterator<Item = u32>) {
+    pub(super) fn give(&self, records: impl Iterator<Item = u32>) {
         self.free().used.extend(records);
-    }
-}
-
-/// Records of a table that one tunnel holds in reserve.
-#[derive(Debug)]
-pub(super) struct Entries {
-    kind: TableKind,
-    stock: Vec<u32>,
-    /// Records that were taken and not given back.
-    used: usize,
-}
-
-impl Entries {
-    pub(super) fn new(kind: TableKind) -> Self {
-        Self { kind, stock: Vec::new(), used: 0 }
-    }
-
-    pub(super) fn kind(&self) -> TableKind {
-        self.kind
-    }
-
-    /// Returns a free record. It is not valid, and has leftover contents.
-    pub(super) fn take(&mut self, memory: &Memory) -> Option<u32> {
-        if self.stock.is_empty() {
-            memory.table(self.kind).take(&memory.words, self.batch(), &mut self.stock);
-        }
-        let record = self.stock.pop();
-        match record {
-            Some(_) => self.used += 1,
-            None => memory.note_shortage(),
-        }
-        record
-    }
-
-    /// Returns the number of records to take at once: as many as are used.
-    fn batch(&self) -> usize {
-        self.used.clamp(1, BATCH)
-    }
-
-    /// Takes one record, and leaves the others to all tunnels.
-    pub(super) fn take_one(mut self, memory: &Memory) -> Option<u32> {
-        memory.table(self.kind).take(&memory.words, 1, &mut self.stock);
-        self.stock.pop()
-    }
-
-    /// Returns one record at once.
-    pub(super) fn give_one(self, memory: &Memory, index: u32) {
-        memory.table(self.kind).give([index].into_iter());
-    }
-
-    /// Returns a record that is no longer valid.
-    pub(super) fn give(&mut self, memory: &Memory, index: u32) {
-        // Those of a program before this one were not counted.
-        self.used = self.used.saturating_sub(1);
-        self.stock.push(index);
-        let batch = self.batch();
-        if self.stock.len() > 2 * batch {
-            let surplus = self.stock.len() - batch;
-            memory.table(self.kind).give(self.stock.drain(..surplus));
-        }
-    }
-
-    /// Returns all records.
-    pub(super) fn give_all(&mut self, memory: &Memory) {
-        memory.table(self.kind).give(self.stock.drain(..));
     }
 }

@@ -13,15 +13,14 @@ use eternaltcp_proto::{READ_SIZE, Seq, SessionId, TunnelState};
 use eternaltcp_sys::NotedCall;
 
 use super::copies::{Copies, RecordContents};
+use super::entries::Entries;
 use super::layout::TableKind;
-use super::memory::Memory;
+use super::memory::{Memory, StoreMemory};
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
 use super::session::{Stocks, StoredSession};
 use super::slot;
-use super::tables::Entries;
-pub(super) use driver::{ACCUSED, BUSY, current};
-use driver::{CRASHES, DETACHED_SINCE};
+use driver::{BUSY, CRASHES, DETACHED_SINCE};
 
 /// The words of a tunnel's record. The first one marks it as valid.
 pub(super) const GENERATION: usize = 8;
@@ -52,6 +51,14 @@ pub struct TunnelStore {
     landed: Option<Bytes>,
     /// The position of the tunnel's note.
     note: Option<PayloadPlace>,
+}
+
+impl StoreMemory {
+    /// Returns the store of a new tunnel, if there is room.
+    #[must_use]
+    pub fn new_tunnel(&self) -> Option<TunnelStore> {
+        TunnelStore::begin(&self.0)
+    }
 }
 
 impl TunnelStore {

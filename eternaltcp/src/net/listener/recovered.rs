@@ -9,7 +9,8 @@ use super::{Listener, SocketFile};
 use crate::address::Listen;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
-use crate::recovery::{Recovery, RemainingListener, SocketMark};
+use crate::recovery::{Recovery, RemainingListener};
+use crate::store::SocketMark;
 use crate::store::{KeptListener, ListenerOwner, ListenerPurpose, ListenerRule, keep_listener};
 
 impl Listener {

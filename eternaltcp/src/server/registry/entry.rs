@@ -12,7 +12,7 @@ use tracing::{Span, warn};
 use super::super::event::ServerHandle;
 use super::super::eviction::DetachedTunnel;
 use super::super::keys::KeyView;
-use super::super::standby::Standbys;
+use super::standbys::Standbys;
 use crate::driver::{DriverCommand, Shared};
 use crate::policy::Denial;
 use eternaltcp_tls::PublicKey;

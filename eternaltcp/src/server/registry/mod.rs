@@ -1,6 +1,7 @@
 //! The tunnels of a server, and how they end.
 
 mod entry;
+mod standbys;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
 pub(super) use entry::TunnelEntry;
+pub(super) use standbys::Standbys;
 
 /// The time for which a tunnel without sessions must be detached before it is closed for a new
 /// client: a tunnel that was just created is not attached yet.

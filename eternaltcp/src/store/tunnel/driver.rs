@@ -6,16 +6,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
+use super::super::memory::{Memory, StoreMemory};
 use super::super::note;
 use super::super::payload::PayloadPlace;
 use super::{NOTE, TunnelStore};
 
 /// A word of the record that is not zero while the driver processes the tunnel.
-pub(in crate::store) const BUSY: usize = 24;
+pub(super) const BUSY: usize = 24;
 /// The value of that word while the driver processes the tunnel.
 const AT_WORK: u64 = 1;
 /// The value of that word after a thread has panicked while it drove the tunnel.
-pub(in crate::store) const ACCUSED: u64 = 2;
+const ACCUSED: u64 = 2;
 /// A word with the time at which the tunnel was detached, in nanoseconds of the boot-time clock. It
 /// is zero while the tunnel is attached.
 pub(super) const DETACHED_SINCE: usize = 32;
@@ -27,13 +28,45 @@ pub(super) const CRASHES: [usize; 3] = [40, 48, 56];
 /// ended.
 const CRASH_PERIOD: Duration = Duration::from_secs(60);
 
+impl StoreMemory {
+    /// Returns whether a tunnel was being processed when the last process stopped, and so may be
+    /// the reason for its death. Another process with the same memory may call this.
+    #[must_use]
+    pub fn has_suspect(&self) -> bool {
+        let Memory { words, tunnels, .. } = &*self.0;
+        let is_busy = |index| {
+            let at = tunnels.at(index);
+            self.0.get(at) != 0 && self.0.get(at + BUSY) != 0
+        };
+        (0..tunnels.stored_mark(words)).any(is_busy)
+    }
+
+    /// Records that the calling thread panics. The tunnel that it drives is the reason, and no other
+    /// tunnel that is processed at the same time.
+    pub(crate) fn accuse(&self) {
+        if let Some(index) = current() {
+            self.0.set(self.0.tunnels.at(index) + BUSY, ACCUSED);
+        }
+    }
+
+    /// Returns whether the last process panicked while it drove a tunnel.
+    pub(crate) fn has_accused(&self) -> bool {
+        let Memory { words, tunnels, .. } = &*self.0;
+        let is_accused = |index| {
+            let at = tunnels.at(index);
+            self.0.get(at) != 0 && self.0.get(at + BUSY) == ACCUSED
+        };
+        (0..tunnels.stored_mark(words)).any(is_accused)
+    }
+}
+
 thread_local! {
     /// The index of the record of the tunnel that this thread drives.
     static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// Returns the index of the record of the tunnel that this thread drives.
-pub(in crate::store) fn current() -> Option<u32> {
+fn current() -> Option<u32> {
     CURRENT.get()
 }
 
