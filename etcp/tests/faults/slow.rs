@@ -5,12 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use etcp_testkit::checked::{Pattern, Rate, accept, connect};
-use etcp_testkit::pair::DEFAULT_LISTEN;
+use etcp_testkit::checked::{Pattern, Rate};
 use etcp_testkit::wait::{PATIENCE, until};
-use etcp_testkit::{
-    Direction, IpFamily, Journey, ProxyPair, Sproxy, TestFolder, TestWorld, skip, tell,
-};
+use etcp_testkit::{Direction, Journey, ProxyPair, TestWorld, WorldSite, skip, tell};
 
 #[test]
 fn a_link_of_one_megabit_with_seconds_of_bulk_in_its_queue_costs_no_carrier() {
@@ -52,27 +49,26 @@ fn applications_that_go_on_writing_into_a_dead_path_are_held_up_and_lose_nothing
     if !skip::can_run("faults::slow (writing into a dead path)", &[]) {
         return;
     }
-    let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
-    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
-    let (application, target) = (connect(&world.client, DEFAULT_LISTEN), accept(&listener));
+    let mut site = WorldSite::new();
+    let [application, target] = site.session();
     let memory = |pair: &ProxyPair| [pair.cproxy.memory(), pair.sproxy.process.memory()];
-    let (before, attached) = (memory(&pair), pair.attached_again());
+    let (before, attached) = (memory(&site.pair), site.pair.attached_again());
 
-    world.router.blackhole(Direction::Both);
+    site.world.router.blackhole(Direction::Both);
     let written = std::thread::scope(|scope| {
         let ways = [(&application, Pattern(1)), (&target, Pattern(2))]
             .map(|(end, pattern)| scope.spawn(move || write_until_held_up(end, pattern)));
         ways.map(|way| way.join().expect("it is held up"))
     });
-    let grown = memory(&pair).into_iter().zip(before).map(|(now, then)| now.saturating_sub(then));
+    let grown =
+        memory(&site.pair).into_iter().zip(before).map(|(now, then)| now.saturating_sub(then));
     let grown: Vec<_> = grown.collect();
     tell(&format!("held up after {written:?} bytes; the proxies have grown by {grown:?}"));
     assert!(written.iter().all(|written| *written >= 64 * 1024), "{written:?} is too soon");
     assert!(grown.iter().all(|grown| *grown < MAX_HELD), "{grown:?} is too much");
-    until("the client to notice", PATIENCE, || pair.cproxy.count("carrier lost") > 0);
-    world.router.lift_blackhole();
-    pair.wait_attached_again(attached);
+    until("the client to notice", PATIENCE, || site.pair.cproxy.count("carrier lost") > 0);
+    site.world.router.lift_blackhole();
+    site.pair.wait_attached_again(attached);
 
     for (end, pattern, length) in
         [(&target, Pattern(1), written[0]), (&application, Pattern(2), written[1])]

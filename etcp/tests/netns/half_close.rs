@@ -2,24 +2,17 @@
 //! after the data before them, once there is a path again.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use etcp_testkit::checked::{Pattern, accept, connect, read_to_end};
-use etcp_testkit::pair::DEFAULT_LISTEN;
-use etcp_testkit::{
-    Direction, IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, fault::SILENCE, skip,
-};
+use etcp_testkit::checked::{Pattern, read_to_end};
+use etcp_testkit::{Direction, WorldSite, fault::SILENCE, skip};
 
 /// The data that are sent before the end, while the path is dead.
 const LAST_WORDS: usize = 16 * 1024;
 
-struct HalfCloseFixture {
-    world: TestWorld,
-    pair: ProxyPair,
-    listener: TcpListener,
-    _folder: TestFolder,
-}
+/// A site whose sessions end in an outage.
+struct HalfCloseFixture(WorldSite);
 
 /// The two ends of an established session: the one that ends it in the outage, and the one that
 /// must notice.
@@ -36,16 +29,12 @@ enum ClosingSide {
 
 impl HalfCloseFixture {
     fn new() -> Self {
-        let (world, folder) = (TestWorld::new(), TestFolder::new());
-        let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
-        let pair = ProxyPair::start(&world, &folder, sproxy, &[]);
-        Self { world, pair, listener, _folder: folder }
+        Self(WorldSite::new())
     }
 
     /// Opens a session, and passes something each way.
     fn session(&self, active: ClosingSide) -> Ends {
-        let mut client = connect(&self.world.client, DEFAULT_LISTEN);
-        let mut server = accept(&self.listener);
+        let [mut client, mut server] = self.0.session();
         let mut byte = [0];
         client.write_all(b"?").expect("the session is up");
         server.read_exact(&mut byte).expect("the session is up");
@@ -60,13 +49,13 @@ impl HalfCloseFixture {
     /// Does `work` while nothing passes, and then lets the client attach again from its other
     /// uplink.
     fn in_outage(&mut self, work: impl FnOnce()) {
-        let before = self.pair.attached_again();
-        self.world.router.blackhole(Direction::Both);
+        let before = self.0.pair.attached_again();
+        self.0.world.router.blackhole(Direction::Both);
         work();
         std::thread::sleep(SILENCE);
-        self.world.use_uplink(self.world.other_uplink());
-        self.world.router.lift_blackhole();
-        self.pair.wait_attached_again(before);
+        self.0.world.use_uplink(self.0.world.other_uplink());
+        self.0.world.router.lift_blackhole();
+        self.0.pair.wait_attached_again(before);
     }
 }
 

@@ -18,9 +18,7 @@ fn an_open_transaction_commits_after_the_client_moved() {
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let _postgres = start_postgres(&world, &folder);
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
-    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let (_postgres, mut pair) = start_pair(&world, &folder);
 
     let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
     query(&mut psql, "CREATE TABLE moves (n int);", "CREATE TABLE");
@@ -52,9 +50,7 @@ fn a_transaction_and_a_long_result_of_psql_survive_every_death_and_upgrade() {
         return;
     }
     let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let _postgres = start_postgres(&world, &folder);
-    let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
-    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
+    let (_postgres, mut pair) = start_pair(&world, &folder);
     let mut psql = Terminal::start(psql("psql", 9000), &world.client, &folder);
     query(&mut psql, "CREATE TEMP TABLE mine (n int);", "CREATE TABLE");
     let expected: String = (1..=NUMBERS).map(|number| format!("{number}\n")).collect();
@@ -104,6 +100,13 @@ fn psql(name: &str, port: u16) -> Launch {
         .args(["-v", &format!("PROMPT1={PROMPT}"), "-v", &format!("PROMPT2={PROMPT}")])
         .env("PAGER", "cat")
         .env("TERM", "dumb")
+}
+
+/// Starts a database, and both proxies in front of it.
+fn start_pair(world: &TestWorld, folder: &TestFolder) -> (Process, ProxyPair) {
+    let postgres = start_postgres(world, folder);
+    let sproxy = Sproxy::start(world, folder, IpFamily::V4, SERVER, &[SERVER]);
+    (postgres, ProxyPair::start(world, folder, sproxy, &[&format!("9000:{SERVER}")]))
 }
 
 /// Starts a server in the test's folder, as an ordinary user.

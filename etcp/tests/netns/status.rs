@@ -5,12 +5,12 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use etcp_testkit::checked::{Rate, accept, connect};
+use etcp_testkit::checked::Rate;
 use etcp_testkit::pair::DEFAULT_LISTEN;
 use etcp_testkit::process::RunAs;
 use etcp_testkit::streams::Streams;
 use etcp_testkit::wait::{PATIENCE, output};
-use etcp_testkit::{IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, skip};
+use etcp_testkit::{IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, WorldSite, skip};
 
 /// Runs etcp as an ordinary user whose home is the test's folder.
 fn etcp(folder: &TestFolder, user: RunAs, args: &[&str]) -> Output {
@@ -51,28 +51,26 @@ fn status_tells_of_path_sessions_and_the_last_loss_across_an_address_change() {
     if !skip::can_run("netns::status (address change)", &[]) {
         return;
     }
-    let (world, folder) = (TestWorld::new(), TestFolder::new());
-    let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
-    let mut pair = ProxyPair::start(&world, &folder, sproxy, &[]);
-    let application = connect(&world.client, DEFAULT_LISTEN);
+    let mut site = WorldSite::new();
+    let [application, target] = site.session();
     let from = application.local_addr().expect("it is connected").to_string();
-    let streams = Streams::start(application, accept(&listener), Rate::GENTLE);
+    let streams = Streams::start(application, target, Rate::GENTLE);
     streams.go_on("the start");
 
-    let [client, server] = statuses(&folder);
+    let [client, server] = statuses(&site.folder);
     check_attached(&client, &server, &from);
-    let shown = table(&folder);
+    let shown = table(&site.folder);
     assert!(shown.contains(" via up1, round trip ") && shown.contains("SESSION"), "{shown}");
     assert!(!shown.contains("last loss"), "{shown}");
 
-    let before = pair.attached_again();
-    world.use_uplink(world.other_uplink());
-    pair.wait_attached_again(before);
+    let before = site.pair.attached_again();
+    site.world.use_uplink(site.world.other_uplink());
+    site.pair.wait_attached_again(before);
     streams.go_on("the address change");
 
-    let [client, server] = statuses(&folder);
+    let [client, server] = statuses(&site.folder);
     let why = check_moved(&client, &server);
-    let shown = table(&folder);
+    let shown = table(&site.folder);
     for part in ["via up2", "last loss", &why, "back after"] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
     }

@@ -7,7 +7,7 @@ use super::checked::{Rate, accept, connect};
 use super::pair::DEFAULT_LISTEN;
 use super::process::Launch;
 use super::streams::Streams;
-use super::{IpFamily, ProxyPair, Sproxy, TestFolder, TestWorld, tell};
+use super::{ProxyPair, TestFolder, TestWorld, WorldSite, tell};
 
 /// All parts of one test. Fields are dropped from the first to the last.
 pub struct Journey {
@@ -31,10 +31,8 @@ impl Journey {
     /// Starts in another world at this rate; `change` adds to cproxy's command line and
     /// environment.
     pub fn at(rate: Rate, world: TestWorld, change: impl FnOnce(Launch) -> Launch) -> Self {
-        let folder = TestFolder::new();
-        let (sproxy, listener) = Sproxy::with_listener(&world, &folder, IpFamily::V4);
-        let pair = ProxyPair::start_with(&world, &folder, sproxy, change);
-        Self::with_session(world, folder, pair, &listener, rate)
+        let WorldSite { pair, target, world, folder } = WorldSite::through(world, change);
+        Self::with_session(world, folder, pair, &target, rate)
     }
 
     /// Opens the session, and starts its streams.

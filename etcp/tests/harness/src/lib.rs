@@ -44,6 +44,7 @@ pub mod wait;
 pub mod worker;
 pub mod workload;
 pub mod world;
+pub mod world_site;
 
 pub use eternaltcp_sys::testport::{HeldPort, refused};
 pub use fault::NetworkFault;
@@ -57,6 +58,7 @@ pub use random::TestRng;
 pub use relay::Relay;
 pub use router::Direction;
 pub use world::TestWorld;
+pub use world_site::WorldSite;
 
 /// Reports what a test measured or chose. Not `println!`: the harness would capture it.
 pub fn tell(text: &str) {
