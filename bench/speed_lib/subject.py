@@ -65,7 +65,7 @@ class Subject:
             raise load.Failed(f"{self.title}: nothing listens on port {port}\n{self.logs()}")
 
     def launch(self, side, name, command):
-        """Starts a proxy on a side, `near` or `far`, and counts it as one of it."""
+        """Starts a proxy on a side, `near` or `far`, and records it as a process of the subject."""
         namespace = self.world.client if side == "near" else self.world.server
         process = self.world.start(namespace, command, self._log(name))
         getattr(self, side).append(process)

@@ -202,7 +202,7 @@ impl ByteQueue {
         self.chunks.iter().map(|chunk| chunk.len() as u64).sum()
     }
 
-    /// Takes the next `length` bytes: uncopied, where they lie in one chunk.
+    /// Takes the next `length` bytes, without a copy if they lie in one chunk.
     pub(crate) fn take(&mut self, length: usize) -> Result<Bytes, Damaged> {
         let mut taken = Vec::new();
         while let Some(front) = self.chunks.front_mut() {

@@ -48,7 +48,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct EmulatorArgs {
-    /// One end of the link; an empty NETNS is the own namespace
+    /// One end of the link; an empty NETNS is linkem's own namespace
     #[arg(long, required = true, value_name = "NETNS:DEV=ADDR/PREFIX,...")]
     pub(crate) left: Option<Endpoint>,
     /// The other end

@@ -36,7 +36,7 @@ def measure_one(run, congestion):
 
 
 def seconds_of(rtt, loss):
-    """Long enough that the start of the stream does not decide."""
+    """Returns a duration in which the start of the stream matters little."""
     return 8 if (rtt, loss) == WANTED else 3 + rtt / 100
 
 

@@ -13,7 +13,7 @@ use crate::times;
 pub(crate) const MESSAGE: usize = 64;
 const WARM_UP: usize = 100;
 
-/// Interval of each of the others.
+/// Interval of messages in each of the other sessions.
 const CALM: Duration = Duration::from_millis(50);
 const SMALL_STACK: usize = 64 * 1024;
 

@@ -56,7 +56,7 @@ impl Workers {
         (self.started + time).saturating_sub(self.began.elapsed())
     }
 
-    /// Records that the present worker serves. Returns whether that is new.
+    /// Records that the present worker serves. Returns whether it began to serve only now.
     pub(super) fn serve(&mut self) -> bool {
         !std::mem::replace(&mut self.has_served, true)
     }

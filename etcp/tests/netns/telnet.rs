@@ -70,7 +70,7 @@ fn ask(telnet: &mut Terminal, n: u32) {
     telnet.expect(PROMPT, PATIENCE);
 }
 
-/// Interrupts a long command; `before` happens while it runs.
+/// Interrupts a long command, after calling `before` while it runs.
 fn interrupt(world: &TestWorld, telnet: &mut Terminal, before: impl FnOnce()) {
     const ESCAPE: &str = "\x1d";
     telnet.line("echo running-$((40 + 2)).; sleep 1000");

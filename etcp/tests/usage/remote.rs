@@ -89,7 +89,7 @@ fn localhost_is_both_loopback_addresses_on_either_side() {
     let line = cproxy.program.wait_for(LISTENS);
     let both = format!("127.0.0.1:{port} and [::1]:{port} for ", port = remote.port());
     assert!(line.contains(&both), "{line}");
-    // Behind that of --listen.
+    // The line about -L follows the one about --listen.
     let line = cproxy.program.wait_for_count("INFO listening on ", 2);
     let (_, text) = line.split_once("listening on ").expect("it was looked for");
     let local: SocketAddr = text.trim().parse().expect("an address");

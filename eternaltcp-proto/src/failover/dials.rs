@@ -81,8 +81,8 @@ impl Dials {
         self.slow_handshakes = 0;
     }
 
-    /// Gives up those that the server's machine has answered, because their handshakes take too
-    /// long.
+    /// Gives up the dials that the server's machine has answered, because their handshakes take
+    /// too long.
     pub(super) fn replace_connected(&mut self) {
         self.slow_handshakes = (self.slow_handshakes + 1).min(MAX_PATIENCE);
         self.abandon(|dial| dial.is_connected);

@@ -63,7 +63,7 @@ impl Suspicion {
 /// The doubt about one carrier.
 #[derive(Debug)]
 pub(crate) struct Doubt {
-    /// The longest wait for anything.
+    /// The upper bound of every wait.
     most: Duration,
     report: Option<PathReport>,
     /// The time at which the operating system was last asked, or should have been.

@@ -21,7 +21,8 @@ use rustix::process::{
 /// The time that the kernel may take to remove a thread that has ended, in milliseconds.
 const ENDING: u32 = 200;
 
-/// The maximum size of a table of descriptors, unless an administrator has raised it (`fs.nr_open`).
+/// The maximum size of a table of descriptors, unless an administrator has raised it
+/// (`fs.nr_open`).
 const MAX_TABLE: u64 = 1 << 20;
 
 /// The exit code of a worker that panicked, which is that of a program that panics.
@@ -44,7 +45,8 @@ pub enum Ended {
     Signalled(i32),
 }
 
-/// The own descriptors of a process that starts workers. All others in the table belong to workers.
+/// The descriptors that a process which starts workers keeps for itself. All others in the table
+/// belong to workers.
 #[derive(Debug)]
 pub struct Holding {
     own: BTreeSet<RawFd>,
@@ -84,8 +86,8 @@ impl Holding {
         Ok(Inherited { open: others_open(&self.own)?.into_iter().collect() })
     }
 
-    /// Returns the own descriptors that stay open when this process starts another program, without
-    /// the standard ones.
+    /// Returns this process's descriptors that stay open when this process starts another program,
+    /// without the standard ones.
     #[must_use]
     pub fn kept_at_exec(&self) -> Vec<RawFd> {
         let is_kept = |number: &RawFd| *number > libc::STDERR_FILENO && is_kept_at_exec(*number);
@@ -162,8 +164,8 @@ impl Inherited {
     }
 }
 
-/// Returns the open descriptors that are not in `own`, in order. With thousands of descriptors, this
-/// takes a tenth of the time of reading the folder in /proc.
+/// Returns the open descriptors that are not in `own`, in order. With thousands of descriptors,
+/// this takes a tenth of the time of reading the folder in /proc.
 fn others_open(own: &BTreeSet<RawFd>) -> io::Result<Vec<RawFd>> {
     match table_size()? {
         Some(size) if own.last().is_none_or(|last| *last < size) => {
@@ -234,13 +236,13 @@ pub(super) fn has_one_thread() -> io::Result<bool> {
     Ok(false)
 }
 
-/// Starts a process that runs `work` and exits with the code that it returns. The process is a copy of
-/// this one, shares its descriptors, and ends with it. `work` gets the descriptors that earlier workers
-/// have left open at the time of the call.
+/// Starts a process that runs `work` and exits with the code that it returns. The process is a copy
+/// of this one, shares its descriptors, and ends with it. `work` gets the descriptors that earlier
+/// workers have left open at the time of the call.
 ///
-/// A descriptor that either process closes is closed for both: a value that owns one must be dropped
-/// in only one of them. Buffered output of the standard library's streams is in both copies, so flush
-/// it first.
+/// A descriptor that either process closes is closed for both: a value that owns one must be
+/// dropped in only one of them. Buffered output of the standard library's streams is in both
+/// copies, so flush it first.
 ///
 /// # Errors
 /// This process has more than one thread, there is no `/proc`, or the system refuses a process or

@@ -160,7 +160,7 @@ async fn attend(
     ListenOutcome { address, lived, reset }
 }
 
-/// Records that the addresses were read, of which only the port can be new, for the next process.
+/// Records for the next process that the addresses were read. Only their port can be new.
 fn note_port(own: &UnixStream, port: u16) {
     #[cfg(target_os = "linux")]
     if crate::store::is_kept() {

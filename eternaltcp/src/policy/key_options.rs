@@ -11,7 +11,8 @@ use super::{
 };
 
 /// Flags for features that a carrier never has: a terminal, an agent, X11, a shell's start-up file,
-/// security keys. The key gets the same with or without them, so they are accepted without effect.
+/// security keys. The key has the same permissions with or without them, so they are accepted
+/// without effect.
 const FLAGS_WITHOUT_EFFECT: [&str; 6] =
     ["pty", "agent-forwarding", "x11-forwarding", "user-rc", "touch-required", "verify-required"];
 

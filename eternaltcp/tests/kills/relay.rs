@@ -349,7 +349,7 @@ fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, first, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// Receives as it is done without a slot.
+/// Receives without a slot.
 fn receive(socket: BorrowedFd<'_>, room: usize) -> io::Result<Bytes> {
     let mut buffer = vec![0; room];
     let count = recv(socket, &mut buffer[..], RecvFlags::DONTWAIT)?.0;

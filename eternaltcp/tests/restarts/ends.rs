@@ -78,7 +78,8 @@ impl Prologue {
         Some(Self(said.collect()))
     }
 
-    /// Says or hears a part. Returns whether something was done; none is left if it is empty.
+    /// Sends or receives a part. Returns whether something was done. When all parts are done, the
+    /// prologue is empty.
     fn go_on(&mut self, socket: &mut ApplicationSocket, size: usize) -> Result<bool, String> {
         let Some((say, hear)) = self.0.front_mut() else { return Ok(false) };
         let mut has_moved = false;

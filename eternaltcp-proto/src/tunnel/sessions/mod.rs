@@ -1,5 +1,5 @@
-//! All sessions of a tunnel, and their shared state: the sums, the scheduler and the lists of those
-//! that the driver is told of.
+//! All sessions of a tunnel, and their shared state: the sums, the scheduler, and the lists of
+//! sessions that are reported to the driver.
 //!
 //! A session is changed only here: by [`Sessions::with`], which updates the sums and records the
 //! change. Methods that send something of a session without changing it, such as an
