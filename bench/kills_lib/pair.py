@@ -8,7 +8,7 @@ import time
 from common.netns import end
 
 START_WITHIN = 60
-# What no log may have, whatever dies.
+# Texts that no log may have, whatever dies.
 TROUBLE = ("the peer broke the protocol", "cannot be resumed", "panicked", "gives up")
 
 

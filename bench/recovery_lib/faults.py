@@ -11,12 +11,12 @@ from common import process, stop
 
 # Between the loss of one network and the next one's address.
 NOWHERE = 0.2
-# How long both uplinks are up in a soft move.
+# The time for which both uplinks are up in a soft move.
 OVERLAP = 2.0
-# How long the stream rests before a fault that it must not notice by itself, and up to a second
+# The time for which the stream rests before a fault that it must not notice by itself, and up to a second
 # more at random, so that the fault occurs at any phase of the heartbeats.
 REST = 1.5
-# How long an idle stream is left alone if nothing shows that it works again.
+# The time for which an idle stream is left alone if nothing shows that it works again.
 IDLE = 3.0
 PATIENCE = 20
 # The bytes that `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
@@ -70,7 +70,7 @@ class Fault:
         return self.wanted and self.wanted[0] * rtt_ms + self.wanted[1]
 
     def patience(self):
-        """How long to wait for the stream once a path works."""
+        """Returns the time to wait for the stream once a path works."""
         return max(PATIENCE, self.outage + 5)
 
     def wanted_text(self):

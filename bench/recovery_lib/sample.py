@@ -9,7 +9,7 @@ from common import stop
 CALM = 3.0
 # A random time in addition, so that faults occur at any phase of the heartbeats.
 SCATTER = 1.0
-# How long the stream is watched once it flows again.
+# The time for which the stream is watched once it flows again.
 AFTER = 0.5
 HEALTHY_WINDOW = 1.0
 

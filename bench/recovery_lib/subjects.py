@@ -20,7 +20,7 @@ class Subject:
     has_spare_paths = False
     has_both_uplinks = False
     application_mptcp = False
-    # Where the server program listens, and where the application connects.
+    # The addresses on which the server program listens and to which the application connects.
     server_address = client_address = f"{SERVER}:{PORT}"
 
     def __init__(self, world):
@@ -31,7 +31,7 @@ class Subject:
         pass
 
     def attaches(self):
-        """When it attached again, by CLOCK_MONOTONIC."""
+        """Returns the times at which it attached again, by CLOCK_MONOTONIC."""
         return []
 
     def log(self, _since):
@@ -102,7 +102,7 @@ class Etcp(Subject):
         return [at for at, line in self._lines() if "attached again" in line]
 
     def upgrades(self, proxy):
-        """How often its program was replaced."""
+        """Returns the number of times that its program was replaced."""
         return self._logs[proxy].read_text(errors="replace").count("has taken over")
 
     def log(self, since):

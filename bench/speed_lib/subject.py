@@ -51,7 +51,7 @@ class Subject:
         return self._port
 
     def choose_address(self):
-        """Where the load connects."""
+        """Returns the address to which the load connects."""
         self.address = f"127.0.0.1:{self.port()}"
 
     def start_far(self):

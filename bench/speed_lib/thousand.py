@@ -35,5 +35,5 @@ class Thousand(Etcp):
             self.start_cproxy("cproxy", address, self._users[number % KEYS])
 
     def attached_again(self):
-        """How many times one of them was."""
+        """Returns the number of times that one of them was attached again."""
         return self.cproxy_log().count("attached again")

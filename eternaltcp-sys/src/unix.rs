@@ -1,4 +1,4 @@
-//! Connects to Unix sockets without blocking without limit.
+//! Connects to Unix sockets, and never blocks for longer than the caller allows.
 //!
 //! connect(2) waits while the listener's queue is full. If the listener never accepts, it waits for
 //! ever.

@@ -72,7 +72,7 @@ def reset(subject):
 
 
 def thousand(run):
-    """How long it takes until very many tunnels are back, whose carriers are reset at once."""
+    """Measures the time until very many tunnels are back whose carriers were reset at once."""
     count = run.size(TUNNELS, 50)
     run.say(f"attach: {count} tunnels")
     with FastWorld(run.tools) as world, Thousand(world, count) as subject:

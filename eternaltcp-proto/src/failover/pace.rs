@@ -16,8 +16,8 @@ const MAX_GAP: Duration = Duration::from_secs(4);
 const PART: u32 = 25;
 
 /// The pace of dials during one outage. The first one is immediate. A dial that is answered and
-/// fails doubles the wait. A dial that is not answered is followed after a fixed fraction of the
-/// outage.
+/// fails doubles the wait. A dial that is not answered is followed by another one after a
+/// fixed fraction of the outage.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DialPace {
     /// The time at which the first dial since the last progress was made.

@@ -56,7 +56,7 @@ pub(super) enum PayloadPlace {
     Cell(Cell),
     /// The memory into which they were read, which is not reused while this value lives.
     Read(Bytes),
-    /// The memory where an earlier process has left them.
+    /// The memory in which an earlier process has left them.
     Found(Bytes),
 }
 

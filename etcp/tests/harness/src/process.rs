@@ -57,7 +57,7 @@ pub const DEFAULT_SIGNALS: [&str; 2] = ["env", "--default-signal=INT,QUIT,HUP,TE
 /// A program about to be started.
 pub struct Launch {
     name: String,
-    /// The wrapper that runs the program and replaces itself by it.
+    /// The wrapper that runs the program and replaces itself with it.
     runner: Vec<OsString>,
     program: OsString,
     args: Vec<OsString>,
@@ -98,7 +98,7 @@ impl Launch {
         self
     }
 
-    /// Makes another program run it, which replaces itself by it, as env(1) and chrt(1) do.
+    /// Makes another program run it, which replaces itself with it, as env(1) and chrt(1) do.
     pub fn run_by<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.runner.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
         self
@@ -176,8 +176,8 @@ impl Launch {
         Process { name: self.name, child, log }
     }
 
-    /// Completes a command of wrappers. nsenter, sh and setpriv replace themselves, so the child's id is
-    /// the program's.
+    /// Completes a command of wrappers. nsenter, sh and setpriv replace themselves, so the child's
+    /// id is the program's.
     fn command(&self, mut command: Command) -> Command {
         command.args(["--pdeathsig", "KILL"]);
         if self.user != RunAs::Root {
