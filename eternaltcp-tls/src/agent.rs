@@ -34,7 +34,7 @@ pub struct Agent {
 /// A key that an agent holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentKey {
-    /// The key, or the type, as OpenSSH names it, of a key that a carrier cannot use.
+    /// The key, or, for a key that a carrier cannot use, its type as OpenSSH names it.
     pub key: Result<PublicKey, CleanText>,
     /// The comment that its user gave it.
     pub comment: CleanText,

@@ -110,7 +110,7 @@ fn lock(file: &File) -> io::Result<()> {
 fn random_id() -> String {
     let mut bytes = [0; ID_LENGTH / 2];
     if getrandom::fill(&mut bytes).is_err() {
-        // Identified by its process is better than not at all.
+        // An identification by the process is better than none.
         return std::process::id().to_string();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -88,7 +88,7 @@ impl Waiter {
     }
 
     fn send(&self, signal: Signal) {
-        // While the holder was not waited for, the process id is still its own.
+        // Until the holder has been waited for, its process id belongs to it.
         if self.end_of_holder().is_none() {
             let _ = kill_process(self.holder, signal);
         }

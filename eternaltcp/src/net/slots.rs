@@ -72,7 +72,7 @@ pub(crate) struct SlotGuard {
 impl Slots {
     /// Returns the places that all of this process share: what its limit leaves when they are first
     /// used. To raise the limit, call
-    /// [`raise_descriptor_limit`](crate::process::raise_descriptor_limit) before.
+    /// [`raise_descriptor_limit`](crate::process::raise_descriptor_limit) first.
     ///
     /// # Errors
     /// The limit leaves no room for sessions.
