@@ -25,7 +25,7 @@ const DEFAULT_LISTEN: &str = "localhost:5200";
 /// The maximum amount that a tunnel holds for its server.
 const MAX_QUEUE: u64 = 64 << 20;
 
-/// A rule of what to listen for.
+/// A listener, and the use of its connections.
 struct Rule {
     listen: Listen,
     kind: ListenerKind,

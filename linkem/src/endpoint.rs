@@ -35,7 +35,7 @@ impl FromStr for Endpoint {
 fn read_netns(text: &str) -> Result<Option<PathBuf>, String> {
     match text {
         "" => Ok(None),
-        "." | ".." => Err(format!("{text:?} is no name of a network namespace")),
+        "." | ".." => Err(format!("{text:?} is not the name of a network namespace")),
         _ if text.contains('/') => Ok(Some(text.into())),
         _ => Ok(Some(PathBuf::from("/run/netns").join(text))),
     }
@@ -47,7 +47,7 @@ fn check_device(name: &str) -> Result<(), String> {
     let starts = name.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if !starts || name.len() > 15 || !name.bytes().all(plain) {
         return Err(format!(
-            "{name:?} is no name of a device: it has 1 to 15 letters, digits, '-', '_' or '.'"
+            "{name:?} is not the name of a device: it has 1 to 15 letters, digits, '-', '_' or '.'"
         ));
     }
     Ok(())
@@ -60,7 +60,9 @@ fn read_address(text: &str) -> Result<(IpAddr, u8), String> {
         (prefix <= if ip.is_ipv6() { 128 } else { 32 }).then_some((ip, prefix))
     };
     read().ok_or_else(|| {
-        format!("{text:?} is no address: write it with its prefix, as in 10.0.0.1/24 or fd00::1/64")
+        format!(
+            "{text:?} is not an address: write it with its prefix, as in 10.0.0.1/24 or fd00::1/64"
+        )
     })
 }
 

@@ -130,7 +130,9 @@ impl Check {
             None => Some(Err(format!("{name} did not answer within {PATIENCE:?}"))),
             Some(Ended::Exited(0)) => Some(match consent(&self.said.text) {
                 Some(version) => Ok(format!("{name}, etcp {version}, can take over")),
-                None => Err(format!("{name} does not report that it can take over: it is no etcp")),
+                None => {
+                    Err(format!("{name} does not report that it can take over: it is not etcp"))
+                }
             }),
             Some(ended) => Some(Err(match last_line(&self.complained.text) {
                 Some(line) => format!("{name} cannot take over: {line}"),

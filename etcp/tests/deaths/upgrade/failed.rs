@@ -32,7 +32,7 @@ fn a_program_that_cannot_start_changes_nothing() {
         (folder.join("plain"), "cannot be started: Permission denied"),
         (folder.join("text"), "cannot take over: "),
         (folder.join("nothing"), "cannot be started: No such file or directory"),
-        (PathBuf::from("/bin/true"), "it is no etcp"),
+        (PathBuf::from("/bin/true"), "it is not etcp"),
         (PathBuf::from("/bin/false"), "ended with code 1"),
     ];
     for (program, expected) in cases {
