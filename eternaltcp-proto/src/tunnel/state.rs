@@ -30,15 +30,15 @@ impl Tunnel {
         self.sessions.get(id).map(|session| session.state(id))
     }
 
-    /// Returns the packets of a session that have their numbers, from `from` on: one of those that
-    /// are kept, or the next.
+    /// Returns the numbered packets of a session, beginning with `from`, which is the number of a
+    /// packet that is kept, or the next number.
     pub(crate) fn boundaries(&self, id: SessionId, from: Seq) -> impl Iterator<Item = Boundary> {
         let session = self.sessions.get(id).map(Session::send);
         session.into_iter().flat_map(move |send| send.boundaries(from))
     }
 
-    /// Returns everything that [`Self::restore`] needs. The driver must have reported before how much
-    /// each local socket took.
+    /// Returns everything that [`Self::restore`] needs. The driver must have reported before how
+    /// much each local socket took.
     #[must_use]
     pub fn export(&self) -> (TunnelState, Vec<DetachedSession>) {
         let sessions = self.sessions.iter().map(|(id, session)| session.detach(id));
