@@ -18,7 +18,7 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, KeyLog, ServerConfig, SupportedCipherSuite};
 
 use super::verify::{AnyOwnedKey, Judgement};
 use super::{Identity, SigningPermit, TlsError};
@@ -79,6 +79,13 @@ impl ClientTls {
         Self(Arc::new(config))
     }
 
+    /// Returns the same configuration for one connection, whose secrets are reported to `log`.
+    pub(super) fn reporting(&self, log: Arc<dyn KeyLog>) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.key_log = log;
+        Self(Arc::new(config))
+    }
+
     pub(super) fn connect(&self) -> Result<UnbufferedClientConnection, TlsError> {
         // rustls requires a name for looking up tickets. There are none, and the name is never
         // sent.
@@ -115,14 +122,15 @@ impl ServerTls {
     }
 }
 
+/// Returns the suites of this project in order of preference.
+pub(super) fn suites() -> [SupportedCipherSuite; 3] {
+    [TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256]
+}
+
 /// Returns ring, with the suites and groups of this project in order of preference.
 fn provider() -> CryptoProvider {
     CryptoProvider {
-        cipher_suites: vec![
-            TLS13_AES_128_GCM_SHA256,
-            TLS13_AES_256_GCM_SHA384,
-            TLS13_CHACHA20_POLY1305_SHA256,
-        ],
+        cipher_suites: suites().to_vec(),
         kx_groups: vec![kx_group::X25519, kx_group::SECP256R1],
         ..default_provider()
     }

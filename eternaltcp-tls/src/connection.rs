@@ -4,11 +4,15 @@
 //! The caller reads 64 KiB at a time into its own buffer, whereas rustls' buffered interface reads
 //! 4 KiB, and the contents of a record are not copied on the way in.
 
+mod continued;
+
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::config::{ALPN, ClientTls, ServerTls};
+use super::continuation::ReportedSecrets;
 use super::delivery::PlaintextSink;
 use super::error::HANDSHAKE_LIMIT;
 use super::side::{HandshakeStep, Unbuffered};
@@ -39,6 +43,8 @@ pub struct Connection {
     peer_closed: bool,
     sent_close: bool,
     failed: Option<TlsError>,
+    /// The secrets, if another process may continue the connection.
+    secrets: Option<Arc<ReportedSecrets>>,
 }
 
 /// The part that handles a connection's records.
@@ -78,8 +84,12 @@ impl Connection {
     }
 
     fn new(side: Unbuffered) -> Self {
+        Self::at(RecordLayer::Handshake(Box::new(side)))
+    }
+
+    fn at(stage: RecordLayer) -> Self {
         Self {
-            stage: RecordLayer::Handshake(Box::new(side)),
+            stage,
             held: Vec::new(),
             handshake_bytes: 0,
             pauses: false,
@@ -88,6 +98,7 @@ impl Connection {
             peer_closed: false,
             sent_close: false,
             failed: None,
+            secrets: None,
         }
     }
 

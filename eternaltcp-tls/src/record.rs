@@ -5,7 +5,8 @@
 //! and incoming data are not copied at all.
 
 use ring::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce,
+    UnboundKey,
 };
 use rustls::ConnectionTrafficSecrets;
 
@@ -52,10 +53,25 @@ impl TrafficKey {
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
             _ => return Err(TlsError::Internal("a cipher that nobody offered".into())),
         };
+        Self::from_parts(algorithm, key.as_ref(), iv.as_ref(), number)
+    }
+
+    /// Creates the state from a key and an IV, and the number of the first record under them.
+    pub(super) fn from_parts(
+        algorithm: &'static Algorithm,
+        key: &[u8],
+        iv: &[u8],
+        number: u64,
+    ) -> Result<Self, TlsError> {
         let unusable = |_| TlsError::Internal("a key of the wrong length".into());
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(unusable)?;
-        let iv = iv.as_ref().try_into().map_err(|_| TlsError::Internal("a wrong IV".into()))?;
+        let key = UnboundKey::new(algorithm, key).map_err(unusable)?;
+        let iv = iv.try_into().map_err(|_| TlsError::Internal("a wrong IV".into()))?;
         Ok(Self { key: LessSafeKey::new(key), iv, number })
+    }
+
+    /// Returns whether both keys have the same IV, so that they are made of the same secret.
+    pub(super) fn has_same_iv(&self, other: &Self) -> bool {
+        self.iv == other.iv
     }
 
     /// Returns how many records these keys have protected.

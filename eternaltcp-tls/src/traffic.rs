@@ -5,14 +5,15 @@ use bytes::{Buf as _, BytesMut};
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
-use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, SupportedCipherSuite};
+use rustls::{ExtractedSecrets, Tls13CipherSuite};
 
 use super::allowance::Allowance;
+use super::continuation::{Continuation, KeySchedule, ReportedSecrets};
 use super::delivery::PlaintextSink;
 use super::error::HANDSHAKE_LIMIT;
 use super::fault::TlsFault;
 use super::record::{Content, HEADER, RecordBuilder, TrafficKey, record_length};
-use super::{Alert, TlsError};
+use super::{Alert, PublicKey, TlsError};
 
 /// The number of tickets that a server may send; they are ignored. Servers of this project send
 /// none.
@@ -33,27 +34,32 @@ const USER_CANCELED: u8 = 90;
 pub(super) enum Secrets {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
+    /// Those of a client's connection that another process has begun.
+    Continued(KeySchedule),
 }
 
 impl Secrets {
-    fn next_to_send(&mut self) -> Result<(u64, ConnectionTrafficSecrets), TlsError> {
-        Ok(match self {
-            Self::Client(client) => client.update_tx_secret()?,
-            Self::Server(server) => server.update_tx_secret()?,
-        })
-    }
-
-    fn next_to_receive(&mut self) -> Result<(u64, ConnectionTrafficSecrets), TlsError> {
-        Ok(match self {
-            Self::Client(client) => client.update_rx_secret()?,
-            Self::Server(server) => server.update_rx_secret()?,
-        })
-    }
-
-    fn suite(&self) -> SupportedCipherSuite {
+    fn next_to_send(&mut self) -> Result<TrafficKey, TlsError> {
         match self {
-            Self::Client(client) => client.negotiated_cipher_suite(),
-            Self::Server(server) => server.negotiated_cipher_suite(),
+            Self::Client(client) => TrafficKey::new(client.update_tx_secret()?),
+            Self::Server(server) => TrafficKey::new(server.update_tx_secret()?),
+            Self::Continued(schedule) => schedule.next_to_send(),
+        }
+    }
+
+    fn next_to_receive(&mut self) -> Result<TrafficKey, TlsError> {
+        match self {
+            Self::Client(client) => TrafficKey::new(client.update_rx_secret()?),
+            Self::Server(server) => TrafficKey::new(server.update_rx_secret()?),
+            Self::Continued(schedule) => schedule.next_to_receive(),
+        }
+    }
+
+    fn suite(&self) -> Option<&'static Tls13CipherSuite> {
+        match self {
+            Self::Client(client) => client.negotiated_cipher_suite().tls13(),
+            Self::Server(server) => server.negotiated_cipher_suite().tls13(),
+            Self::Continued(schedule) => Some(schedule.suite()),
         }
     }
 }
@@ -78,13 +84,26 @@ pub(super) struct Traffic {
 
 impl Traffic {
     pub(super) fn new(secrets: Secrets, keys: ExtractedSecrets) -> Result<Self, TlsError> {
-        let suite = secrets.suite();
-        let suite = suite.tls13().ok_or_else(|| TlsError::Internal("not TLS 1.3".into()))?;
+        Self::with_keys(secrets, TrafficKey::new(keys.tx)?, TrafficKey::new(keys.rx)?)
+    }
+
+    /// Continues a connection that another process has begun.
+    pub(super) fn continued(continuation: Continuation) -> Result<Self, TlsError> {
+        let (sending, receiving, schedule) = continuation.into_keys()?;
+        Self::with_keys(Secrets::Continued(schedule), sending, receiving)
+    }
+
+    fn with_keys(
+        secrets: Secrets,
+        sending: TrafficKey,
+        receiving: TrafficKey,
+    ) -> Result<Self, TlsError> {
+        let suite = secrets.suite().ok_or_else(|| TlsError::Internal("not TLS 1.3".into()))?;
         Ok(Self {
             key_limit: suite.common.confidentiality_limit,
             secrets,
-            sending: TrafficKey::new(keys.tx)?,
-            receiving: TrafficKey::new(keys.rx)?,
+            sending,
+            receiving,
             draft: None,
             message: Vec::new(),
             is_update_due: false,
@@ -92,6 +111,18 @@ impl Traffic {
             tickets: 0,
             warnings: 0,
         })
+    }
+
+    /// Returns the continuation for another process, unless something is unfinished or the keys
+    /// were changed.
+    pub(super) fn into_continuation(
+        self,
+        reported: &ReportedSecrets,
+        peer: PublicKey,
+    ) -> Option<Continuation> {
+        let is_whole = self.draft.is_none() && self.message.is_empty() && !self.is_update_due;
+        let suite = self.secrets.suite().filter(|_| is_whole)?.common.suite;
+        Continuation::new(suite, reported, &self.sending, &self.receiving, peer)
     }
 
     /// Handles the complete records at the front of `incoming`. Returns whether the peer has ended
@@ -188,7 +219,7 @@ impl Traffic {
 
     fn handle_message(&mut self, kind: u8, body: &[u8], is_last: bool) -> Result<(), TlsFault> {
         match (kind, &self.secrets) {
-            (NEW_SESSION_TICKET, Secrets::Client(_)) => {
+            (NEW_SESSION_TICKET, Secrets::Client(_) | Secrets::Continued(_)) => {
                 self.tickets += 1;
                 if self.tickets > TICKET_LIMIT {
                     return Err(TlsFault::unexpected("too many tickets"));
@@ -210,7 +241,7 @@ impl Traffic {
             [1] => true,
             _ => return Err(TlsFault::illegal("not a key update")),
         };
-        self.receiving = TrafficKey::new(self.secrets.next_to_receive()?)?;
+        self.receiving = self.secrets.next_to_receive()?;
         self.is_update_due |= is_requested;
         Ok(())
     }
@@ -218,7 +249,7 @@ impl Traffic {
     /// Changes the key for this side's next records.
     fn update_key(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         protect(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], &mut self.sending, outgoing)?;
-        self.sending = TrafficKey::new(self.secrets.next_to_send()?)?;
+        self.sending = self.secrets.next_to_send()?;
         self.is_update_due = false;
         Ok(())
     }
@@ -227,7 +258,7 @@ impl Traffic {
     #[cfg(test)]
     pub(super) fn request_update(&mut self, outgoing: &mut Vec<u8>) -> Result<(), TlsError> {
         self.seal(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], outgoing)?;
-        self.sending = TrafficKey::new(self.secrets.next_to_send()?)?;
+        self.sending = self.secrets.next_to_send()?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! One file for each behaviour. The keys in `keys/` were made by `ssh-keygen` for these tests and
 //! give access to nothing.
 
+mod continuation;
 mod data;
 mod handshake;
 mod hostile;
