@@ -22,12 +22,13 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{CHECK_FLAG, position_of_command};
 use crate::exit::ExitError;
 use crate::print;
+use crate::ssh_config::{SshAnswer, given};
 
 /// The time allowed for a check.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The number of bytes of the program's output that are kept: the last ones.
-const KEPT: usize = 8192;
+const KEPT: usize = 64 * 1024;
 
 /// The question to the new program, on its stdin.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub(super) struct CheckQuestion {
     header: Vec<u8>,
     /// The fingerprint of the server's key, by which clients with sessions know the server.
     key: Option<String>,
+    /// Whether the holder passes the answers of ssh on to the new program.
+    #[serde(default)]
+    takes_answers: bool,
 }
 
 /// The answer of a program that can take over, on its stdout.
@@ -43,6 +47,9 @@ pub(super) struct CheckQuestion {
 struct Consent {
     can_take_over: bool,
     version: String,
+    /// What ssh said about the servers.
+    #[serde(default)]
+    ssh: Vec<SshAnswer>,
 }
 
 /// Answers the question as the new program. Returns an error if it cannot take over. `key` is the
@@ -58,13 +65,22 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
         )));
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let consent = Consent { can_take_over: true, version };
+    let ssh = if question.takes_answers { given() } else { Vec::new() };
+    let consent = Consent { can_take_over: true, version, ssh };
     print::line(&serde_json::to_string(&consent).map_err(ExitError::failed)?)
+}
+
+/// A program that can take over.
+pub(super) struct CheckedProgram {
+    /// The result for the user.
+    pub(super) text: String,
+    /// What ssh said about the servers, for the program when it is started again.
+    pub(super) ssh: Vec<SshAnswer>,
 }
 
 impl CheckQuestion {
     pub(super) fn new(store: &StoreMemory, key: Option<&str>) -> Self {
-        Self { header: store.header(), key: key.map(str::to_owned) }
+        Self { header: store.header(), key: key.map(str::to_owned), takes_answers: true }
     }
 }
 
@@ -121,7 +137,7 @@ impl Check {
     }
 
     /// Returns the result of the check, if it is known.
-    pub(super) fn poll(&mut self) -> Option<Result<String, String>> {
+    pub(super) fn poll(&mut self) -> Option<Result<CheckedProgram, String>> {
         self.said.read();
         self.complained.read();
         let name = self.program.display();
@@ -129,7 +145,10 @@ impl Check {
             None if Instant::now() < self.until => None,
             None => Some(Err(format!("{name} did not answer within {PATIENCE:?}"))),
             Some(Ended::Exited(0)) => Some(match consent(&self.said.text) {
-                Some(version) => Ok(format!("{name}, etcp {version}, can take over")),
+                Some(Consent { version, ssh, .. }) => Ok(CheckedProgram {
+                    text: format!("{name}, etcp {version}, can take over"),
+                    ssh,
+                }),
                 None => {
                     Err(format!("{name} does not report that it can take over: it is not etcp"))
                 }
@@ -163,10 +182,10 @@ fn with_check(args: &[OsString]) -> Vec<OsString> {
     with.split_off(1.min(with.len()))
 }
 
-fn consent(said: &[u8]) -> Option<String> {
+fn consent(said: &[u8]) -> Option<Consent> {
     let line = said.rsplit(|byte| *byte == b'\n').find(|line| !line.is_empty())?;
     let consent: Consent = serde_json::from_slice(line).ok()?;
-    consent.can_take_over.then_some(consent.version)
+    consent.can_take_over.then_some(consent)
 }
 
 fn last_line(text: &[u8]) -> Option<String> {
@@ -244,7 +263,7 @@ mod tests {
 
     #[test]
     fn only_a_program_that_says_so_can_take_over() {
-        let said = |text: &str| consent(text.as_bytes());
+        let said = |text: &str| consent(text.as_bytes()).map(|consent| consent.version);
         let good = r#"{"can_take_over":true,"version":"1.2.3","more":1}"#;
         assert_eq!(said(&format!("hello\n{good}\n\n")), Some("1.2.3".to_owned()));
         for bad in ["", "yes", r#"{"can_take_over":false,"version":"1"}"#, &format!("{good}\nx")] {

@@ -24,12 +24,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::begin::Previous;
-use super::check::{Check, CheckQuestion};
+use super::check::{Check, CheckQuestion, CheckedProgram};
 use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
 use super::main_waiter::Waiter;
 use super::signals::HolderSignals;
 use super::state::Holder;
 use crate::message::{complain, plain};
+use crate::ssh_config::SshAnswer;
 
 /// The time allowed for a new program to become ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 #[derive(Debug)]
 pub(super) struct Next {
     pub(super) program: PathBuf,
+    /// What ssh said about the servers in the check.
+    pub(super) ssh: Vec<SshAnswer>,
     /// The file, if the previous program returns.
     pub(super) executable: Option<OwnedFd>,
     /// The reason why the present program cannot continue, if the previous one returns.
@@ -105,8 +108,8 @@ impl Holder {
         let result = self.check.as_mut()?.poll()?;
         let check = self.check.take()?;
         check.descriptors().for_each(|it| self.holding.remove(it));
-        let text = match result {
-            Ok(text) => text,
+        let CheckedProgram { text, ssh } = match result {
+            Ok(checked) => checked,
             Err(text) => {
                 self.fail_upgrade(&text);
                 return None;
@@ -121,7 +124,7 @@ impl Holder {
             return None;
         }
         self.contact.set_upgrade(UpgradeState::Replacing, &text);
-        Some(Next { program: check.program.clone(), executable: None, failure: None })
+        Some(Next { program: check.program.clone(), ssh, executable: None, failure: None })
     }
 
     /// Reports that this program continues.
@@ -146,7 +149,8 @@ impl Holder {
         let failure = plain(&format!("{}: {why}", self.program.path().display()));
         complain(&format!("goes back to {}: {failure}", previous.program.display()));
         let Previous { executable, program } = previous;
-        let next = Next { program, executable: Some(executable), failure: Some(failure) };
+        let (ssh, executable, failure) = (Vec::new(), Some(executable), Some(failure));
+        let next = Next { program, ssh, executable, failure };
         let result = self.exchange(&next);
         // From here on, the descriptor number may be used by a worker.
         next.executable.iter().for_each(|file| self.holding.remove(file.as_fd()));
@@ -249,6 +253,7 @@ impl Holder {
             program: next.program.clone(),
             previous_program: self.program.path().to_owned(),
             failure: next.failure.clone(),
+            ssh: next.ssh.clone(),
         }
     }
 

@@ -20,6 +20,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::life::{Cause, WorkerCrash};
+use crate::ssh_config::{SshAnswer, learn};
 
 /// The maximum length of the line in bytes.
 const MAX_LINE: u64 = 1 << 16;
@@ -60,6 +61,9 @@ pub(super) struct HandoverMessage {
     pub(super) previous_program: PathBuf,
     /// The reason why this program, which was replaced, serves again.
     pub(super) failure: Option<String>,
+    /// What ssh said about the servers in the check of the new program.
+    #[serde(default)]
+    pub(super) ssh: Vec<SshAnswer>,
 }
 
 /// The death of a worker, in a form that other versions can read.
@@ -127,7 +131,8 @@ impl TakenOver {
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut line = Vec::new();
         BufReader::new((&socket).take(MAX_LINE)).read_until(b'\n', &mut line)?;
-        let said: HandoverMessage = serde_json::from_slice(&line)?;
+        let mut said: HandoverMessage = serde_json::from_slice(&line)?;
+        learn(std::mem::take(&mut said.ssh));
         let main = Pid::from_raw(said.main).ok_or_else(missing)?;
         if !end_with(main)? {
             let text =

@@ -1,9 +1,12 @@
 //! ssh's configuration for a host, as `ssh -G` reports it.
 //!
 //! - `query`: runs ssh;
+//! - `answers`: the answers that the next program is told;
 //! - `tokens`: expands tokens in file names;
 //! - `way`: the path to the host through other hosts or a command.
 
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "no program takes over"))]
+mod answers;
 mod query;
 mod tokens;
 mod way;
@@ -16,6 +19,8 @@ use tracing::{debug, warn};
 
 use crate::source::SourceAddress;
 use crate::{logging, ssh_files};
+#[cfg(target_os = "linux")]
+pub(crate) use answers::{SshAnswer, given, learn};
 pub(crate) use query::QueryError;
 pub(crate) use tokens::Tokens;
 pub(crate) use way::ServerRoute;

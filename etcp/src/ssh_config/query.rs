@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use eternaltcp::process::as_started;
 
+use super::answers;
+
 /// Time allowed for ssh: `Match exec` runs programs.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The maximum amount of output that is read, in bytes.
@@ -45,8 +47,12 @@ impl QueryError {
     }
 }
 
-/// Asks ssh with these options what it would do for `host`.
+/// Asks ssh with these options what it would do for `host`, unless the program before this one has
+/// passed the answer on.
 pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<SshOutput, QueryError> {
+    if let Some(stdout) = answers::known(options, host) {
+        return Ok(SshOutput { stdout, stderr: String::new() });
+    }
     let mut command = Command::new("ssh");
     // Without a terminal, which it would miss.
     command.args(["-G", "-T"]).args(options).arg("--").arg(host);
@@ -57,7 +63,10 @@ pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<SshOutput, Query
     })?;
     let (status, output) = read_output(child).map_err(QueryError::Broken)?;
     match status.success() {
-        true => Ok(output),
+        true => {
+            answers::record(options, host, &output.stdout);
+            Ok(output)
+        }
         false => Err(QueryError::Failed { code: status.code(), stderr: output.stderr }),
     }
 }
