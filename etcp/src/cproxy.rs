@@ -142,6 +142,11 @@ async fn serve(
         // The log says where the server listens.
         let _ = client.forward_remotely(remote);
     }
+    let leaving = monitor.clone();
+    life.prepare_by(move || {
+        let monitor = leaving.clone();
+        async move { monitor.leave_carrier().await }
+    });
     life.ready();
     recovery.finish();
     let end = run_client(client, signals).await;

@@ -36,6 +36,23 @@ impl Listened {
     }
 }
 
+/// The signal that requests an upgrade, for a worker.
+pub(crate) struct UpgradeSignal(Signal);
+
+impl UpgradeSignal {
+    /// Returns `None` if the signal was ignored at the start, or cannot be listened for.
+    pub(crate) fn listen() -> Option<Self> {
+        Listened::to(SignalKind::user_defined2()).ok()?.0.map(Self)
+    }
+
+    /// Waits for the signal. Cancel-safe.
+    pub(crate) async fn recv(&mut self) {
+        if self.0.recv().await.is_none() {
+            pending().await
+        }
+    }
+}
+
 /// A signal that asks the program to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stop {

@@ -27,6 +27,10 @@ const STANDS_STILL: usize = 16;
 const TAKEN_OVER: usize = 24;
 /// Whether the worker of a new program has read everything, and may be told to serve.
 const APPLIED: usize = 72;
+/// Whether the worker can prepare for the next program, whether it is to do so, and whether it has.
+const CAN_PREPARE: usize = 80;
+const PREPARATION: usize = 88;
+const PREPARED: usize = 96;
 /// The upgrade that the worker requests: one of the values below, and a path.
 const REQUEST: usize = 32;
 const PATH_LENGTH: usize = 40;
@@ -151,7 +155,8 @@ impl Contact {
 impl Contact {
     /// Clears what the last worker has reported.
     pub(super) fn forget(&self) {
-        for word in [HANDLES, READY, STANDS_STILL, APPLIED] {
+        let of_worker = [HANDLES, READY, STANDS_STILL, APPLIED];
+        for word in of_worker.into_iter().chain([CAN_PREPARE, PREPARATION, PREPARED]) {
             self.set(word, 0);
         }
         // The worker that was writing the request is gone.
@@ -163,6 +168,22 @@ impl Contact {
     /// Returns whether the old program has let the worker of a new program serve.
     pub(super) fn has_taken_over(&self) -> bool {
         self.has(TAKEN_OVER)
+    }
+
+    /// Returns whether the worker can prepare for the next program.
+    pub(super) fn can_prepare(&self) -> bool {
+        self.has(CAN_PREPARE)
+    }
+
+    /// Asks the worker to prepare for the next program. A signal tells it to look.
+    pub(super) fn want_preparation(&self) {
+        self.set(PREPARED, 0);
+        self.set(PREPARATION, 1);
+    }
+
+    /// Returns whether the worker has done so, or cannot.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.has(PREPARED)
     }
 
     /// Returns whether the old program may have been told that this one is ready.
@@ -226,6 +247,22 @@ impl Contact {
 
     pub(super) fn ready(&self) {
         self.tell(READY);
+    }
+
+    /// Records that this worker can prepare for the next program.
+    pub(super) fn set_can_prepare(&self) {
+        self.set(CAN_PREPARE, 1);
+    }
+
+    /// Returns whether the holder wants this worker to prepare for the next program.
+    pub(super) fn is_preparation_wanted(&self) -> bool {
+        self.has(PREPARATION)
+    }
+
+    /// Tells the holder that this worker has prepared for the next program, or cannot.
+    pub(super) fn prepared(&self) {
+        self.set(PREPARATION, 0);
+        self.tell(PREPARED);
     }
 
     /// Tells the holder that the old program is about to be told that this one is ready.
@@ -305,6 +342,23 @@ mod tests {
         assert!(contact.is_handling_signals() && !contact.is_ready());
         contact.forget();
         assert!(!contact.is_handling_signals());
+    }
+
+    #[test]
+    fn a_worker_prepares_only_when_it_is_asked_to_and_its_successor_must_be_asked_again() {
+        let contact = Contact::create(File::open("/proc/self/stat").unwrap()).unwrap();
+        assert!(!contact.can_prepare());
+        contact.set_can_prepare();
+        assert!(contact.can_prepare() && !contact.is_preparation_wanted());
+        for _ in 0..2 {
+            contact.want_preparation();
+            assert!(contact.is_preparation_wanted() && !contact.is_prepared());
+            contact.prepared();
+            assert!(!contact.is_preparation_wanted() && contact.is_prepared());
+        }
+        contact.want_preparation();
+        contact.forget();
+        assert!(!contact.can_prepare() && !contact.is_preparation_wanted());
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Holder {
 
     /// Begins to check a program, which then replaces this one unless only the check is wanted.
     pub(super) fn begin_upgrade(&mut self, program: Option<PathBuf>, is_all: bool) {
-        if self.check.is_some() {
+        if self.check.is_some() || self.preparation.is_some() {
             // A signal and a request came together, and both get the same answer.
             return;
         }

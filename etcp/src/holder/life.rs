@@ -87,6 +87,18 @@ impl Life {
         }
     }
 
+    /// Calls `prepare` before another program takes over, as long as the current runtime lives.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "none takes over"))]
+    pub(crate) fn prepare_by<F>(&self, prepare: impl Fn() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        #[cfg(target_os = "linux")]
+        if let Some(contact) = &self.contact {
+            super::prepare::serve(contact.clone(), prepare);
+        }
+    }
+
     /// Tells the service manager that the proxy serves.
     pub(crate) fn ready(&self) {
         #[cfg(target_os = "linux")]

@@ -12,6 +12,7 @@ use super::contact::Contact;
 use super::handover::Trial;
 use super::manager::ServiceManager;
 use super::pending::PendingSignals;
+use super::prepare::Preparation;
 use super::program::Program;
 use super::score::Score;
 use super::signals::HolderSignals;
@@ -43,6 +44,8 @@ pub(super) struct Holder {
     /// The worker of this program that has not taken over yet.
     pub(super) trial: Option<Trial>,
     pub(super) check: Option<Check>,
+    /// The worker prepares for a program that was checked.
+    pub(super) preparation: Option<Preparation>,
     /// A signal has requested an upgrade that has not begun.
     pub(super) is_upgrade_due: bool,
 }
@@ -72,6 +75,7 @@ impl Holder {
             previous: beginning.previous,
             trial: beginning.trial,
             check: None,
+            preparation: None,
             is_upgrade_due: false,
         }
     }

@@ -278,12 +278,14 @@ impl Holder {
                 }
             }
             self.look();
-            if let Some(next) = self.poll_check() {
+            let checked = self.poll_check().and_then(|next| self.prepare(next));
+            if let Some(next) = checked.or_else(|| self.poll_preparation()) {
                 return Watched::Checked(next);
             }
             let limit = self.pending.has_owed().then(|| self.workers.left_of(START));
             let tick = self.check.as_ref().map(|_| TICK);
-            self.wait(limit.into_iter().chain(tick).min());
+            let limits = limit.into_iter().chain(tick).chain(self.preparation_left());
+            self.wait(limits.min());
         }
     }
 

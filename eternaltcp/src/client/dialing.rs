@@ -160,6 +160,7 @@ impl Dialing {
             path: self.next_path.take(),
             servers: (occasion == Occasion::Preference && server > 0).then_some(server),
             is_small: self.failover.wants_small_segments(occasion),
+            is_continuable: false,
         }
     }
 

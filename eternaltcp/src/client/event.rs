@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eternaltcp_proto::DialId;
+use tokio::sync::oneshot;
 
 use super::DialError;
 use super::dial::Dialed;
@@ -37,6 +38,10 @@ pub(crate) enum ClientEvent {
     Reconnect,
     /// The user's keys may have changed.
     Reload,
+    /// This process will be replaced: make a carrier for the next one, and tell when it is there.
+    Leave(oneshot::Sender<()>),
+    /// The process before this one has left a carrier.
+    Left(Box<Dialed>),
     /// No further session is expected: the tunnel ends with the last one.
     Finish,
 }

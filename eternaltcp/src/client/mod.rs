@@ -9,6 +9,8 @@ mod event;
 mod event_log;
 mod joining;
 mod keys;
+mod leaving;
+mod left;
 mod listening;
 mod monitor;
 mod opener;

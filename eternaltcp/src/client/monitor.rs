@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::{Closing, SessionId};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 use super::Statistics;
 use super::event::{ClientEvent, ClientHandle};
@@ -57,6 +57,19 @@ impl ClientMonitor {
     /// Dropping the future before its end may leave the request unmade.
     pub async fn reconnect(&self) {
         self.handle.tell(ClientEvent::Reconnect).await;
+    }
+
+    /// Makes a carrier for the process that continues the client's tunnel when this one is killed,
+    /// so that it needs one round trip to attach. Returns when that carrier is there, or cannot be
+    /// made. A carrier that no process takes is closed after ten seconds.
+    ///
+    /// Dropping the future does not take back a request that was made.
+    pub async fn leave_carrier(&self) {
+        let (done, made) = oneshot::channel();
+        if self.handle.tell(ClientEvent::Leave(done)).await {
+            // An error means that none can be made.
+            let _ = made.await;
+        }
     }
 
     /// Makes the client read the user's keys again, from their files or their agent, when one is

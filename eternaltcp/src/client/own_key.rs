@@ -5,6 +5,7 @@ use std::fmt;
 use eternaltcp_tls::{Identity, IdentityError, PublicKey};
 use zeroize::Zeroizing;
 
+use super::left::CarrierNote;
 #[cfg(target_os = "linux")]
 use crate::store::{MalformedRecord, RecordReader, RecordWriter};
 
@@ -30,6 +31,8 @@ pub(super) struct ClientNote {
     pub(super) key: TunnelKey,
     /// The key of the server that has the tunnel, if one has it.
     pub(super) server: Option<PublicKey>,
+    /// A carrier that the previous process has left.
+    pub(super) carrier: Option<CarrierNote>,
 }
 
 impl TunnelKey {
@@ -59,16 +62,23 @@ impl ClientNote {
     /// # Errors
     /// [`IdentityError::Random`] if the system has no randomness.
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { key: TunnelKey::generate()?, server: None })
+        Ok(Self { key: TunnelKey::generate()?, server: None, carrier: None })
     }
 }
 
 /// Encodes a note.
 #[cfg(target_os = "linux")]
-pub(super) fn encode_note(seed: &KeySeed, server: Option<&PublicKey>) -> Vec<u8> {
+pub(super) fn encode_note(
+    seed: &KeySeed,
+    server: Option<&PublicKey>,
+    carrier: Option<&CarrierNote>,
+) -> Vec<u8> {
     let mut writer = RecordWriter::default();
     writer.array(*seed.0);
     writer.text(&server.map(ToString::to_string).unwrap_or_default());
+    if let Some(carrier) = carrier {
+        carrier.encode(&mut writer);
+    }
     writer.into_bytes()
 }
 
@@ -82,7 +92,9 @@ impl ClientNote {
         let server =
             server.map(PublicKey::from_openssh).transpose().map_err(|_| MalformedRecord)?;
         let key = TunnelKey::from_seed(seed).map_err(|_| MalformedRecord)?;
-        Ok(Self { key, server })
+        // Without the carrier, another one is made.
+        let carrier = CarrierNote::decode(&mut reader).unwrap_or_default();
+        Ok(Self { key, server, carrier })
     }
 }
 
@@ -98,10 +110,24 @@ mod tests {
         let server = TunnelKey::generate().unwrap().identity.public_key();
         let seed = key.into_seed();
         for server in [None, Some(&server)] {
-            let note = ClientNote::decode(&encode_note(&seed, server)).unwrap();
+            let note = ClientNote::decode(&encode_note(&seed, server, None)).unwrap();
             assert_eq!(note.key.identity.public_key(), public);
             assert_eq!(note.server.as_ref(), server);
         }
         assert!(ClientNote::decode(&[7; 40]).is_err());
+    }
+
+    #[test]
+    fn a_damaged_carrier_does_not_damage_the_rest_of_the_note() {
+        let key = TunnelKey::generate().unwrap();
+        let public = key.identity.public_key();
+        let note = encode_note(&key.into_seed(), None, None);
+        let without = ClientNote::decode(&[&note[..], &[0; 8]].concat()).unwrap();
+        for length in [1, 8, 12, 100] {
+            let damaged = [&note[..], &vec![7; length]].concat();
+            let read = ClientNote::decode(&damaged).unwrap();
+            assert_eq!(read.key.identity.public_key(), public);
+            assert!(read.carrier.is_none() && without.carrier.is_none(), "{length}");
+        }
     }
 }

@@ -2,16 +2,19 @@
 //! it.
 
 use eternaltcp_proto::{CarrierId, Time, Tunnel};
+use tokio::sync::oneshot;
 
 use super::dial::{Dialed, Dialer};
 use super::event::ClientHandle;
 use super::event::PoolDialId;
 use super::joining::Joining;
+use super::leaving::Leaving;
+use super::left::CarrierNote;
 use super::path::NetworkPath;
 use super::pool_dial::PoolDialer;
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
-use crate::driver::{Action, CarrierEnd};
+use crate::driver::{Action, CarrierEnd, CarrierIo};
 
 /// The carriers that a client keeps in addition to the attached one.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Pool {
     spare: Option<Spare>,
     /// The carriers that join, if more than one is wanted.
     joining: Option<Joining>,
+    /// The carrier for the next process.
+    leaving: Leaving,
 }
 
 impl Pool {
@@ -33,6 +38,7 @@ impl Pool {
             dialer: PoolDialer::new(dialer, handle),
             spare: config.spare.then(Spare::new),
             joining: is_joined.then(|| Joining::new(joining)),
+            leaving: Leaving::new(config.via.is_none()),
         }
     }
 
@@ -46,6 +52,26 @@ impl Pool {
             joining.fill(&mut self.dialer, tunnel, current);
         }
         self.spare.as_mut()?.fill(&mut self.dialer, tunnel, current)
+    }
+
+    /// Makes a carrier for the next process, and tells `done` when that can take it.
+    pub(super) fn leave(&mut self, tunnel: &Tunnel, done: oneshot::Sender<()>) {
+        self.leaving.start(&mut self.dialer, tunnel, done);
+    }
+
+    /// Handles the carrier for the next process, which has left the tunnel.
+    pub(super) fn handle_left(&mut self, carrier: Option<CarrierIo>) {
+        self.leaving.handle_left(carrier);
+    }
+
+    /// Returns the carrier that the next process can take.
+    pub(super) fn left(&self) -> Option<&CarrierNote> {
+        self.leaving.note()
+    }
+
+    /// Does the work of each second.
+    pub(super) fn handle_tick(&mut self) -> Option<Action> {
+        self.leaving.handle_tick()
     }
 
     /// Handles a change of the network: the spare may be dead, or another may be possible.
@@ -64,6 +90,9 @@ impl Pool {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is_dialing(id)) {
             return spare.handle_dialed(now, result, tunnel);
         }
+        if self.leaving.is_dialing(id) {
+            return self.leaving.handle_dialed(now, result, tunnel);
+        }
         self.joining.as_mut().filter(|it| it.is_dialing(id))?.handle_dialed(now, result, tunnel)
     }
 
@@ -77,6 +106,9 @@ impl Pool {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_ready();
             return None;
+        }
+        if self.leaving.is(id) {
+            return self.leaving.handle_ready();
         }
         let joining = self.joining.as_mut().filter(|it| it.is(id))?;
         Some(joining.handle_ready(&mut self.dialer, id, tunnel, current))
@@ -93,6 +125,8 @@ impl Pool {
     pub(super) fn handle_standby_lost(&mut self, id: CarrierId, why: &str) {
         if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
             spare.handle_lost(why);
+        } else if self.leaving.is(id) {
+            self.leaving.handle_lost(why);
         } else if let Some(joining) = self.joining.as_mut().filter(|it| it.is(id)) {
             joining.handle_standby_lost(why);
         }

@@ -27,9 +27,17 @@ impl PoolDialer {
 
     /// Begins to make a carrier. A [`ClientEvent::Pooled`] reports the result.
     pub(super) fn start(&mut self, path: Option<NetworkPath>) -> PoolDial {
+        self.start_for(DialRequest { path, ..DialRequest::default() })
+    }
+
+    /// Begins to make a carrier that another process may continue.
+    pub(super) fn start_continuable(&mut self) -> PoolDial {
+        self.start_for(DialRequest { is_continuable: true, ..DialRequest::default() })
+    }
+
+    fn start_for(&mut self, request: DialRequest) -> PoolDial {
         let id = PoolDialId(self.next);
         self.next += 1;
-        let request = DialRequest { path, ..DialRequest::default() };
         let (dialer, handle) = (self.dialer.clone(), self.handle.clone());
         let task = async move {
             let result = dialer.dial(request, || {}).await;

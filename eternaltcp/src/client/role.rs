@@ -218,6 +218,8 @@ impl Role for ClientRole {
                 info!("the keys and known_hosts are read again when they are next needed");
                 self.dialing.dialer().keys().reset();
             }
+            ClientEvent::Leave(done) => self.pool.leave(tunnel, done),
+            ClientEvent::Left(dialed) => self.attach_left(now, *dialed, tunnel),
             ClientEvent::Finish => {
                 self.config.ends_when_idle = true;
                 if tunnel.session_count() == 0 {
@@ -229,7 +231,7 @@ impl Role for ClientRole {
     }
 
     fn note(&self) -> Vec<u8> {
-        self.dialing.dialer().note()
+        self.dialing.dialer().note(self.pool.left())
     }
 
     fn handle_change(&mut self, now: Time, change: Change<'_>, tunnel: &Tunnel) {
@@ -253,6 +255,7 @@ impl Role for ClientRole {
                 }
             }
             Change::StandbyLost(id, why) => self.pool.handle_standby_lost(id, &why),
+            Change::Left(carrier) => self.pool.handle_left(carrier.map(|carrier| *carrier)),
         }
     }
 
@@ -274,6 +277,7 @@ impl Role for ClientRole {
         self.sessions.tick(now, tunnel);
         self.dialing.note_progress(tunnel);
         self.fill_pool(tunnel);
+        self.actions.extend(self.pool.handle_tick());
         self.dialing.prefer(now);
         self.dial(now, tunnel);
         if self.dialing.dialer().is_asking() {

@@ -9,8 +9,10 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 use tracing::{Instrument, Span};
 
-use super::dial::Dialer;
+use super::dial::{Dialed, Dialer};
 use super::event::ClientEvent;
+#[cfg(target_os = "linux")]
+use super::left::CarrierNote;
 use super::listening::{AttendedListener, RemoteListener};
 use super::own_key::ClientNote;
 use super::role::ClientRole;
@@ -34,6 +36,8 @@ pub(super) struct RestoredClient {
     tunnel: Tunnel,
     sockets: Sockets,
     note: ClientNote,
+    /// The carrier that it has left.
+    left: Option<Box<Dialed>>,
     /// Its listeners at the server, by their sessions, and the forwards' ends of them.
     listeners: Vec<(SessionId, RemoteListener, AttendedListener)>,
 }
@@ -45,7 +49,7 @@ impl RestoredClient {
         let found = recovery.take_client()?;
         let note = ClientNote::decode(&found.note);
         let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
-        let (Ok(note), Ok(slots)) = (note, slots) else {
+        let (Ok(mut note), Ok(slots)) = (note, slots) else {
             warn!("the stored state of the tunnel is damaged: it is ended");
             found.end();
             return None;
@@ -53,10 +57,11 @@ impl RestoredClient {
         let restored = found.restore(config.tunnel.clone(), &slots);
         let restored = restored.inspect_err(|error| warn!("the tunnel is ended: {error}"));
         let (tunnel, sockets) = restored.ok()?;
+        let left = note.carrier.take().and_then(|note| take_left(recovery, note));
         let listeners = recovery.take_owned(ListenerPurpose::Forward);
         let listeners = listeners.into_iter().filter_map(RemoteListener::recovered);
         let listeners = listeners.filter(|(session, ..)| tunnel.has_session(*session)).collect();
-        Some(Self { tunnel, sockets, note, listeners })
+        Some(Self { tunnel, sockets, note, left, listeners })
     }
 
     /// Returns nothing: this system has no store.
@@ -85,9 +90,10 @@ impl Client {
                 let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
                 (driver, wires, Vec::new())
             }
-            Some(RestoredClient { tunnel, sockets, note, listeners }) => {
+            Some(RestoredClient { tunnel, sockets, note, left, listeners }) => {
                 let dialer = Dialer::new(&config, note)?;
                 let wires = dialer.wires();
+                let left = left.map(|left| Box::new(dialer.resume(*left)));
                 let mut role = make_role(&span, config, dialer, &handle, tunnel.id().is_some());
                 let mut attended = Vec::new();
                 for (session, listener, own) in listeners {
@@ -95,7 +101,8 @@ impl Client {
                     attended.push(own);
                 }
                 let shared = Arc::clone(&shared);
-                let driver = Driver::with_sockets(tunnel, sockets, role, commands, shared);
+                let mut driver = Driver::with_sockets(tunnel, sockets, role, commands, shared);
+                attach_left(left, &mut driver, &handle);
                 (driver, wires, attended)
             }
         };
@@ -114,6 +121,26 @@ impl Client {
         let task = tokio::spawn(run.instrument(span.clone()));
         let attended = attend(attended);
         Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
+    }
+}
+
+/// Returns the carrier that an earlier process has left, if its socket is there.
+#[cfg(target_os = "linux")]
+fn take_left(recovery: &mut Recovery, note: CarrierNote) -> Option<Box<Dialed>> {
+    let socket = recovery.take_connection(note.cookie)?;
+    let left = Dialed::left(note, socket);
+    left.inspect_err(|error| warn!("a carrier cannot be continued: {error}")).ok().map(Box::new)
+}
+
+/// Lets the client attach the carrier that an earlier process has left. Only one process may send
+/// on it, so the next one must not find it.
+fn attach_left(
+    left: Option<Box<Dialed>>,
+    driver: &mut Driver<ClientRole>,
+    handle: &DriverHandle<ClientEvent>,
+) {
+    if let Some(left) = left.filter(|_| driver.keep_note()) {
+        handle.try_tell(ClientEvent::Left(left));
     }
 }
 

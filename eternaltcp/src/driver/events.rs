@@ -119,6 +119,12 @@ impl<R: Role> Driver<R> {
             Action::Join(id) => self.join(id),
             Action::ProbeStandby(id) => self.tunnel.probe_standby(self.clocks.round(), id),
             Action::CloseStandby(id) => self.close_standby(id),
+            Action::Leave(id, done) => {
+                self.take_out(id);
+                self.keep_note();
+                // Whoever asked may have gone.
+                let _ = done.send(());
+            }
             Action::AcceptAttach { id, request, carrier } => {
                 self.accept_attach(id, *request, *carrier);
             }
@@ -126,7 +132,7 @@ impl<R: Role> Driver<R> {
             Action::Serve { session, stream, target } => {
                 self.sockets.insert_opened(&mut self.tunnel, session, stream, target, None);
             }
-            Action::Keep => self.keep_note(),
+            Action::Keep => _ = self.keep_note(),
             Action::End => self.lifecycle.end(),
             Action::Close(why) => {
                 self.tunnel.close(why);
@@ -221,6 +227,13 @@ impl<R: Role> Driver<R> {
             self.tunnel.handle_lost(id);
             self.carriers.reconcile(&self.tunnel, false);
         }
+    }
+
+    /// Takes a carrier that stands by out of the tunnel. From here on nothing is sent on it.
+    fn take_out(&mut self, id: CarrierId) {
+        let carrier = self.carriers.take(id).map(Box::new);
+        self.tunnel.handle_lost(id);
+        self.role.handle_change(self.clocks.round(), Change::Left(carrier), &self.tunnel);
     }
 
     /// Handles the server's part of an attach. The old carrier ends only if the new one is bound.

@@ -89,13 +89,15 @@ impl TunnelMirror {
         }
     }
 
-    /// Keeps the driver's note about the tunnel for the next process.
-    pub(super) fn set_note(&mut self, note: &[u8]) {
+    /// Keeps the driver's note about the tunnel for the next process. Returns false, and changes
+    /// nothing, if there is no memory for it.
+    pub(super) fn set_note(&mut self, note: &[u8]) -> bool {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept {
-            kept.store_mut().set_note(note);
+            return kept.store_mut().set_note(note);
         }
         let _ = note;
+        true
     }
 
     /// Records that the driver is working: if the process dies now, the tunnel may be the reason.

@@ -149,12 +149,14 @@ impl<R: Role> Driver<R> {
         polled
     }
 
-    /// Keeps the role's note for the next process.
-    fn keep_note(&mut self) {
-        if self.sockets.mirror().is_kept() {
-            let note = self.role.note();
-            self.sockets.mirror().set_note(&note);
+    /// Keeps the role's note for the next process. Returns whether there was memory for it;
+    /// otherwise the earlier note stays.
+    pub(crate) fn keep_note(&mut self) -> bool {
+        if !self.sockets.mirror().is_kept() {
+            return true;
         }
+        let note = self.role.note();
+        self.sockets.mirror().set_note(&note)
     }
 
     fn work(&mut self, cx: &mut Context<'_>) -> Poll<()> {

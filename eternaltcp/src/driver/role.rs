@@ -8,6 +8,7 @@ use eternaltcp_proto::{
 };
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{CarrierEnd, CarrierIo, Carriers, Offer, Sockets};
 use crate::log_limit::Admit;
@@ -31,6 +32,9 @@ pub(crate) enum Action {
     ProbeStandby(CarrierId),
     /// Close a carrier that stands by.
     CloseStandby(CarrierId),
+    /// Take a carrier that stands by out of the tunnel: [`Change::Left`] has it. Then keep the note
+    /// about the tunnel, and report that.
+    Leave(CarrierId, oneshot::Sender<()>),
     /// Bind a carrier, as the client asks: the server's part of an attach.
     AcceptAttach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// Let a carrier join the attached one, as the client asks.
@@ -72,6 +76,8 @@ pub(crate) enum Change<'a> {
     StandbyDoubted(CarrierId, bool),
     /// A carrier that was to stand by is gone, for this reason.
     StandbyLost(CarrierId, String),
+    /// A carrier that stood by has left the tunnel, unless it was lost before.
+    Left(Option<Box<CarrierIo>>),
 }
 
 /// The decisions of one end. A server answers. A client also makes sure that there is a carrier.

@@ -13,6 +13,9 @@ mod sockets;
 #[cfg(target_os = "linux")]
 mod tunnel;
 
+#[cfg(all(target_os = "linux", feature = "client"))]
+use std::os::fd::OwnedFd;
+
 #[cfg(target_os = "linux")]
 use eternaltcp_sys::Inherited;
 
@@ -116,6 +119,12 @@ impl Recovery {
     #[cfg(all(target_os = "linux", feature = "client"))]
     pub(crate) fn take_client(&mut self) -> Option<RecoveredTunnel> {
         self.remains.as_mut()?.take_client()
+    }
+
+    /// Returns a connection without a record, by its cookie.
+    #[cfg(all(target_os = "linux", feature = "client"))]
+    pub(crate) fn take_connection(&mut self, cookie: u64) -> Option<OwnedFd> {
+        self.remains.as_mut()?.take_unnamed(cookie)
     }
 
     /// Returns the tunnels of a server.

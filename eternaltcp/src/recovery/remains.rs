@@ -164,7 +164,7 @@ impl Remains {
     }
 
     /// Takes the connection with this cookie.
-    fn take_unnamed(&mut self, known: u64) -> Option<OwnedFd> {
+    pub(super) fn take_unnamed(&mut self, known: u64) -> Option<OwnedFd> {
         let is_it = |socket: &OwnedFd| cookie(socket.as_fd()).is_ok_and(|it| it == known);
         let at = self.unnamed.iter().position(is_it)?;
         Some(self.unnamed.swap_remove(at))

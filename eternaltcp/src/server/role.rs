@@ -244,6 +244,7 @@ impl Role for ServerRole {
             Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
             // The driver does not have carriers that stand by here before they attach or join.
             Change::StandsBy(_) | Change::StandbyDoubted(..) | Change::StandbyLost(..) => {}
+            Change::Left(_) => {}
         }
     }
 

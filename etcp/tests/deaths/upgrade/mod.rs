@@ -1,6 +1,7 @@
 //! The program of a running proxy is replaced.
 
 mod failed;
+mod prepared;
 mod taken;
 
 use std::fs;
@@ -32,9 +33,16 @@ pub(crate) struct StreamingProxies {
 
 impl StreamingProxies {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// `args` are further ones of the server.
+    fn with(args: &[&str]) -> Self {
         let site = LoopbackSite::new();
         let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-        let sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
+        let args = [&["--listen", "127.0.0.1:0"], args].concat();
+        let address = target.local_addr().expect("it listens");
+        let sproxy = LoopbackSproxy::with(&site, address, &args, None);
         let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
         let mut proxies = Self { streams: None, target, cproxy, sproxy, site };
         let [application, target] = proxies.session();

@@ -40,6 +40,7 @@ pub(super) struct Attempts {
     /// The path to use; `None` for the system's choice within the user's pins.
     pub(super) path: Option<NetworkPath>,
     pub(super) is_small: bool,
+    pub(super) is_continuable: bool,
     pub(super) connected: Connected,
 }
 
@@ -102,7 +103,10 @@ impl Attempts {
         let (tls, asker) = self.credentials(user)?;
         let rejected = ServerRejected::default();
         let tls = tls.judging(self.judgement(server, &rejected));
-        let mut connection = Connection::client(&tls)?;
+        let mut connection = match self.is_continuable {
+            true => Connection::continuable_client(&tls)?,
+            false => Connection::client(&tls)?,
+        };
         if asker.is_some() || self.may_ask_about(server).await {
             connection.pause_to_send();
         }

@@ -14,6 +14,8 @@ mod advice;
 mod attempt;
 mod error;
 mod judge;
+#[cfg(target_os = "linux")]
+mod left;
 mod names;
 mod program;
 mod segments;
@@ -32,6 +34,7 @@ use tracing::{Instrument, debug};
 pub(crate) use error::DialError;
 
 use super::keys::KeyRing;
+use super::left::CarrierNote;
 #[cfg(target_os = "linux")]
 use super::own_key::encode_note;
 use super::own_key::{ClientNote, KeySeed};
@@ -106,6 +109,8 @@ pub(super) struct DialRequest {
     pub(super) servers: Option<usize>,
     /// Only small packets may pass: use small segments.
     pub(super) is_small: bool,
+    /// Another process may continue the carrier.
+    pub(super) is_continuable: bool,
 }
 
 /// A carrier whose server is trusted, and how it was made.
@@ -120,7 +125,7 @@ pub(crate) struct Dialed {
     pub(super) is_small: bool,
     /// Time that TCP took to connect: a round trip, or more if packets were lost.
     pub(super) round_trip: Duration,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     key: PublicKey,
     /// Keeps the question for it open until this is handled.
     _asker: Option<AgentAccess>,
@@ -139,7 +144,7 @@ impl Dialer {
     ) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
-        let ClientNote { key, server } = note;
+        let ClientNote { key, server, .. } = note;
         let judge = Judge::new(config.trust.clone(), config.servers.clone());
         server.into_iter().for_each(|server| judge.record_server(server));
         Ok(Self(Arc::new(Common {
@@ -178,14 +183,15 @@ impl Dialer {
         &self.0.tunnel_key
     }
 
-    /// Returns the tunnel's note for the next process.
-    pub(super) fn note(&self) -> Vec<u8> {
+    /// Returns the tunnel's note for the next process, with the carrier that is left to it.
+    pub(super) fn note(&self, carrier: Option<&CarrierNote>) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {
-            encode_note(&self.0.seed, self.0.judge.expected_server().as_ref())
+            encode_note(&self.0.seed, self.0.judge.expected_server().as_ref(), carrier)
         }
         #[cfg(not(target_os = "linux"))]
         {
+            let _ = carrier;
             Vec::new()
         }
     }
@@ -198,6 +204,11 @@ impl Dialer {
     /// Returns whether the user or an agent is being asked.
     pub(super) fn is_asking(&self) -> bool {
         self.0.questions.are_open()
+    }
+
+    /// Records how a carrier was made that another process has left.
+    pub(super) fn resume(&self, left: Dialed) -> Dialed {
+        self.0.won(left)
     }
 
     /// Records that a new tunnel is requested on this carrier: its server will have the tunnel.
@@ -269,11 +280,12 @@ impl Dialer {
             let verdicts = Arc::new(Verdicts::default());
             let common = Arc::clone(&self.0);
             let (path, is_small) = (self.chosen_path(), false);
-            let is_new = request.is_new;
-            let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
+            let (is_new, is_continuable) = (request.is_new, false);
+            let attempts =
+                Attempts { common, verdicts, is_new, path, is_small, is_continuable, connected };
             return attempts.run_program(via).await;
         }
-        let DialRequest { is_new, path, also, servers, is_small } = request;
+        let DialRequest { is_new, path, also, servers, is_small, is_continuable } = request;
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {
             if !paths.contains(&path) {
@@ -287,23 +299,20 @@ impl Dialer {
             let connected = Arc::clone(&connected);
             let source = path.clone().or_else(|| self.chosen_path()).map(|path| path.source);
             let is_small = self.0.segments.are_small(is_small, source);
-            let attempts = Attempts { common, verdicts, is_new, path, is_small, connected };
+            let attempts =
+                Attempts { common, verdicts, is_new, path, is_small, is_continuable, connected };
             lanes.spawn(over_path(attempts, servers).in_current_span());
         }
-        let mut error: Option<DialError> = None;
+        let mut errors = Vec::new();
         while let Some(done) = lanes.join_next().await {
             match done {
                 Ok(Ok(dialed)) => return Ok(self.0.won(dialed)),
-                Ok(Err(new)) => {
-                    error = Some(match error {
-                        Some(old) => old.or_graver(new),
-                        None => new,
-                    });
-                }
+                Ok(Err(error)) => errors.push(error),
                 // The task ends early only because of a fault in this program.
                 Err(_) => {}
             }
         }
+        let error = errors.into_iter().reduce(DialError::or_graver);
         Err(error.unwrap_or_else(|| DialError::TimedOut(self.0.servers.to_string())))
     }
 }

@@ -4,6 +4,7 @@ use eternaltcp_proto::{Suspicion, Time, Tunnel};
 use tracing::info;
 
 use super::ClientRole;
+use crate::client::dial::Dialed;
 use crate::client::event::NetworkEvent;
 use crate::client::path::is_here;
 use crate::driver::Action;
@@ -89,5 +90,18 @@ impl ClientRole {
         self.event_log.handle_commit(now, path.clone(), tunnel);
         self.dialing.set_current(path, server);
         self.actions.push(Action::AttachStandby(id));
+    }
+
+    /// Attaches the carrier that the process before this one has left.
+    pub(super) fn attach_left(&mut self, now: Time, dialed: Dialed, tunnel: &Tunnel) {
+        let Dialed { carrier, path, server, is_small, .. } = dialed;
+        if !self.dialing.take_standby(now, is_small) {
+            return;
+        }
+        info!("the carrier over {path} that the process before this one has left takes over");
+        self.event_log.handle_commit(now, path.clone(), tunnel);
+        self.dialing.set_current(path, server);
+        let (carrier, new) = (Box::new(carrier), Box::new(self.intent()));
+        self.actions.push(Action::Attach { carrier, new });
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::kept::Committed;
 use eternaltcp_proto::{PathReport, Time, Transmit};
-use eternaltcp_tls::{Connection, TlsError};
+use eternaltcp_tls::{Connection, Continuation, TlsError};
 use tokio::net::TcpStream;
 use tracing::trace;
 
@@ -94,6 +94,27 @@ impl CarrierIo {
     /// not describe the path.
     pub(crate) fn set_relayed(&mut self) {
         self.is_relayed = true;
+    }
+
+    /// Returns whether it is marked so.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.is_relayed
+    }
+
+    /// Returns its socket, and the state with which another process continues it. Returns `None`,
+    /// and closes it, if something was not sent or not handled.
+    pub(crate) fn into_continuation(mut self) -> Option<(TcpStream, Continuation)> {
+        let is_whole =
+            self.output.is_flushed() && self.input.buffer().is_empty() && self.guard.is_none();
+        let continuation = self.tls.into_continuation().filter(|_| is_whole)?;
+        Some((self.stream, continuation))
+    }
+
+    /// Continues a carrier of another process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn continued(stream: TcpStream, continuation: Continuation) -> io::Result<Self> {
+        let tls = Connection::continued(continuation).map_err(io::Error::other)?;
+        Self::new(stream, tls, BytesMut::new())
     }
 
     /// Returns the addresses of its two ends, or `None` if they do not describe the path.

@@ -139,6 +139,12 @@ impl Carriers {
         self.all.insert(index, carrier);
     }
 
+    /// Removes a carrier of the tunnel, without closing it.
+    pub(super) fn take(&mut self, id: CarrierId) -> Option<CarrierIo> {
+        let at = self.all.iter().position(|it| it.is(Some(id)))?;
+        Some(self.all.remove(at).io)
+    }
+
     /// Tells a client why its carrier is not bound, and closes it.
     pub(super) fn refuse(&self, mut carrier: CarrierIo, why: AttachError) {
         debug!(peer = %carrier.peer(), "an attach is refused: {why}");

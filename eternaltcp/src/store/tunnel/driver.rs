@@ -72,13 +72,14 @@ fn current() -> Option<u32> {
 
 impl TunnelStore {
     /// Keeps the driver's note about the tunnel. The previous note stays valid until this one is
-    /// complete. Without memory for it, nothing changes.
-    pub(crate) fn set_note(&mut self, note: &[u8]) {
-        let Some(cell) = self.payload.keep(&note::frame(note)) else { return };
+    /// complete. Returns false, and changes nothing, if there is no memory for it.
+    pub(crate) fn set_note(&mut self, note: &[u8]) -> bool {
+        let Some(cell) = self.payload.keep(&note::frame(note)) else { return false };
         self.memory.set(self.at() + NOTE, cell.place());
         if let Some(PayloadPlace::Cell(old)) = self.note.replace(PayloadPlace::Cell(cell)) {
             self.payload.wipe(old);
         }
+        true
     }
 
     /// Returns the note that an earlier process has left.
