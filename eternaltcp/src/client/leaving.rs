@@ -15,9 +15,10 @@ use tracing::{debug, info};
 
 use super::DialError;
 use super::dial::Dialed;
+use super::event::PoolDialId;
 use super::left::CarrierNote;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialId, PoolDialer};
+use super::pool_dial::{PoolDial, PoolDialer};
 use crate::driver::{Action, CarrierIo};
 
 /// The time after which a carrier that no process has taken is closed.
