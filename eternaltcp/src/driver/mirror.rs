@@ -152,8 +152,8 @@ impl TunnelMirror {
         let _ = tunnel;
     }
 
-    /// Records a session's socket, before it is read or written.
-    pub(super) fn adopt(
+    /// Records the socket of a connection that a listener accepted, before it is read or written.
+    pub(super) fn adopt_accepted(
         &mut self,
         tunnel: &mut Tunnel,
         id: SessionId,
@@ -162,15 +162,43 @@ impl TunnelMirror {
         asked: Option<&ProtocolRequest>,
     ) {
         #[cfg(target_os = "linux")]
-        if let Some(kept) = &mut self.kept
-            && let Some(socket) = socket_id(stream)
-        {
-            kept.store_mut().set_session_note(id, &metadata.encode(asked));
-            let _ = kept.adopt(tunnel, id, socket);
+        if self.adopt(tunnel, id, stream, metadata, asked) {
             // The mark is set before the first byte is read or written.
             stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
         }
         let _ = (tunnel, id, stream, metadata, asked);
+    }
+
+    /// Records the socket of a connection to a target, before it is read or written. It has no mark,
+    /// because its address is not that of a listener: the next process does not take it for one
+    /// that was just accepted.
+    pub(super) fn adopt_connected(
+        &mut self,
+        tunnel: &mut Tunnel,
+        id: SessionId,
+        stream: &Stream,
+        metadata: &Metadata,
+    ) {
+        #[cfg(target_os = "linux")]
+        self.adopt(tunnel, id, stream, metadata, None);
+        let _ = (tunnel, id, stream, metadata);
+    }
+
+    /// Records a session's socket. Returns whether there is a store, and a socket.
+    #[cfg(target_os = "linux")]
+    fn adopt(
+        &mut self,
+        tunnel: &mut Tunnel,
+        id: SessionId,
+        stream: &Stream,
+        metadata: &Metadata,
+        asked: Option<&ProtocolRequest>,
+    ) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        let Some(socket) = socket_id(stream) else { return false };
+        kept.store_mut().set_session_note(id, &metadata.encode(asked));
+        let _ = kept.adopt(tunnel, id, socket);
+        true
     }
 
     /// Removes a session's socket from the record, before the socket is closed as its `SO_LINGER`

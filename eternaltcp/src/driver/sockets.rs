@@ -114,7 +114,7 @@ impl Sockets {
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
-        self.mirror.adopt(tunnel, id, &stream, &metadata, asked.as_ref());
+        self.mirror.adopt_accepted(tunnel, id, &stream, &metadata, asked.as_ref());
         self.insert(id, stream, metadata, asked);
     }
 
@@ -122,7 +122,7 @@ impl Sockets {
     pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
-        self.mirror.adopt(tunnel, id, &stream, &metadata, None);
+        self.mirror.adopt_connected(tunnel, id, &stream, &metadata);
         self.insert(id, stream, metadata, None);
     }
 
