@@ -76,11 +76,21 @@ impl Words {
     /// `at` is beyond the end, or not a multiple of 8.
     #[must_use]
     pub fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at.is_multiple_of(WORD) && at < self.0.length, "no word begins at {at}");
-        // SAFETY: the word lies in the mapping, which lives as long as `self` and whose beginning
-        // is aligned to a page. The words are accessed only atomically; the slots for calls lie
-        // after them.
-        unsafe { AtomicU64::from_ptr(self.0.mapping.address(at).cast()) }
+        &self.words(at, 1)[0]
+    }
+
+    /// Returns `count` words from the byte offset `at` on.
+    fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+        let end = count.checked_mul(WORD).and_then(|length| length.checked_add(at));
+        let is_inside = end.is_some_and(|end| end <= self.0.length);
+        assert!(
+            at.is_multiple_of(WORD) && is_inside,
+            "no word begins at {at}, or fewer than {count} follow"
+        );
+        // SAFETY: the words lie in the mapping, which lives as long as `self` and whose beginning
+        // is aligned to a page. They are accessed only atomically; the slots for calls lie after
+        // them.
+        unsafe { std::slice::from_raw_parts(self.0.mapping.address(at).cast(), count) }
     }
 
     /// Writes bytes from the offset `at` on, word by word. The last word is padded with zeros.
@@ -88,10 +98,15 @@ impl Words {
     /// # Panics
     /// As [`Self::word`], for each of the words.
     pub fn store(&self, at: usize, bytes: &[u8]) {
-        for (index, chunk) in bytes.chunks(WORD).enumerate() {
+        let words = self.words(at, bytes.len().div_ceil(WORD));
+        let (whole, rest) = bytes.as_chunks();
+        for (word, chunk) in words.iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
+        }
+        if let Some(last) = words.get(whole.len()) {
             let mut word = [0; WORD];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.word(at + index * WORD).store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            word[..rest.len()].copy_from_slice(rest);
+            last.store(u64::from_ne_bytes(word), Ordering::Relaxed);
         }
     }
 
@@ -100,8 +115,9 @@ impl Words {
     /// # Panics
     /// As [`Self::word`], for each of the words.
     pub fn load(&self, at: usize, bytes: &mut [u8]) {
-        for (index, chunk) in bytes.chunks_mut(WORD).enumerate() {
-            let word = self.word(at + index * WORD).load(Ordering::Relaxed).to_ne_bytes();
+        let words = self.words(at, bytes.len().div_ceil(WORD));
+        for (word, chunk) in words.iter().zip(bytes.chunks_mut(WORD)) {
+            let word = word.load(Ordering::Relaxed).to_ne_bytes();
             chunk.copy_from_slice(&word[..chunk.len()]);
         }
     }

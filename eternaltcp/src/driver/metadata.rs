@@ -37,16 +37,14 @@ impl Metadata {
         Self { from: None, target, opened_at: SystemTime::now(), read: 0, written: 0 }
     }
 
-    /// Returns it as bytes for the store.
+    /// Encodes it for the store.
     #[cfg(target_os = "linux")]
-    pub(super) fn encode(&self, asked: Option<&ProtocolRequest>) -> Vec<u8> {
-        let mut writer = RecordWriter::default();
+    pub(super) fn encode(&self, writer: &mut RecordWriter, asked: Option<&ProtocolRequest>) {
         writer.bytes(&self.target);
         writer.text(self.from.as_deref().unwrap_or_default());
         writer.u64(seconds_of(self.opened_at));
         writer.u8(asked.map_or(0, |asked| asked.dialect.code()));
         writer.u32(asked.map_or(0, |asked| u32::try_from(asked.length).unwrap_or(u32::MAX)));
-        writer.into_bytes()
     }
 
     /// Decodes the metadata that [`Self::encode`] has written, of a session that has read and

@@ -196,7 +196,7 @@ impl TunnelMirror {
     ) -> bool {
         let Some(kept) = &mut self.kept else { return false };
         let Some(socket) = socket_id(stream) else { return false };
-        kept.store_mut().set_session_note(id, &metadata.encode(asked));
+        kept.store_mut().set_session_note(id, |writer| metadata.encode(writer, asked));
         let _ = kept.adopt(tunnel, id, socket);
         true
     }

@@ -33,8 +33,9 @@ pub(super) struct Copies {
     size: usize,
     /// The valid copy.
     current: Option<u8>,
-    /// The copy that the next commit makes valid.
-    staged: Option<u8>,
+    /// The copy that was written last, and the generation whose commit makes it valid. The owner
+    /// commits many records at once, so this one learns of it when it is used next.
+    staged: Option<(u8, u64)>,
     /// The part of each copy that does not fit the record, which is rare.
     beside: Option<Box<[Option<PayloadPlace>; 2]>>,
 }
@@ -90,26 +91,26 @@ impl Copies {
         copies
     }
 
-    /// Writes the contents that become valid once `generation` is committed. Returns whether there
-    /// was memory for them. Without memory, the previous contents stay valid.
+    /// Writes the contents that become valid once `generation` is committed, the one after the last
+    /// committed generation. `None` removes the record. Returns whether there was memory for the
+    /// contents. Without memory, the previous contents stay valid.
     pub(super) fn stage(
         &mut self,
         memory: &Memory,
         payload: &mut PayloadBlocks,
         generation: u64,
-        said: &RecordContents,
+        contents: Option<&[u8]>,
     ) -> bool {
-        let copy = self.staged.unwrap_or_else(|| self.current.map_or(0, |current| 1 - current));
+        self.settle(generation - 1);
+        let free = || self.current.map_or(0, |current| 1 - current);
+        let copy = self.staged.map_or_else(free, |(copy, _)| copy);
         let start = self.start(copy);
         // The old contents are no longer valid: the other copy is newer, or there was none.
         memory.set_first(start + GENERATION, 0);
         if let Some(PayloadPlace::Cell(cell)) = self.set_beside(copy, None) {
             payload.free(cell);
         }
-        let (length, body): (u64, &[u8]) = match said {
-            RecordContents::Gone => (GONE, &[]),
-            RecordContents::Body(body) => (body.len() as u64, body),
-        };
+        let (length, body) = contents.map_or((GONE, &[][..]), |body| (body.len() as u64, body));
         let mut place = 0;
         if !self.is_beside(length) {
             memory.words.store(start + BODY, body);
@@ -124,24 +125,29 @@ impl Copies {
         let checksum = checksum(generation, length, body);
         memory.words.store(start + CHECKSUM, &checksum.to_ne_bytes());
         memory.set(start + GENERATION, generation);
-        self.staged = Some(copy);
+        self.staged = Some((copy, generation));
         true
     }
 
-    /// Makes the staged copy valid: its generation is committed.
-    pub(super) fn commit(&mut self) {
-        self.current = self.staged.take().or(self.current);
+    /// Makes the staged copy the valid one if its generation is committed.
+    fn settle(&mut self, committed: u64) {
+        if let Some((copy, generation)) = self.staged
+            && generation <= committed
+        {
+            (self.current, self.staged) = (Some(copy), None);
+        }
     }
 
-    /// Discards the staged copy.
-    pub(super) fn unstage(&mut self, memory: &Memory) {
-        if let Some(copy) = self.staged.take() {
+    /// Discards the staged copy unless its generation is committed.
+    pub(super) fn unstage(&mut self, memory: &Memory, committed: u64) {
+        self.settle(committed);
+        if let Some((copy, _)) = self.staged.take() {
             memory.set_first(self.start(copy) + GENERATION, 0);
         }
     }
 
     /// Returns the contents of the valid copy, or `None` if there is no valid copy or it is
-    /// damaged.
+    /// damaged. No copy may be staged.
     pub(super) fn read(
         &self,
         memory: &Memory,

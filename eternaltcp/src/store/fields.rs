@@ -14,8 +14,10 @@ pub(super) type Decoded<T> = std::result::Result<T, MalformedRecord>;
 pub(crate) struct RecordWriter(Vec<u8>);
 
 impl RecordWriter {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
+    /// Writes into the memory of earlier bytes.
+    pub(super) fn reusing(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        Self(bytes)
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {

@@ -30,6 +30,7 @@ mod record;
 mod recover;
 mod session;
 mod slot;
+mod spare;
 mod step;
 mod tables;
 mod tunnel;

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::entries::Entries;
 use super::memory::Memory;
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::slot::place;
+use super::spare::Stock;
 
 /// The words of a piece. The first one has the session's record and the length.
 const OFFSET: usize = 8;
@@ -15,7 +15,7 @@ const PLACE: usize = 16;
 
 /// One run of bytes.
 #[derive(Debug)]
-struct StoredPiece {
+pub(super) struct StoredPiece {
     entry: u32,
     offset: u64,
     length: u32,
@@ -73,7 +73,7 @@ impl Pieces {
         &mut self,
         memory: &Memory,
         payload: &mut PayloadBlocks,
-        entries: &mut Entries,
+        stock: &mut Stock<StoredPiece>,
         owner: u32,
         offset: u64,
         bytes: &Bytes,
@@ -81,7 +81,7 @@ impl Pieces {
         if let Some((block, at)) = payload.place_of(bytes) {
             let home = PayloadPlace::Read(bytes.clone());
             let length = bytes.len();
-            self.begin(memory, entries, owner, (offset, length), place(block, at), home);
+            self.begin(memory, stock, owner, (offset, length), place(block, at), home);
             return;
         }
         let (mut offset, mut rest) = (offset, &bytes[..]);
@@ -95,14 +95,9 @@ impl Pieces {
                 let taken = rest.len().min(cell.size());
                 payload.write(&cell, 0, &rest[..taken]);
                 let at = place(cell.block(), cell.at());
-                if let Some(PayloadPlace::Cell(cell)) = self.begin(
-                    memory,
-                    entries,
-                    owner,
-                    (offset, taken),
-                    at,
-                    PayloadPlace::Cell(cell),
-                ) {
+                if let Some(PayloadPlace::Cell(cell)) =
+                    self.begin(memory, stock, owner, (offset, taken), at, PayloadPlace::Cell(cell))
+                {
                     return payload.free(cell);
                 }
                 taken
@@ -145,19 +140,19 @@ impl Pieces {
     fn begin(
         &mut self,
         memory: &Memory,
-        entries: &mut Entries,
+        stock: &mut Stock<StoredPiece>,
         owner: u32,
         (offset, length): (u64, usize),
         place: u64,
         home: PayloadPlace,
     ) -> Option<PayloadPlace> {
-        let Some(entry) = entries.take(memory) else { return Some(home) };
+        let Some(entry) = stock.entries.take(memory) else { return Some(home) };
         let at = memory.pieces.at(entry);
         let length = length as u32;
         memory.set(at + OFFSET, offset);
         memory.set(at + PLACE, place);
         memory.set(at, first_word(owner, length));
-        self.0.push_back(StoredPiece { entry, offset, length, home });
+        stock.push(&mut self.0, StoredPiece { entry, offset, length, home });
         None
     }
 
@@ -166,19 +161,16 @@ impl Pieces {
         &mut self,
         memory: &Memory,
         payload: &mut PayloadBlocks,
-        entries: &mut Entries,
+        stock: &mut Stock<StoredPiece>,
         offset: u64,
     ) {
         while let Some(piece) = self.0.pop_front_if(|piece| piece.end() <= offset) {
-            entries.clear(memory, piece.entry);
+            stock.entries.clear(memory, piece.entry);
             if let PayloadPlace::Cell(cell) = piece.home {
                 payload.free(cell);
             }
         }
-        // An idle session holds no memory for them.
-        if self.0.is_empty() {
-            self.0 = VecDeque::new();
-        }
+        stock.reclaim(&mut self.0);
     }
 
     /// Returns all pieces with their offsets in the stream.

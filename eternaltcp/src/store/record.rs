@@ -12,8 +12,7 @@ use std::time::Duration;
 use super::fields::{Decoded, MalformedRecord, RecordReader, RecordWriter};
 
 /// Encodes a tunnel's state.
-pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
-    let mut writer = RecordWriter::default();
+pub(super) fn encode_tunnel(writer: &mut RecordWriter, state: &TunnelState) {
     writer.u8(match state.side {
         Side::Client => 1,
         Side::Server => 2,
@@ -37,7 +36,6 @@ pub(super) fn encode_tunnel(state: &TunnelState) -> Vec<u8> {
     writer.u64(state.session_limit);
     // Zero means none.
     writer.u64(state.closing.map_or(0, |closing| u64::from(closing.code()) + 1));
-    writer.into_bytes()
 }
 
 /// Decodes the state that [`encode_tunnel`] has written.
@@ -88,15 +86,14 @@ fn nanos(nanos: u32) -> Duration {
 }
 
 /// Encodes a session's record.
-pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
-    let mut writer = RecordWriter::with_capacity(256);
+pub(super) fn encode_session(writer: &mut RecordWriter, record: &SessionRecord) {
     let SessionRecord { state, socket } = record;
     writer.u32(state.id.get());
     // Zero means none.
     writer.u32(socket.map_or(0, |it| it.descriptor.wrapping_add(1).cast_unsigned()));
     writer.u64(socket.map_or(0, |it| it.cookie));
-    encode_sending(&mut writer, &state.send);
-    encode_receiving(&mut writer, &state.receive);
+    encode_sending(writer, &state.send);
+    encode_receiving(writer, &state.receive);
     match &state.opening {
         OpeningState::Established => writer.u8(0),
         OpeningState::Asked => writer.u8(1),
@@ -106,8 +103,7 @@ pub(super) fn encode_session(record: &SessionRecord) -> Vec<u8> {
         }
     }
     writer.u8(state.abort.is_some().into());
-    state.abort.iter().for_each(|reset| encode_reset(&mut writer, reset));
-    writer.into_bytes()
+    state.abort.iter().for_each(|reset| encode_reset(writer, reset));
 }
 
 /// Decodes the record that [`encode_session`] has written.

@@ -143,7 +143,7 @@ fn find_packets(memory: &Memory, tunnels: &mut BTreeMap<u32, TunnelStore>, owner
     found.sort_unstable_by_key(|(record, numbering, seq, _)| (*record, *numbering, seq.get()));
     for (record, numbering, seq, entry) in found {
         if let Some(session) = owner(tunnels, owners, record) {
-            session.push_packet(numbering, seq, entry);
+            session.push_found(numbering, seq, entry);
         }
     }
     memory.packets.set_free(free);

@@ -8,10 +8,12 @@ use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
 
 use super::copies::Copies;
 use super::entries::Entries;
+use super::layout::TableKind;
 use super::memory::Memory;
 use super::note;
 use super::payload::{PayloadBlocks, PayloadPlace};
-use super::pieces::Pieces;
+use super::pieces::{Pieces, StoredPiece};
+use super::spare::Stock;
 
 /// The words of a session's record. The first one has the session and its tunnel.
 const CONSUMED: usize = 8;
@@ -45,8 +47,6 @@ pub(super) struct StoredSession {
     pub(super) copies: Copies,
     pub(super) packets: VecDeque<StoredPacket>,
     pub(super) pieces: Pieces,
-    /// The record disappears with the next commit.
-    pub(super) is_gone: bool,
     /// The position of the note, if it is too long for the record, which is rare.
     note: Option<Box<PayloadPlace>>,
 }
@@ -90,7 +90,7 @@ impl StoredSession {
 
     pub(super) fn new(record: u32, copies: Copies, note: Option<PayloadPlace>) -> Self {
         let (packets, pieces) = Default::default();
-        Self { record, copies, packets, pieces, is_gone: false, note: note.map(Box::new) }
+        Self { record, copies, packets, pieces, note: note.map(Box::new) }
     }
 
     /// Returns the offset of a record's copies.
@@ -150,32 +150,49 @@ impl StoredSession {
         memory.set(memory.sessions.at(self.record) + FLAGS, HAS_FAILED);
     }
 
+    /// Stages the contents of the record; `None` removes it.
+    pub(super) fn stage(
+        &mut self,
+        memory: &Memory,
+        payload: &mut PayloadBlocks,
+        generation: u64,
+        contents: Option<&[u8]>,
+    ) {
+        if !self.copies.stage(memory, payload, generation, contents) {
+            // Without memory the record is removed: an older state would contradict what the peer
+            // is told.
+            self.copies.stage(memory, payload, generation, None);
+        }
+    }
+
     /// Adds a packet. Without room for its record, the session cannot be recovered until the packet
     /// is acknowledged.
     pub(super) fn put_packet(
         &mut self,
         memory: &Memory,
-        entries: &mut Entries,
+        stock: &mut Stock<StoredPacket>,
         packet: &PacketEntry,
     ) {
-        let Some(entry) = entries.take(memory) else { return };
+        let Some(entry) = stock.entries.take(memory) else { return };
         let at = memory.packets.at(entry);
         let Boundary { kind, length } = packet.boundary;
         let parts = [u64::from(packet.seq.get()) << 32, (kind as u64) << 24, length.into()];
         memory.set(at + PACKET, parts[0] | parts[1] | parts[2]);
         let first = (u64::from(self.record) + 1) << 32 | u64::from(packet.numbering);
         memory.set(at, first);
-        self.push_packet(packet.numbering, packet.seq, entry);
+        let PacketEntry { numbering, seq, .. } = *packet;
+        stock.push(&mut self.packets, StoredPacket { numbering, seq, entry });
     }
 
-    pub(super) fn push_packet(&mut self, numbering: u32, seq: Seq, entry: u32) {
+    /// Adds a packet that an earlier process has left.
+    pub(super) fn push_found(&mut self, numbering: u32, seq: Seq, entry: u32) {
         self.packets.push_back(StoredPacket { numbering, seq, entry });
     }
 
     pub(super) fn clear_packet(
         &mut self,
         memory: &Memory,
-        entries: &mut Entries,
+        stock: &mut Stock<StoredPacket>,
         numbering: u32,
         seq: Seq,
     ) {
@@ -184,12 +201,9 @@ impl StoredSession {
         if let Some(at) = self.packets.iter().position(is_meant)
             && let Some(packet) = self.packets.remove(at)
         {
-            entries.clear(memory, packet.entry);
+            stock.entries.clear(memory, packet.entry);
         }
-        // An idle session holds no memory for them.
-        if self.packets.is_empty() {
-            self.packets = VecDeque::new();
-        }
+        stock.reclaim(&mut self.packets);
     }
 
     /// Returns the records of the packets.
@@ -207,8 +221,9 @@ impl StoredSession {
     /// Clears all records of the session, its own last.
     pub(super) fn end(mut self, memory: &Memory, payload: &mut PayloadBlocks, stocks: &mut Stocks) {
         for packet in self.packets.drain(..) {
-            stocks.packets.clear(memory, packet.entry);
+            stocks.packets.entries.clear(memory, packet.entry);
         }
+        stocks.packets.reclaim(&mut self.packets);
         self.pieces.free(memory, payload, &mut stocks.pieces, u64::MAX);
         stocks.sessions.clear(memory, self.record);
         self.copies.end(payload);
@@ -222,20 +237,25 @@ impl StoredSession {
 #[derive(Debug)]
 pub(super) struct Stocks {
     pub(super) sessions: Entries,
-    pub(super) pieces: Entries,
-    pub(super) packets: Entries,
+    pub(super) pieces: Stock<StoredPiece>,
+    pub(super) packets: Stock<StoredPacket>,
 }
 
 impl Stocks {
     pub(super) fn new() -> Self {
-        use super::layout::TableKind;
-        let [sessions, pieces, packets] =
-            [TableKind::Sessions, TableKind::Pieces, TableKind::Packets].map(Entries::new);
-        Self { sessions, pieces, packets }
+        let (pieces, packets) = (Stock::new(TableKind::Pieces), Stock::new(TableKind::Packets));
+        Self { sessions: Entries::new(TableKind::Sessions), pieces, packets }
     }
 
     pub(super) fn give_all(&mut self, memory: &Memory) {
-        let all = [&mut self.sessions, &mut self.pieces, &mut self.packets];
+        let Self { sessions, pieces, packets } = self;
+        let all = [sessions, &mut pieces.entries, &mut packets.entries];
         all.into_iter().for_each(|entries| entries.give_all(memory));
+    }
+
+    /// Frees memory of this process that busy sessions would use again.
+    pub(super) fn trim(&mut self) {
+        self.pieces.trim();
+        self.packets.trim();
     }
 }

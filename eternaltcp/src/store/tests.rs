@@ -94,7 +94,8 @@ fn notes_and_the_time_of_detachment_are_found_again() {
     let notes = [vec![], vec![1; 100], vec![2; 105], vec![3; 5000]];
     for note in &notes {
         let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
-        kept.store_mut().set_session_note(id, note);
+        let encode = |writer: &mut RecordWriter| note.iter().for_each(|byte| writer.u8(*byte));
+        kept.store_mut().set_session_note(id, encode);
         let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 5, cookie: 6 });
         ids.push(id);
     }

@@ -14,6 +14,7 @@ use eternaltcp_sys::NotedCall;
 
 use super::copies::{Copies, RecordContents};
 use super::entries::Entries;
+use super::fields::RecordWriter;
 use super::layout::TableKind;
 use super::memory::{Memory, StoreMemory};
 use super::payload::{PayloadBlocks, PayloadPlace};
@@ -41,8 +42,8 @@ pub struct TunnelStore {
     copies: Copies,
     /// Boxed, because half of the room in a tree's nodes is empty.
     sessions: BTreeMap<SessionId, Box<StoredSession>>,
-    /// Sessions that were put since the last commit.
-    staged: Vec<SessionId>,
+    /// The buffer in which records are encoded.
+    encoded: Vec<u8>,
     payload: PayloadBlocks,
     stocks: Stocks,
     /// The buffer of a call when the store has no memory.
@@ -59,6 +60,13 @@ impl StoreMemory {
     pub fn new_tunnel(&self) -> Option<TunnelStore> {
         TunnelStore::begin(&self.0)
     }
+}
+
+/// What a session's records are changed with.
+struct Means<'a> {
+    memory: &'a Memory,
+    payload: &'a mut PayloadBlocks,
+    stocks: &'a mut Stocks,
 }
 
 impl TunnelStore {
@@ -90,7 +98,7 @@ impl TunnelStore {
             generation: memory.get(memory.tunnels.at(index) + GENERATION),
             copies,
             sessions: BTreeMap::new(),
-            staged: Vec::new(),
+            encoded: Vec::new(),
             payload: PayloadBlocks::new(memory.blocks.clone()),
             stocks: Stocks::new(),
             makeshift: Vec::new(),
@@ -174,6 +182,8 @@ impl TunnelStore {
     /// Returns memory to the system that has been unused since the last call.
     pub fn trim(&mut self) {
         self.payload.trim();
+        self.stocks.trim();
+        self.encoded = Vec::new();
     }
 
     /// Clears all records, because the tunnel is over.
@@ -194,32 +204,27 @@ impl TunnelStore {
         Entries::new(TableKind::Tunnels).give_one(&memory, self.index);
     }
 
-    /// Returns the records of a session, which are made if there are none.
-    fn session(&mut self, id: SessionId) -> Option<&mut StoredSession> {
+    /// Returns the records of a session, which are made if there are none, and what they are
+    /// changed with.
+    fn session(&mut self, id: SessionId) -> Option<(&mut StoredSession, Means<'_>)> {
         use std::collections::btree_map::Entry;
-        match self.sessions.entry(id) {
-            Entry::Occupied(session) => Some(session.into_mut()),
+        let Self { memory, sessions, payload, stocks, .. } = self;
+        let session = match sessions.entry(id) {
+            Entry::Occupied(session) => session.into_mut(),
             Entry::Vacant(place) => {
-                let record = self.stocks.sessions.take(&self.memory)?;
-                let session = StoredSession::begin(&self.memory, record, id, self.index);
-                Some(place.insert(Box::new(session)))
+                let record = stocks.sessions.take(memory)?;
+                let session = StoredSession::begin(memory, record, id, self.index);
+                place.insert(Box::new(session))
             }
-        }
+        };
+        Some((session, Means { memory, payload, stocks }))
     }
 
-    /// Stages the contents of a session's record.
-    fn stage(&mut self, id: SessionId, said: &RecordContents) {
-        let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
-        let Self { sessions, payload, staged, .. } = self;
-        let Some(session) = sessions.get_mut(&id) else { return };
-        session.is_gone = *said == RecordContents::Gone;
-        if !session.copies.stage(&memory, payload, next, said) {
-            // Without memory the record is removed: an older state would contradict what the peer
-            // is told.
-            session.is_gone = true;
-            session.copies.stage(&memory, payload, next, &RecordContents::Gone);
-        }
-        staged.push(id);
+    /// Encodes a record in the memory that [`Self::encoded`] owns. The caller puts it back.
+    fn encode(&mut self, encode: impl FnOnce(&mut RecordWriter)) -> Vec<u8> {
+        let mut writer = RecordWriter::reusing(std::mem::take(&mut self.encoded));
+        encode(&mut writer);
+        writer.into_bytes()
     }
 
     /// Returns the call that was in progress.
@@ -246,42 +251,37 @@ impl TunnelStore {
 
 impl Store for TunnelStore {
     fn put_tunnel(&mut self, state: &TunnelState) {
-        let (memory, next) = (Arc::clone(&self.memory), self.generation + 1);
-        let said = RecordContents::Body(encode_tunnel(state));
+        let encoded = self.encode(|writer| encode_tunnel(writer, state));
+        let Self { memory, copies, payload, generation, .. } = self;
         // It always fits the record.
-        self.copies.stage(&memory, &mut self.payload, next, &said);
+        copies.stage(memory, payload, *generation + 1, Some(&encoded));
+        self.encoded = encoded;
     }
 
     fn put_session(&mut self, record: &SessionRecord) {
-        let id = record.state.id;
-        if self.session(id).is_some() {
-            self.stage(id, &RecordContents::Body(encode_session(record)));
+        let encoded = self.encode(|writer| encode_session(writer, record));
+        let next = self.generation + 1;
+        if let Some((session, Means { memory, payload, .. })) = self.session(record.state.id) {
+            session.stage(memory, payload, next, Some(&encoded));
         }
+        self.encoded = encoded;
     }
 
     fn remove_session(&mut self, id: SessionId) {
-        self.stage(id, &RecordContents::Gone);
+        let Self { memory, sessions, payload, generation, .. } = self;
+        if let Some(session) = sessions.get_mut(&id) {
+            session.stage(memory, payload, *generation + 1, None);
+        }
     }
 
     fn commit_done(&mut self) {
         self.generation += 1;
         self.memory.set(self.memory.tunnels.at(self.index) + GENERATION, self.generation);
-        self.copies.commit();
-        for id in self.staged.drain(..) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.copies.commit();
-            }
-        }
     }
 
     fn put_packet(&mut self, packet: &PacketEntry) {
-        let memory = Arc::clone(&self.memory);
-        if self.session(packet.session).is_none() {
-            return;
-        }
-        let Self { sessions, stocks, .. } = self;
-        if let Some(session) = sessions.get_mut(&packet.session) {
-            session.put_packet(&memory, &mut stocks.packets, packet);
+        if let Some((session, Means { memory, stocks, .. })) = self.session(packet.session) {
+            session.put_packet(memory, &mut stocks.packets, packet);
         }
     }
 
@@ -293,11 +293,7 @@ impl Store for TunnelStore {
 
     fn put_piece(&mut self, id: SessionId, offset: u64, payload: &Bytes) {
         // Data of a new session may be read before the session is committed.
-        if self.session(id).is_none() {
-            return;
-        }
-        let Self { memory, sessions, stocks, payload: blocks, .. } = self;
-        if let Some(session) = sessions.get_mut(&id) {
+        if let Some((session, Means { memory, payload: blocks, stocks })) = self.session(id) {
             let (entries, owner) = (&mut stocks.pieces, session.record);
             session.pieces.put(memory, blocks, entries, owner, offset, payload);
         }
@@ -351,15 +347,15 @@ impl Store for TunnelStore {
 
     fn contents(&mut self) -> Contents {
         let memory = Arc::clone(&self.memory);
-        self.copies.unstage(&memory);
-        self.staged.clear();
+        let committed = self.generation;
+        self.copies.unstage(&memory, committed);
         let mut contents = Contents { slot: self.slot(), ..Contents::default() };
         let Self { sessions, payload, copies, .. } = self;
         if let Some(RecordContents::Body(body)) = copies.read(&memory, payload) {
             contents.tunnel = decode_tunnel(&body).ok();
         }
         for (id, session) in sessions {
-            session.copies.unstage(&memory);
+            session.copies.unstage(&memory, committed);
             if let Some(RecordContents::Body(body)) = session.copies.read(&memory, payload)
                 && let Ok(record) = decode_session(&body)
                 && record.state.id == *id

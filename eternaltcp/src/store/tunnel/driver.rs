@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
+use super::super::fields::RecordWriter;
 use super::super::memory::{Memory, StoreMemory};
 use super::super::note;
 use super::super::payload::PayloadPlace;
-use super::{NOTE, TunnelStore};
+use super::{Means, NOTE, TunnelStore};
 
 /// A word of the record that is not zero while the driver processes the tunnel.
 pub(super) const BUSY: usize = 24;
@@ -92,14 +93,16 @@ impl TunnelStore {
     }
 
     /// Keeps the driver's note about a session that is not committed yet.
-    pub(crate) fn set_session_note(&mut self, id: SessionId, note: &[u8]) {
-        if self.session(id).is_none() {
-            return;
+    pub(crate) fn set_session_note(
+        &mut self,
+        id: SessionId,
+        encode: impl FnOnce(&mut RecordWriter),
+    ) {
+        let note = self.encode(encode);
+        if let Some((session, Means { memory, payload, .. })) = self.session(id) {
+            session.set_note(memory, payload, &note);
         }
-        let Self { memory, sessions, payload, .. } = self;
-        if let Some(session) = sessions.get_mut(&id) {
-            session.set_note(memory, payload, note);
-        }
+        self.encoded = note;
     }
 
     /// Returns the note about a session that an earlier process has left.
