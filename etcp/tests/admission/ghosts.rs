@@ -21,7 +21,7 @@ fn served() -> (LoopbackSite, LoopbackSproxy) {
 }
 
 #[test]
-fn a_client_that_was_killed_and_started_again_is_let_in_at_once_and_its_ghost_ends() {
+fn a_client_that_was_killed_and_started_again_is_let_in_soon_and_its_ghost_ends() {
     let (site, mut sproxy) = served();
     let mut first = Cproxy::start(&site, sproxy.address, "same").attached();
     let mut lost = Steady::start(first.listen);

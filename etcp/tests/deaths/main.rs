@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod holder;
 mod kinds;
+mod names;
 mod operator;
 mod recovery;
 mod refused;

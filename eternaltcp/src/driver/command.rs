@@ -139,7 +139,7 @@ impl Shared {
         self.is_attached.send_replace(is_attached);
     }
 
-    pub(super) fn set_silent(&self, is_silent: bool) {
+    pub(crate) fn set_silent(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 

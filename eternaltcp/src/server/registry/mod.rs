@@ -33,7 +33,9 @@ pub(super) use standbys::Standbys;
 /// client: a tunnel that was just created is not attached yet.
 const MAKES_ROOM_AFTER: Duration = Duration::from_secs(60);
 
-/// A tunnel that had a carrier this recently is not a ghost of a machine that rebooted since.
+/// A tunnel that had a carrier this recently is not a ghost of a machine that rebooted since, and
+/// not the ghost of its process if it has sessions: after the death of its worker, or the loss of
+/// its carrier, a living client returns at once.
 const JUST_NOW: Duration = Duration::from_secs(3);
 
 /// Limits the lines about replaced tunnels.
@@ -161,8 +163,9 @@ impl Registry {
     }
 
     /// Returns the live tunnels of other processes of the same client, which a new one may not
-    /// replace, regardless of their boot. Ends the client's other tunnels: detached ones, those
-    /// whose client is stopped, and one whose answer its own process never got.
+    /// replace, regardless of their boot. Ends the client's other tunnels: detached ones to which
+    /// no process returned, those whose client is stopped, and one whose answer its own process
+    /// never got.
     ///
     /// # Errors
     /// The request was delayed in the network: the same process has a tunnel that it requested
@@ -180,14 +183,16 @@ impl Registry {
         }
         let now = Instant::now();
         let is_live = |entry: &TunnelEntry| {
-            let is_heard = match entry.shared.is_attached() {
-                true => !entry.shared.is_silent(),
-                // The tunnel is of another boot: a clone that is about to return, or was just
-                // created.
-                false => entry.instance.boot != instance.boot && entry.was_here(JUST_NOW, now),
-            };
-            is_heard && entry.own != *own
+            let is_heard = entry.shared.is_attached() && !entry.shared.is_silent();
+            // A detached tunnel of another boot is a clone's that is about to return, or was just
+            // created.
+            let is_of_clone = entry.instance.boot != instance.boot && !entry.shared.is_attached();
+            let may_return = is_of_clone || entry.shared.sessions() > 0;
+            entry.own != *own && (is_heard || may_return && entry.was_here(JUST_NOW, now))
         };
+        for entry in tunnels.values_mut().filter(|entry| entry.is_same_client(user, instance)) {
+            entry.note_attachment(now, Duration::ZERO, false);
+        }
         let mut live = Vec::new();
         let same = tunnels.iter().filter(|(_, entry)| entry.is_same_client(user, instance));
         for id in same.map(|(id, _)| *id).collect::<Vec<_>>() {

@@ -114,6 +114,36 @@ async fn a_live_tunnel_is_not_a_ghost_of_another_boot_and_a_silent_one_is() {
     assert!(!registry.has(TunnelId([1; 16])) && registry.has(TunnelId([2; 16])));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_with_sessions_whose_process_may_return_is_not_a_ghost() {
+    let registry = Registry::default();
+    let user = key();
+    let first = insert(&registry, 1, entry(&user, &key(), "same", 1)).unwrap();
+    let second = entry(&user, &key(), "same", 2);
+    let ask = || {
+        let found = registry.replace_ghosts(&user, &second.own, &second.instance, second.born());
+        found.unwrap().len()
+    };
+    first.shared.set_sessions(1);
+    first.shared.set_attached(true);
+    first.shared.set_silent(true);
+    assert_eq!(ask(), 1, "its process may be starting a worker");
+    first.shared.set_attached(false);
+    assert_eq!(ask(), 1, "that worker is about to return");
+    advance(JUST_NOW - Duration::from_millis(1)).await;
+    assert_eq!(ask(), 1);
+    first.shared.set_attached(true);
+    assert_eq!(ask(), 1, "it has returned");
+    first.shared.set_attached(false);
+    assert_eq!(ask(), 1);
+    advance(JUST_NOW).await;
+    assert_eq!(ask(), 0, "its process is gone");
+    let third = insert(&registry, 3, entry(&user, &key(), "same", 1)).unwrap();
+    third.shared.set_attached(true);
+    third.shared.set_attached(false);
+    assert_eq!(ask(), 0, "nothing is lost without sessions");
+}
+
 #[tokio::test]
 async fn a_request_that_was_stuck_on_its_way_ends_no_later_tunnel() {
     let registry = Registry::default();
