@@ -107,12 +107,12 @@ impl Begun {
         Self { stream, rest: rest.to_vec(), answer: asked.hears[1].clone() }
     }
 
-    /// Writes the rest, and checks the answer. An error means that there is none.
+    /// Writes the rest, and checks the answer.
     #[track_caller]
-    fn finish(mut self, is_refused: bool) -> std::io::Result<()> {
+    fn finish(mut self, is_refused: bool) {
         self.stream.write_all(&self.rest).expect("it is taken");
         let mut heard = vec![0; self.answer.len()];
-        self.stream.read_exact(&mut heard)?;
+        self.stream.read_exact(&mut heard).expect("an answer");
         assert_eq!(heard, self.answer);
         let mut all = Vec::new();
         if !is_refused {
@@ -121,7 +121,6 @@ impl Begun {
         }
         self.stream.read_to_end(&mut all).expect("it ends in order");
         assert!(is_refused || all.ends_with(b"hello"), "{all:?}");
-        Ok(())
     }
 }
 
@@ -142,12 +141,7 @@ fn requests_on_the_port_of_d_are_answered_wherever_a_death_has_cut_them() {
         }
         proxies.kill(victims);
         for (begun, is_refused) in begun {
-            // A refusal that comes at the instant of the death may be seen as a reset.
-            let may_be_reset = is_refused && begun.rest.is_empty();
-            match begun.finish(is_refused) {
-                Err(error) if may_be_reset && error.kind() == ErrorKind::ConnectionReset => {}
-                result => result.expect("an answer"),
-            }
+            begun.finish(is_refused);
         }
         proxies.steady.goes_on();
     }
@@ -175,7 +169,7 @@ fn connections_whose_targets_are_not_connected_yet_get_their_answer_after_a_deat
             let _ = kill_raw(process, Signal::CONT);
         }
         for (begun, is_refused) in begun {
-            begun.finish(is_refused).expect("an answer");
+            begun.finish(is_refused);
         }
         plain.read_exact(&mut [0; 5]).expect("it comes back");
         proxies.steady.goes_on();

@@ -9,9 +9,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::Opener;
-use crate::driver::send_last;
 use crate::dynamic::{Conversation, RefusedRequest, Step, TargetRequest};
 use crate::log_limit::{BURST, LogLimit, limited};
+use crate::net::last_answer::send_last;
 use crate::net::listener::Listener;
 use crate::net::prologue::PrologueStep;
 use crate::net::stream::{Stream, peer_name};

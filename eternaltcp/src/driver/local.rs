@@ -1,5 +1,7 @@
 //! One session's local socket, and how it is served.
 
+mod reply;
+
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,11 +15,11 @@ use super::metadata::Metadata;
 use super::mirror::TunnelMirror;
 use super::patience::PendingReset;
 use super::ready::{ReadyList, SocketWaker};
-use super::send_last;
-use crate::dynamic::{Dialect, ProtocolRequest};
+use crate::dynamic::ProtocolRequest;
 use crate::memory::BLOCK;
-use crate::net::prologue::PrologueStep;
 use crate::net::stream::Stream;
+pub(super) use reply::refuse;
+use reply::{Answered, ReplyProgress, TargetState};
 
 /// A read must fit a block.
 const _: () = assert!(READ_SIZE <= BLOCK);
@@ -51,11 +53,9 @@ pub(super) struct Local {
     /// The session's metadata for the status.
     metadata: Metadata,
     /// The answer to its application, which precedes any data of the target.
-    reply: TargetReply,
+    reply: ReplyProgress,
     /// The error that it has reported. The data that it sent before come first.
     failed: Option<Reset>,
-    /// The length of the request that waits before its stream.
-    request: usize,
 }
 
 /// The progress of a socket's two directions in an earlier process.
@@ -66,17 +66,6 @@ pub(super) struct LocalProgress {
     pub(super) is_shut: bool,
     /// The error that the socket has reported.
     pub(super) failed: Option<Reset>,
-}
-
-/// The answer to an application that asked for its target.
-#[derive(Debug)]
-enum TargetReply {
-    /// There is none, or it was given.
-    Done,
-    /// It waits for the target, and is given in this dialect.
-    Awaited(Dialect),
-    /// The target is connected. This is the answer.
-    Due(&'static [u8]),
 }
 
 /// The result of serving a socket.
@@ -101,10 +90,6 @@ impl Local {
         metadata: Metadata,
         asked: Option<ProtocolRequest>,
     ) -> Self {
-        let (reply, request) = match asked {
-            Some(asked) => (TargetReply::Awaited(asked.dialect), asked.length),
-            None => (TargetReply::Done, 0),
-        };
         let list = SocketWaker::new(id, Arc::clone(list));
         let waker = Waker::from(Arc::clone(&list));
         Self {
@@ -119,9 +104,8 @@ impl Local {
             held_since: None,
             is_prepared: false,
             metadata,
-            reply,
+            reply: ReplyProgress::new(asked),
             failed: None,
-            request,
         }
     }
 
@@ -172,45 +156,14 @@ impl Local {
 
     /// Tells an application that asked that its target is connected.
     fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
-        self.take_request()?;
-        if let TargetReply::Awaited(dialect) = self.reply {
-            if self.is_connected {
-                self.reply = TargetReply::Due(dialect.connected());
-            } else if let Some(reset) = tunnel.pending_reset(self.id) {
-                return Ok(Answered::Refused(reset.clone()));
-            } else {
-                return Ok(Answered::NotYet);
+        let (id, is_connected) = (self.id, self.is_connected);
+        self.reply.serve(&self.stream, &mut Context::from_waker(&self.waker), || {
+            match (is_connected, tunnel.pending_reset(id)) {
+                (true, _) => TargetState::Connected,
+                (false, Some(reset)) => TargetState::Refused(reset.clone()),
+                (false, None) => TargetState::Awaited,
             }
-        }
-        let mut cx = Context::from_waker(&self.waker);
-        // The request is read before it is answered: the mark of the socket has that order.
-        while let TargetReply::Due(text) = self.reply {
-            if self.request > 0 || self.stream.poll_write_ready(&mut cx)?.is_pending() {
-                return Ok(Answered::NotYet);
-            }
-            match self.stream.try_say(text, PrologueStep::Answer) {
-                Ok(()) => self.reply = TargetReply::Done,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Answered::Yes)
-    }
-
-    /// Reads the request that precedes the stream.
-    fn take_request(&mut self) -> io::Result<()> {
-        let mut cx = Context::from_waker(&self.waker);
-        while self.request > 0 {
-            if self.stream.poll_read_ready(&mut cx)?.is_pending() {
-                return Ok(());
-            }
-            match self.stream.try_take(self.request) {
-                Ok(()) => self.request = 0,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        })
     }
 
     /// Writes the deliverable data. Returns how the socket ends, if it does.
@@ -292,7 +245,7 @@ impl Local {
         mirror: &mut TunnelMirror,
     ) -> Result<bool, Reset> {
         let room = tunnel.capacity(self.id);
-        if self.is_read_out || self.request > 0 {
+        if self.is_read_out || self.reply.has_request() {
             return Ok(false);
         }
         if room == 0 {
@@ -376,31 +329,14 @@ impl Local {
         self.stream.prepare_end();
     }
 
+    /// Prepares [`Self::abort`] while the record of the session names the socket.
+    pub(super) fn prepare_abort(&mut self, why: &Reset) {
+        self.reply.note_refused(&self.stream, &mut Context::from_waker(&self.waker), why);
+    }
+
     /// Resets the socket, or tells an application that waits for its target that there is none.
     pub(super) fn abort(self, why: &Reset) {
-        let dialect = match self.reply {
-            TargetReply::Awaited(dialect) => Some(dialect),
-            TargetReply::Due(_) | TargetReply::Done => None,
-        };
-        refuse(self.stream, dialect, why);
-    }
-}
-
-/// Whether the application was told that its target is connected.
-enum Answered {
-    Yes,
-    NotYet,
-    /// It is not connected, for this reason.
-    Refused(Reset),
-}
-
-/// Ends a connection that has no target, with an answer in its dialect if it has one.
-pub(super) fn refuse(stream: Stream, dialect: Option<Dialect>, why: &Reset) {
-    match dialect {
-        Some(dialect) => {
-            tokio::spawn(send_last(stream, dialect.refused(why)));
-        }
-        None => stream.abort(why),
+        refuse(self.stream, self.reply.owed(), why);
     }
 }
 

@@ -135,8 +135,11 @@ fn check_counts(stream: &Stream, state: &SessionState, written: u64) {
 /// Returns the steps that are left before the stream of a session, by the mark of its socket.
 fn remaining(stream: &Stream, asked: Option<ProtocolRequest>) -> Option<ProtocolRequest> {
     match stream.found_mark() {
-        SocketMark::Unanswered => asked.map(|asked| ProtocolRequest { length: 0, ..asked }),
-        SocketMark::Used => None,
+        // The reset that refused it may not have been committed.
+        SocketMark::Unanswered | SocketMark::Refused(..) => {
+            asked.map(|asked| ProtocolRequest { length: 0, ..asked })
+        }
+        SocketMark::Used | SocketMark::Dismissed => None,
         // Nothing was read or written before it was marked.
         _ => {
             stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });

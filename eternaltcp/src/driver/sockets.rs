@@ -218,7 +218,10 @@ impl Sockets {
                 drop(local);
             }
             Served::Abort(reset) => {
-                let local = self.remove(id, tunnel);
+                let mut local = self.remove(id, tunnel);
+                if let Some(local) = &mut local {
+                    local.prepare_abort(&reset);
+                }
                 role.reset(id, &reset);
                 tunnel.delivered_ending(now, id);
                 self.mirror.release(tunnel, id);
@@ -261,7 +264,10 @@ impl Sockets {
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            let local = self.remove(id, tunnel);
+            let mut local = self.remove(id, tunnel);
+            if let Some(local) = &mut local {
+                local.prepare_abort(&why);
+            }
             self.mirror.release(tunnel, id);
             if let Some(local) = local {
                 local.abort(&why);
@@ -272,9 +278,11 @@ impl Sockets {
 
     /// Resets all of them, because the tunnel has ended.
     pub(super) fn abort_all(&mut self) {
+        let why = Reset::new(Cause::TunnelOver);
+        self.locals.values_mut().for_each(|local| local.prepare_abort(&why));
         self.mirror.end();
         for (_, local) in std::mem::take(&mut self.locals) {
-            local.abort(&Reset::new(Cause::TunnelOver));
+            local.abort(&why);
         }
     }
 

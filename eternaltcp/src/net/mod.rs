@@ -4,9 +4,11 @@
 //! - `listener`, `stream`: local connections, accepted or made;
 //! - `slots`: the descriptors for them;
 //! - `lookup`, `race`, `reach`: from the name of a target to a connection;
+//! - `last_answer`: the end of a connection that gets an answer first;
 //! - `origin`: the origin of a connection, and the PROXY protocol for it.
 
 pub(crate) mod congestion;
+pub(crate) mod last_answer;
 pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod origin;

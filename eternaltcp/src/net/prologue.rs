@@ -10,11 +10,13 @@ use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
 use bytes::BytesMut;
+use eternaltcp_proto::Cause;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 
 use super::stream::Stream;
+use crate::dynamic::Dialect;
 #[cfg(target_os = "linux")]
 use crate::store;
 #[cfg(target_os = "linux")]
@@ -29,6 +31,8 @@ pub(crate) enum PrologueStep {
     Take,
     /// The request is answered: the stream begins.
     Answer,
+    /// A refusal is answered: the connection ends.
+    Dismiss,
 }
 
 #[cfg(target_os = "linux")]
@@ -39,6 +43,7 @@ impl PrologueStep {
             Self::Greet => SocketMark::Greeted,
             Self::Take => SocketMark::Unanswered,
             Self::Answer => SocketMark::Used,
+            Self::Dismiss => SocketMark::Dismissed,
         }
     }
 }
@@ -55,6 +60,16 @@ impl Stream {
         {
             false
         }
+    }
+
+    /// Records that its request, which was read, is refused: the next process answers if this one
+    /// cannot any more.
+    pub(crate) fn note_refused(&self, dialect: Dialect, cause: Cause) {
+        #[cfg(target_os = "linux")]
+        if store::is_kept() {
+            self.mark(SocketMark::Refused(dialect, cause));
+        }
+        let _ = (dialect, cause);
     }
 
     /// Waits until more than `known` bytes can be read, copies what fits the buffer, and leaves it at

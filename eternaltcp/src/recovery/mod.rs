@@ -91,11 +91,14 @@ impl Recovery {
         None
     }
 
-    /// Closes the rest. Call this when every part that may take something has been started.
+    /// Closes the rest. Call this when every part that may take something has been started, on a
+    /// tokio runtime.
     #[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is nothing in it"))]
     pub fn finish(mut self) {
         #[cfg(target_os = "linux")]
-        drop(self.remains.take());
+        if let Some(mut remains) = self.remains.take() {
+            remains.dismiss_refused();
+        }
     }
 
     /// Returns the listener with this purpose and this address, as its user wrote it. A listener on

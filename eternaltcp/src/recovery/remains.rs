@@ -9,6 +9,7 @@ use tracing::info;
 use super::KeptDrain;
 use super::sockets::{self, LocalEnd};
 use super::tunnel::{RecoveredTunnel, Suspects};
+use crate::net::last_answer::dismiss;
 use crate::report::counted;
 use crate::store::{
     FoundListener, KeptListener, ListenerOwner, ListenerPurpose, SocketMark, StoreMemory,
@@ -181,6 +182,16 @@ impl Remains {
             is_of_it && is_unread
         };
         self.unnamed.extract_if(.., is_accepted).collect()
+    }
+
+    /// Completes the refusals of requests that the dead process had read.
+    pub(super) fn dismiss_refused(&mut self) {
+        let is_refused = |socket: &mut OwnedFd| {
+            matches!(SocketMark::of(&*socket), SocketMark::Refused(..) | SocketMark::Dismissed)
+        };
+        for socket in self.unnamed.extract_if(.., is_refused) {
+            tokio::spawn(dismiss(socket));
+        }
     }
 
     /// Takes those of a transparent listener, whose local addresses belong to other machines.

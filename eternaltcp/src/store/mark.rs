@@ -3,7 +3,10 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use eternaltcp_proto::Cause;
 use socket2::SockRef;
+
+use crate::dynamic::Dialect;
 
 /// The progress of a connection that the next process could not know otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,18 +21,30 @@ pub(crate) enum SocketMark {
     Asked,
     /// The request was read, and not answered.
     Unanswered,
+    /// The request was read and is refused: an answer in this dialect is owed, with this cause.
+    Refused(Dialect, Cause),
+    /// A refusal was answered. The end of the connection is owed.
+    Dismissed,
     /// A session has the connection, and nothing precedes its stream.
     Used,
 }
 
 /// The receive timeouts that encode the marks, in seconds. Calls that do not block ignore them
 /// (socket(7)), and no other program sets them.
-const MARKS: [(SocketMark, u64); 4] = [
+const MARKS: [(SocketMark, u64); 5] = [
     (SocketMark::Greeted, 1_000_001),
     (SocketMark::Asked, 1_000_002),
     (SocketMark::Unanswered, 1_000_003),
     (SocketMark::Used, 1_000_004),
+    (SocketMark::Dismissed, 1_000_005),
 ];
+
+/// The timeout for a refusal whose dialect and cause have the number zero. The codes of each
+/// dialect follow those of the one before.
+const REFUSED: u64 = 1_100_000;
+
+/// The number of causes that marks can distinguish. A greater one counts as the last.
+const CAUSES: u64 = 10_000;
 
 /// The timeout for the transparent listener with the number zero.
 const REDIRECTED: u64 = 2_000_000;
@@ -43,6 +58,10 @@ impl SocketMark {
         match self {
             Self::Fresh => 0,
             Self::Redirected(number) => REDIRECTED + u64::from(number % MAX_REDIRECTED),
+            Self::Refused(dialect, cause) => {
+                let cause = u64::from(cause.code()).min(CAUSES - 1);
+                REFUSED + u64::from(dialect.code()) * CAUSES + cause
+            }
             other => MARKS.iter().find(|(mark, _)| *mark == other).map_or(0, |(_, code)| *code),
         }
     }
@@ -53,7 +72,10 @@ impl SocketMark {
         match redirected.filter(|number| *number < MAX_REDIRECTED) {
             Some(number) => Self::Redirected(number),
             None if code == 0 => Self::Fresh,
-            None => MARKS.iter().find(|(_, it)| *it == code).map_or(Self::Used, |(mark, _)| *mark),
+            None => {
+                let named = MARKS.iter().find(|(_, it)| *it == code).map(|(mark, _)| *mark);
+                named.or_else(|| refused(code)).unwrap_or(Self::Used)
+            }
         }
     }
 
@@ -71,6 +93,14 @@ impl SocketMark {
     }
 }
 
+/// Returns the refusal with this number.
+fn refused(code: u64) -> Option<SocketMark> {
+    let number = code.checked_sub(REFUSED)?;
+    let dialect = Dialect::from_code(u8::try_from(number / CAUSES).ok()?)?;
+    let cause = Cause::from_code(u32::try_from(number % CAUSES).ok()?);
+    Some(SocketMark::Refused(dialect, cause))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -85,7 +115,12 @@ mod tests {
         let here = listener.accept().unwrap().0;
         let (one, _other) = UnixStream::pair().unwrap();
         let all = MARKS.iter().map(|(mark, _)| *mark);
-        for mark in all.chain([SocketMark::Redirected(7), SocketMark::Fresh]) {
+        let refused = [Dialect::Socks4, Dialect::Socks5, Dialect::Http].map(|dialect| {
+            [Cause::Refused, Cause::TunnelOver, Cause::Other(9_999)]
+                .map(|cause| SocketMark::Refused(dialect, cause))
+        });
+        let others = [SocketMark::Redirected(7), SocketMark::Fresh];
+        for mark in all.chain(refused.into_iter().flatten()).chain(others) {
             assert_eq!(SocketMark::from_code(mark.code()), mark);
             mark.set(&here);
             mark.set(&one);
