@@ -15,10 +15,15 @@ const FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed()
 pub(crate) struct LockedFile {
     path: PathBuf,
     is_left: bool,
-    _file: File,
+    file: File,
 }
 
 impl LockedFile {
+    /// Returns whether the path still leads to the locked file.
+    pub(crate) fn is_there(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
     /// Releases the lock and keeps its file.
     pub(crate) fn leave(mut self) {
         self.is_left = true;
@@ -60,7 +65,7 @@ pub(crate) fn lock(path: &Path, is_made: bool) -> io::Result<Locked> {
         match file.try_lock() {
             Ok(()) if is_at(&file, path) => {
                 let path = path.to_owned();
-                return Ok(Locked::Here(LockedFile { path, is_left: false, _file: file }));
+                return Ok(Locked::Here(LockedFile { path, is_left: false, file }));
             }
             // The previous owner has removed it meanwhile.
             Ok(()) => {}

@@ -1,13 +1,16 @@
 //! An operator's commands at the instant of a death.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 use etcp_testkit::loopback::operator::{control, operate, status};
 use etcp_testkit::loopback::program::{etcp, wait};
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
+use etcp_testkit::process::kill_raw;
 use etcp_testkit::wait::end_of;
-use etcp_testkit::worker::is_there;
+use etcp_testkit::worker::{is_there, processes_of};
+use rustix::process::Signal;
 
 use super::kill_worker;
 
@@ -63,4 +66,39 @@ fn a_drain_that_is_waited_for_is_over_when_the_last_session_is_whoever_died_mean
     let said = end_of(drain);
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     assert_eq!(cproxy.program.end().0, Some(0), "{}", cproxy.program.log());
+}
+
+#[test]
+fn sockets_whose_files_were_deleted_come_back_and_are_the_next_workers() {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let path = site.path().join("listen");
+    let unix = format!("unix:{}", path.display());
+    let args = ["-L", &format!("{unix}:127.0.0.1:9")];
+    let cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
+    let steady = Steady::start(cproxy.listen);
+    let own = control(&site, "cproxy", &cproxy.program);
+    let folder = std::path::Path::new(&own).parent().expect("a folder").to_owned();
+    for round in 1..=2 {
+        // Connected, and not accepted by anybody yet.
+        cproxy.program.freeze();
+        let queued = UnixStream::connect(&path).expect("it listens");
+        std::fs::remove_file(&path).expect("it is there");
+        std::fs::remove_dir_all(&folder).expect("it is there");
+        for process in processes_of(cproxy.program.id()) {
+            kill_raw(process, Signal::CONT).expect("it is stopped");
+        }
+        wait("both sockets", || path.exists() && std::path::Path::new(&own).exists());
+        let again = UnixStream::connect(&path).expect("it listens");
+        assert_eq!(status(&site, "cproxy", &cproxy.program)["restarts"], round - 1);
+        // The target is refused, so each of them is served by its end.
+        for mut stream in [queued, again] {
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        }
+        kill_worker(&cproxy.program);
+        assert_eq!(status(&site, "cproxy", &cproxy.program)["restarts"], round);
+        UnixStream::connect(&path).expect("it listens");
+        steady.goes_on();
+    }
+    steady.finish();
 }

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
 
 use super::message::{Answer, Fault, Reply, Request};
@@ -11,6 +12,9 @@ use eternaltcp_sys::unix::connect_blocking;
 
 /// A proxy that sends nothing for this long hangs, or is not a proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time after which the process that was asked is gone, if it died as it answered.
+const RESTART: Duration = Duration::from_millis(100);
 
 /// The longest answer that is read, in bytes: a hundred thousand sessions fit.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -60,9 +64,23 @@ impl From<io::Error> for AskError {
 
 /// Sends a request to the proxy at `path`. Blocks for at most some seconds.
 ///
+/// A proxy may die as it answers. Its next process answers at the same socket, so a request that may
+/// be repeated is sent once more.
+///
 /// # Errors
 /// There is no proxy, it does not answer in time, or it refuses.
 pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
+    let is_repeatable = matches!(request, Request::Status {} | Request::Drain { .. });
+    match ask_once(path, request) {
+        Err(AskError::NoAnswer(_) | AskError::Io(_)) if is_repeatable => {
+            sleep(RESTART);
+            ask_once(path, request)
+        }
+        result => result,
+    }
+}
+
+fn ask_once(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let is_other = |found: Metadata| !found.file_type().is_socket();
     if path.metadata().is_ok_and(is_other) {
         return Err(AskError::NoSocket);
@@ -84,5 +102,45 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     match reply.answer {
         Answer::Error(fault) => Err(AskError::Refused(fault)),
         answer => Ok(answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Serves connections, of which each gets one of these texts, and asks there.
+    fn ask_of(texts: &[&str], request: &Request) -> Result<Answer, AskError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::scope(|scope| {
+            let serves = scope.spawn(|| {
+                for text in texts {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    BufReader::new(&stream).read_until(b'\n', &mut Vec::new()).unwrap();
+                    stream.write_all(text.as_bytes()).unwrap();
+                }
+            });
+            let answer = ask(&path, request);
+            serves.join().unwrap();
+            answer
+        })
+    }
+
+    #[test]
+    fn a_request_whose_answer_is_cut_by_a_death_is_sent_once_more_if_it_may_be() {
+        const STOPPING: &str = "{\"version\":1,\"answer\":\"stopping\"}\n";
+        for cut in ["", "{\"version\":1,\"ans"] {
+            assert!(matches!(
+                ask_of(&[cut, STOPPING], &Request::Status {}),
+                Ok(Answer::Stopping {})
+            ));
+            let drain = Request::Drain { timeout_ms: None };
+            assert!(matches!(ask_of(&[cut, cut], &drain), Err(AskError::NoAnswer(_))));
+            assert!(matches!(ask_of(&[cut], &Request::Stop {}), Err(AskError::NoAnswer(_))));
+        }
     }
 }

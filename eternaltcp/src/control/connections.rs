@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::hold::SocketRestorer;
 use super::message::{
     Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, RestartStatus,
     UpgradeAnswer,
@@ -50,13 +51,27 @@ pub(super) struct ServedSocket {
 }
 
 /// Accepts connections, and answers their requests, until it is cancelled.
-pub(super) async fn accept(listener: UnixListener, served: Arc<ServedSocket>) {
+/// If the file of the socket is deleted, the socket is made again.
+pub(super) async fn accept(
+    mut listener: UnixListener,
+    served: Arc<ServedSocket>,
+    restorer: SocketRestorer,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut pause = AcceptPause::default();
     // They end with this task.
     let mut connections = JoinSet::new();
+    let (restored, mut sockets) = mpsc::channel(1);
+    connections.spawn(restore(restorer, restored));
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(socket) = sockets.recv() => {
+                listener = socket;
+                continue;
+            }
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 pause.after(&error).await;
@@ -81,6 +96,11 @@ pub(super) async fn accept(listener: UnixListener, served: Arc<ServedSocket>) {
             drop(place);
         });
     }
+}
+
+/// Passes on the sockets that replace one whose file is gone.
+async fn restore(mut restorer: SocketRestorer, restored: mpsc::Sender<UnixListener>) {
+    while restored.send(restorer.restored().await).await.is_ok() {}
 }
 
 /// Returns whether the other end is this process's user, or root. The file's mode enforces the

@@ -6,6 +6,7 @@
 
 mod ask;
 mod connections;
+mod hold;
 mod message;
 mod path;
 mod place;

@@ -1,11 +1,12 @@
 //! The path of a control socket, which a proxy that drains leaves to its successor.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-use crate::net::listener::SocketFile;
+use crate::net::listener::{FilePlace, SocketFile};
 use crate::process::main_process;
 
 /// The maximum number of bytes that fit into `sockaddr_un` with the final NUL.
@@ -49,6 +50,25 @@ impl ControlPath {
     #[must_use]
     pub fn get(&self) -> PathBuf {
         self.lock().path.clone()
+    }
+
+    /// Returns the place of its file, unless it was removed.
+    pub(super) fn file(&self) -> Option<FilePlace> {
+        self.lock().file.as_ref().map(SocketFile::place)
+    }
+
+    /// Makes the socket again, with `bind`, if its file is gone. A socket that was removed stays so.
+    pub(super) fn restore<T>(
+        &self,
+        bind: impl FnOnce(&Path) -> io::Result<(T, SocketFile)>,
+    ) -> io::Result<Option<T>> {
+        let mut place = self.lock();
+        if !place.file.as_ref().is_some_and(|file| file.place().is_lost()) {
+            return Ok(None);
+        }
+        let (socket, file) = bind(&place.path)?;
+        place.file = Some(file);
+        Ok(Some(socket))
     }
 
     /// Removes the file of the socket.

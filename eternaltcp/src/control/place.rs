@@ -74,7 +74,7 @@ fn of_services(folder: &Path) -> Vec<PathBuf> {
 pub struct Claim {
     path: PathBuf,
     /// `None`: the file system has no locks.
-    _lock: Option<LockedFile>,
+    lock: Option<LockedFile>,
 }
 
 impl Claim {
@@ -102,8 +102,8 @@ impl Claim {
             let more = if number == 1 { String::new() } else { format!("-{number}") };
             let path = folder.join(format!("{role}.{process}{more}.{ENDING}"));
             match lock(&beside(&path), true) {
-                Ok(Locked::Here(lock)) => return Ok(Self { path, _lock: Some(lock) }),
-                Ok(Locked::Nowhere) => return Ok(Self { path, _lock: None }),
+                Ok(Locked::Here(lock)) => return Ok(Self { path, lock: Some(lock) }),
+                Ok(Locked::Nowhere) => return Ok(Self { path, lock: None }),
                 Ok(Locked::Elsewhere) => {}
                 Err(error) => return Err(error),
             }
@@ -129,8 +129,25 @@ impl Claim {
                 }
                 Locked::Elsewhere => return Err(io::ErrorKind::AddrInUse.into()),
             };
-            return Ok(Self { path: path.to_owned(), _lock: lock });
+            return Ok(Self { path: path.to_owned(), lock });
         }
+    }
+
+    /// Makes its folder and its lock again, if they were deleted.
+    ///
+    /// # Errors
+    /// Another process owns the name now, or the folder cannot be used.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        if self.lock.as_ref().is_some_and(LockedFile::is_there) {
+            return Ok(());
+        }
+        self.path.parent().map_or(Ok(()), prepare)?;
+        let renewed = Self::again(&self.path)?;
+        // The file at its path is the new one's.
+        if let Some(lock) = std::mem::replace(self, renewed).lock {
+            lock.leave();
+        }
+        Ok(())
     }
 
     /// Returns the path of the socket.

@@ -6,33 +6,34 @@ use std::os::fd::AsFd;
 use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use super::connections::{ServedSocket, accept};
+#[cfg(target_os = "linux")]
+use super::hold::rule_text;
+use super::hold::{SocketHold, SocketRestorer};
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
-use crate::net::listener::{SocketFile, bind_unix};
+use crate::net::listener::bind_unix;
 use crate::process::supervised;
+use crate::recovery::Recovery;
 #[cfg(target_os = "linux")]
 use crate::recovery::RemainingListener;
-use crate::recovery::{KeptListeners, Recovery};
 #[cfg(target_os = "linux")]
-use crate::store::{ListenerPurpose, ListenerRule, keep_listener};
+use crate::store::ListenerPurpose;
 
 /// A control socket that is served until it is dropped, which removes its file.
 #[derive(Debug)]
 pub struct ControlSocket {
-    /// Its record in the store, which is cleared before the socket is closed.
-    _kept: KeptListeners,
+    /// Its record in the store is cleared before the socket is closed.
+    _hold: Arc<Mutex<SocketHold>>,
     path: ControlPath,
     task: AbortHandle,
-    /// Set for a socket in its default place; released when the file is removed.
-    _claim: Option<Claim>,
 }
 
 impl Drop for ControlSocket {
@@ -76,19 +77,12 @@ impl ControlSocket {
         listen: Vec<String>,
     ) -> io::Result<Self> {
         let (listener, file) = bind_unix(path)?;
-        #[cfg(target_os = "linux")]
-        {
-            let rule = ListenerRule {
-                purpose: ListenerPurpose::Control,
-                text: rule_text(claim.is_none(), path),
-                file: Some(file.id()),
-                owner: None,
-            };
-            let kept = keep_listener(&rule, &[&listener]);
-            Ok(Self::accepting(kept, listener, file, claim, subject, listen))
-        }
-        #[cfg(not(target_os = "linux"))]
-        Ok(Self::accepting((), listener, file, claim, subject, listen))
+        // A claimed name is never another process's.
+        let is_given = claim.is_none();
+        let mut hold = SocketHold::new(is_given.then_some(path), claim);
+        hold.keep(&listener, &file);
+        let path = ControlPath::new(file, is_given);
+        Ok(Self::accepting(path, listener, hold, subject, listen))
     }
 
     /// Serves the socket of an earlier process, if there is one: at `given`, or in a default
@@ -107,8 +101,8 @@ impl ControlSocket {
     ) -> io::Result<Option<Self>> {
         #[cfg(target_os = "linux")]
         {
-            let text = given.map_or_else(|| DEFAULT_PLACE.to_owned(), |it| rule_text(true, it));
-            let Some(found) = recovery.take_listener(ListenerPurpose::Control, &text) else {
+            let Some(found) = recovery.take_listener(ListenerPurpose::Control, &rule_text(given))
+            else {
                 return Ok(None);
             };
             let RemainingListener { kept, sockets, file, .. } = found;
@@ -118,13 +112,15 @@ impl ControlSocket {
             let Some(path) = pathname(&socket) else { return Ok(None) };
             let listener = UnixListener::from_std(socket.into())?;
             let claim = if given.is_none() { Some(Claim::again(&path)?) } else { None };
-            let path = ControlPath::recovered(&path, file, claim.is_none());
+            let mut hold = SocketHold::new(given, claim);
+            hold.kept = kept;
+            let path = ControlPath::recovered(&path, file, given == Some(&path));
             if recovery.is_draining() {
                 // The process before this one may have died before that.
                 path.leave();
             }
             let (subject, listen) = (subject.clone(), listen.to_vec());
-            Ok(Some(Self::accepting_at(path, kept, listener, claim, subject, listen)))
+            Ok(Some(Self::accepting(path, listener, hold, subject, listen)))
         }
         #[cfg(not(target_os = "linux"))]
         {
@@ -134,30 +130,18 @@ impl ControlSocket {
     }
 
     fn accepting(
-        kept: KeptListeners,
-        listener: UnixListener,
-        file: SocketFile,
-        claim: Option<Claim>,
-        subject: Subject,
-        listen: Vec<String>,
-    ) -> Self {
-        // A claimed name is never another process's.
-        let path = ControlPath::new(file, claim.is_none());
-        Self::accepting_at(path, kept, listener, claim, subject, listen)
-    }
-
-    fn accepting_at(
         path: ControlPath,
-        kept: KeptListeners,
         listener: UnixListener,
-        claim: Option<Claim>,
+        hold: SocketHold,
         subject: Subject,
         listen: Vec<String>,
     ) -> Self {
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
-        let task = tokio::spawn(accept(listener, served)).abort_handle();
-        Self { _kept: kept, path, task, _claim: claim }
+        let hold = Arc::new(Mutex::new(hold));
+        let restorer = SocketRestorer::new(path.clone(), Arc::clone(&hold));
+        let task = tokio::spawn(accept(listener, served, restorer)).abort_handle();
+        Self { _hold: hold, path, task }
     }
 
     /// Returns the path of the socket, which may change.
@@ -165,15 +149,6 @@ impl ControlSocket {
     pub fn path(&self) -> &ControlPath {
         &self.path
     }
-}
-
-/// The rule of a socket in a default place, which has the number of a process in its name.
-#[cfg(target_os = "linux")]
-const DEFAULT_PLACE: &str = "control";
-
-#[cfg(target_os = "linux")]
-fn rule_text(is_given: bool, path: &Path) -> String {
-    if is_given { format!("control {}", path.display()) } else { DEFAULT_PLACE.to_owned() }
 }
 
 /// Returns the path at which a socket listens.

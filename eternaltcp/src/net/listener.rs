@@ -1,5 +1,6 @@
 //! Listeners for local applications, and for carriers.
 
+mod file_watch;
 mod pause;
 #[cfg(target_os = "linux")]
 mod recovered;
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use socket2::{Domain, SockRef};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::address::{Listen, ListenHost};
 use crate::net::slots::{SlotGuard, Slots};
@@ -23,15 +24,16 @@ use crate::net::socket::{Mptcp, carrier_socket};
 use crate::net::stream::{Stream, prepare};
 use crate::recovery::{KeptListeners, Recovery};
 #[cfg(target_os = "linux")]
-use crate::store::ListenerPurpose;
+use crate::store::{ListenerPurpose, ListenerRule};
 use eternaltcp_sys::{accept, readable, set_transparent};
 use several::{addresses_of, any_ready};
 use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
 
+pub(crate) use file_watch::FileWatch;
 pub(crate) use pause::AcceptPause;
 pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};
-pub(crate) use socket_file::{SocketFile, bind_unix};
+pub(crate) use socket_file::{FilePlace, SocketFile, bind_unix};
 pub(crate) use tcp::bind_carriers;
 
 /// A listener for local connections.
@@ -44,6 +46,10 @@ pub struct Listener {
     /// The file of a Unix socket; `None` for TCP. It is dropped before the socket: a successor
     /// replaces a file at which nothing listens.
     file: Option<SocketFile>,
+    watch: FileWatch,
+    /// The rule of its records, with which its next socket is kept.
+    #[cfg(target_os = "linux")]
+    rule: Option<ListenerRule>,
     /// One or more listening sockets. Each reports when a connection waits, so that no descriptor's
     /// place is taken before.
     sockets: Vec<AsyncFd<OwnedFd>>,
@@ -200,6 +206,9 @@ impl Listener {
             addresses: Vec::new(),
             missing: Vec::new(),
             file: None,
+            watch: FileWatch::default(),
+            #[cfg(target_os = "linux")]
+            rule: None,
             accepted: Vec::new(),
             slots,
             pause: AcceptPause::default(),
@@ -279,7 +288,16 @@ impl Listener {
             let slot = take_slot(&self.slots, &mut self.pause).await;
             return Ok(self.accepted.pop().map(|stream| stream.with_slot(slot)));
         }
-        let (index, mut ready) = any_ready(&self.sockets, self.turn).await?;
+        let found = tokio::select! {
+            biased;
+            found = any_ready(&self.sockets, self.turn) => Some(found?),
+            () = self.watch.lost(|| self.file.as_ref().map(SocketFile::place)),
+                if self.file.is_some() => None,
+        };
+        let Some((index, mut ready)) = found else {
+            self.listen_again();
+            return Ok(None);
+        };
         self.turn = index + 1;
         let slot = take_slot(&self.slots, &mut self.pause).await;
         let accepted = ready.try_io(|socket| accept(socket.as_fd()));
@@ -296,6 +314,40 @@ impl Listener {
             }
         };
         Ok(Some(stream.with_slot(slot)))
+    }
+}
+
+impl Listener {
+    /// Binds the Unix socket whose file is gone again. The connections in the queue of the old one are
+    /// served.
+    fn listen_again(&mut self) {
+        let Listen::Unix(path) = &self.at else { return };
+        let bound = bind_unix(path).and_then(|(listener, file)| {
+            let socket = readable(listener.into_std()?.into())?;
+            Ok((socket, file))
+        });
+        match bound {
+            Ok((socket, file)) => {
+                self.take_queue();
+                #[cfg(target_os = "linux")]
+                self.keep_again(&socket, &file);
+                (self.sockets, self.file) = (vec![socket], Some(file));
+                warn!("the file of the socket {} was gone: it is there again", self.at);
+            }
+            Err(error) => {
+                self.pause.warn(&format!("the file of the socket {} is gone: {error}", self.at));
+            }
+        }
+    }
+
+    /// Accepts the connections that wait at its sockets.
+    fn take_queue(&mut self) {
+        for socket in &self.sockets {
+            while let Ok((socket, _)) = accept(socket.get_ref().as_fd()) {
+                let stream = UnixStream::from_std(socket.into());
+                self.accepted.extend(stream.ok().map(Stream::unix));
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::policy::ListenRefusal;
 #[cfg(target_os = "linux")]
 use crate::recovery::OwnedListener;
 #[cfg(target_os = "linux")]
-use crate::store::{ListenerOwner, identify};
+use crate::store::{ListenerOwner, ListenerRule, identify};
 use crate::target::encode_accepted;
 use eternaltcp_proto::{Cause, Reset, SessionId, TunnelId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,7 +112,8 @@ pub(super) fn resume_listener(
     let session = UnixStream::from_std(session.into())?;
     let slots = context.slots.of_key(&entry.user);
     let held = slots.take_many_again(DESCRIPTORS);
-    let listener = Listener::recovered(&at, listener, slots)?;
+    let rule = ListenerRule { file: listener.file, ..ListenerRule::remote(&at, owner) };
+    let listener = Listener::recovered(&at, listener, slots, rule)?;
     let most = context.limits.listeners_per_tunnel;
     let claim = context.listeners.claim(listener.at(), owner.tunnel, &entry, most);
     let claim = claim.map_err(|_| io::ErrorKind::AddrInUse)?;

@@ -13,6 +13,7 @@ use super::fields::{Decoded, MalformedRecord, RecordReader, RecordWriter};
 use super::layout::TableKind;
 use super::memory::{Memory, StoreMemory};
 use super::note::checksum;
+use crate::address::Listen;
 
 /// The words of a record. The first one has the descriptor and the purpose.
 const COOKIE: usize = 8;
@@ -72,6 +73,14 @@ pub(crate) struct ListenerRule {
     pub(crate) file: Option<(u64, u64)>,
     /// The session to which a server's listener, or a client's end of one, belongs.
     pub(crate) owner: Option<ListenerOwner>,
+}
+
+impl ListenerRule {
+    /// Returns the rule of a session's listener at a server.
+    pub(crate) fn remote(listen: &Listen, owner: ListenerOwner) -> Self {
+        let (purpose, text) = (ListenerPurpose::Remote, listen.to_string());
+        Self { purpose, text, file: None, owner: Some(owner) }
+    }
 }
 
 /// The session of a server's listener.

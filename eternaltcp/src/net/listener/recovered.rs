@@ -1,9 +1,11 @@
 //! Listeners of an earlier process, and their records.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use eternaltcp_sys::readable;
 use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
 
 use super::{Listener, SocketFile};
 use crate::address::Listen;
@@ -25,7 +27,8 @@ impl Listener {
     ) -> io::Result<Self> {
         let text = listen.to_string();
         if let Some(found) = recovery.take_listener(purpose, &text) {
-            return Self::recovered(listen, found, slots);
+            let rule = ListenerRule { purpose, text, file: found.file, owner: None };
+            return Self::recovered(listen, found, slots, rule);
         }
         let listener = bind(slots)?;
         let file = listener.file.as_ref().map(SocketFile::id);
@@ -39,23 +42,34 @@ impl Listener {
             // mark.
             sockets.iter().for_each(|socket| SocketMark::Redirected(number).set(socket));
         }
-        Ok(Self { _kept: kept, ..listener })
+        Ok(Self { _kept: kept, rule: Some(rule), ..listener })
+    }
+
+    /// Keeps another socket, with another file, in place of its own.
+    pub(super) fn keep_again(&mut self, socket: &AsyncFd<OwnedFd>, file: &SocketFile) {
+        if let Some(rule) = &mut self.rule {
+            rule.file = Some(file.id());
+            self._kept = keep_listener(rule, &[socket.get_ref()]);
+        }
     }
 
     /// Keeps it as the listener of a session, which is requested at `listen`.
     pub(crate) fn keep_remote(&mut self, listen: &Listen, owner: ListenerOwner) {
-        let file = self.file.as_ref().map(SocketFile::id);
-        let (purpose, owner) = (ListenerPurpose::Remote, Some(owner));
-        let rule = ListenerRule { purpose, text: listen.to_string(), file, owner };
+        let rule = ListenerRule {
+            file: self.file.as_ref().map(SocketFile::id),
+            ..ListenerRule::remote(listen, owner)
+        };
         let sockets: Vec<_> = self.sockets.iter().map(|socket| socket.get_ref()).collect();
         // The record of its previous owner is cleared after that.
         self._kept = keep_listener(&rule, &sockets);
+        self.rule = Some(rule);
     }
 
     pub(crate) fn recovered(
         listen: &Listen,
         found: RemainingListener,
         slots: Slots,
+        rule: ListenerRule,
     ) -> io::Result<Self> {
         let mut listener = Self::new(listen.clone(), slots);
         if let (Listen::Unix(path), Some(id)) = (listen, found.file) {
@@ -70,6 +84,6 @@ impl Listener {
         }
         let accepted = found.accepted.into_iter().filter_map(|it| Stream::recovered(it).ok());
         listener.accepted = accepted.collect();
-        Ok(Self { _kept: found.kept, ..listener })
+        Ok(Self { _kept: found.kept, rule: Some(rule), ..listener })
     }
 }

@@ -23,6 +23,23 @@ pub(crate) struct SocketFile {
     id: (u64, u64),
 }
 
+/// The place of a file, and its identity.
+#[derive(Debug)]
+pub(crate) struct FilePlace {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl FilePlace {
+    /// Returns whether the file is certainly not there any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        match id_of(&self.path) {
+            Ok(found) => found != self.id,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
 impl SocketFile {
     /// Returns the file that an earlier process has made, with this device and inode number.
     pub(crate) fn recovered(path: &Path, id: (u64, u64)) -> Self {
@@ -33,6 +50,11 @@ impl SocketFile {
     #[cfg(target_os = "linux")]
     pub(crate) fn exists(&self) -> bool {
         id_of(&self.path).is_ok_and(|id| id == self.id)
+    }
+
+    /// Returns where the file should be.
+    pub(crate) fn place(&self) -> FilePlace {
+        FilePlace { path: self.path.clone(), id: self.id }
     }
 
     /// Returns the device and the number of the file.
