@@ -131,6 +131,12 @@ pub(crate) fn complain(text: &str) {
     logging::say_message(&plain(text));
 }
 
+/// As [`complain`], without waiting until the message is written: sessions wait for this process.
+#[cfg(target_os = "linux")]
+pub(crate) fn mention(text: &str) {
+    logging::show_message(&plain(text));
+}
+
 /// Returns the text as it is shown: in one line.
 pub(crate) fn plain(text: &str) -> String {
     shortened(&without_numbers(&clean(text))).into_owned()

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use eternaltcp::control::UpgradeState;
 use eternaltcp::store::{Size, StoreMemory};
 use eternaltcp_sys::Holding;
+use rustix::io::Errno;
 
 use super::KeptAtMost;
 use super::contact::Contact;
@@ -45,7 +46,8 @@ impl Beginning {
     /// Returns the state of the main process.
     pub(super) fn anew(state: std::fs::File, most: KeptAtMost) -> io::Result<Self> {
         let store = create_store(most)?;
-        let contact = Contact::create(state)?;
+        let shared = "memory that two processes share (memfd_create, mmap)";
+        let contact = Contact::create(state).map_err(|error| refused(shared, &error))?;
         let manager = ServiceManager::of_environment();
         // The holder opens nothing from here on: descriptors that are opened later belong to
         // workers.
@@ -99,5 +101,20 @@ fn create_store(most: KeptAtMost) -> io::Result<StoreMemory> {
         let size = Size::for_held(most.memory / part, most.tunnels.div_ceil(scale), most.sessions);
         StoreMemory::create(&size)
     };
-    create(1).or_else(|_| create(4)).or_else(|_| create(16))
+    let created = create(1).or_else(|_| create(4)).or_else(|_| create(16));
+    created.map_err(|error| refused("memory that outlives a process (memfd_create, mmap)", &error))
+}
+
+/// Names what the system refused, and the usual reason.
+pub(super) fn refused(what: &str, error: &io::Error) -> io::Error {
+    let by = match Errno::from_io_error(error) {
+        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
+            "by a filter of system calls (seccomp), or by the kernel"
+        }
+        Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::FBIG) => {
+            "by a limit (see ulimit -a) or for lack of memory"
+        }
+        _ => "by the system",
+    };
+    io::Error::new(error.kind(), format!("{what} is refused {by}: {error}"))
 }

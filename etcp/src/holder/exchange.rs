@@ -29,7 +29,7 @@ use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
 use super::main_waiter::Waiter;
 use super::signals::HolderSignals;
 use super::state::Holder;
-use crate::message::{complain, plain};
+use crate::message::{mention, plain};
 use crate::ssh_config::SshAnswer;
 
 /// The time allowed for a new program to become ready.
@@ -77,7 +77,7 @@ impl Holder {
     pub(super) fn upgrade_to_own(&mut self) {
         let busy = [UpgradeState::Checking, UpgradeState::Replacing];
         if busy.contains(&self.contact.upgrade().state) {
-            return complain("an upgrade is under way");
+            return mention("an upgrade is under way");
         }
         self.contact.number_upgrade();
         self.contact.set_upgrade(UpgradeState::Checking, "");
@@ -131,7 +131,7 @@ impl Holder {
     pub(super) fn fail_upgrade(&self, why: &str) {
         let why = plain(why);
         self.contact.set_upgrade(UpgradeState::Failed, &why);
-        complain(&format!("the program was not upgraded: {why}"));
+        mention(&format!("the program was not upgraded: {why}"));
     }
 
     /// Records that the old program has let the worker of a new program serve.
@@ -147,7 +147,7 @@ impl Holder {
     pub(super) fn go_back(&mut self, why: &str) -> Option<Exchanged> {
         let previous = self.previous.take_if(|_| self.workers.elapsed() < PROBATION)?;
         let failure = plain(&format!("{}: {why}", self.program.path().display()));
-        complain(&format!("goes back to {}: {failure}", previous.program.display()));
+        mention(&format!("goes back to {}: {failure}", previous.program.display()));
         let Previous { executable, program } = previous;
         let (ssh, executable, failure) = (Vec::new(), Some(executable), Some(failure));
         let next = Next { program, ssh, executable, failure };
@@ -158,7 +158,7 @@ impl Holder {
             Ok(exchanged) => Some(exchanged),
             Err(NotExchanged::Ended(_)) => None,
             Err(NotExchanged::NotReady(why)) => {
-                complain(&format!("cannot go back: {why}"));
+                mention(&format!("cannot go back: {why}"));
                 None
             }
         }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal};
 use tracing::warn;
 
 use super::KeptAtMost;
-use super::begin::Beginning;
+use super::begin::{Beginning, refused};
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, Next, NotExchanged};
 use super::life::{Cause, Life, WorkerCrash};
@@ -22,7 +22,7 @@ use super::state::Holder;
 use super::stop;
 use super::work::{ProgramExit, Work, serve};
 use crate::exit::ExitError;
-use crate::message::complain;
+use crate::message::mention;
 
 /// The time allowed for a new worker to handle signals. After that it gets the waiting signals in
 /// any case.
@@ -99,7 +99,8 @@ impl Holder {
             Some(score) => score.with_that_of_workers(spawn),
             None => spawn(),
         };
-        self.worker = Some(worker?);
+        let share = "a process that shares its descriptors (clone with CLONE_FILES)";
+        self.worker = Some(worker.map_err(|error| refused(share, &error))?);
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl Holder {
                 return Err(error);
             }
             if !std::mem::replace(&mut is_known, true) {
-                complain(&format!("cannot start a process that serves, and tries again: {error}"));
+                mention(&format!("cannot start a process that serves, and tries again: {error}"));
             }
             self.pause(SPAWN_AGAIN);
         }
@@ -137,7 +138,7 @@ impl Holder {
         set_supervised(process);
         set_upgrades(Box::new(Requests(self.contact.clone())));
         stop::watch(self.contact.clone());
-        if let Some(WorkerCrash { cause, .. }) = crash {
+        if let Some(WorkerCrash { cause, .. }) = self.workers.news() {
             warn!("the worker died ({cause}); another one continues (restart {restarts})");
         }
         let follows_fault = self.workers.follows_fault();
@@ -168,7 +169,7 @@ impl Holder {
                 NextStep::Leave(exchanged) => return ProgramExit(self.leave(exchanged)),
             }
             if let Err(error) = self.spawn_at_last(work) {
-                complain(&format!("cannot start a process that serves: {error}"));
+                mention(&format!("cannot start a process that serves: {error}"));
                 return ProgramExit(Ended::Exited(1));
             }
         }
@@ -220,7 +221,7 @@ impl Holder {
         match reaction {
             Reaction::Restart(pause) => self.pause(pause),
             Reaction::GiveUp => {
-                complain(&format!("gives up: {many} (the last one: {cause})"));
+                mention(&format!("gives up: {many} (the last one: {cause})"));
                 return NextStep::End(ended);
             }
         }
@@ -250,7 +251,8 @@ impl Holder {
         if self.pending.asks_to_end() || !self.store.has_sessions() {
             return NextStep::End(ended);
         }
-        complain("the process that serves could not start: sessions wait for the next attempt");
+        self.workers.add_failed_start();
+        mention("the process that serves could not start: sessions wait for the next attempt");
         self.pause(START_AGAIN);
         NextStep::Spawn
     }

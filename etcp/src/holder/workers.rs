@@ -23,6 +23,8 @@ pub(super) struct Workers {
     last: Option<WorkerCrash>,
     /// The death that the present worker follows.
     crash: Option<WorkerCrash>,
+    /// Whether a worker that could not start has reported that death.
+    is_reported: bool,
     /// The start of the present worker, as the time since the holder's start.
     started: Duration,
     has_served: bool,
@@ -36,6 +38,7 @@ impl Workers {
             deaths: Deaths::after(restarts),
             last,
             crash: None,
+            is_reported: false,
             started: Duration::ZERO,
             has_served: false,
         }
@@ -91,6 +94,16 @@ impl Workers {
         self.crash
     }
 
+    /// Returns the death that the present worker follows, if no worker has reported it.
+    pub(super) fn news(&self) -> Option<WorkerCrash> {
+        self.crash.filter(|_| !self.is_reported)
+    }
+
+    /// Records that the present worker could not start. It has reported the death before it.
+    pub(super) fn add_failed_start(&mut self) {
+        self.is_reported = true;
+    }
+
     /// Returns whether the worker before the present one may have died through its own fault.
     pub(super) fn follows_fault(&self) -> bool {
         self.crash.is_some_and(|last| last.cause != KILLED)
@@ -109,7 +122,7 @@ impl Workers {
         store: &StoreMemory,
     ) -> Reaction {
         self.last = Some(WorkerCrash { cause, at: SystemTime::now() });
-        self.crash = self.last;
+        (self.crash, self.is_reported) = (self.last, false);
         self.deaths.add(&Death {
             started: self.started,
             has_served,

@@ -85,11 +85,16 @@ pub(crate) fn say(text: &str) {
 /// Prints a message of the program itself in the form of the log, and waits briefly until it is
 /// written.
 pub(crate) fn say_message(text: &str) {
+    show_message(text);
+    finish();
+}
+
+/// Prints a message of the program itself in the form of the log, without waiting for the reader.
+pub(crate) fn show_message(text: &str) {
     if IS_JSON.load(Ordering::Relaxed) {
         tracing::error!("{text}");
-        finish();
     } else {
-        say(&format!("etcp: {text}\n"));
+        show(&format!("etcp: {text}\n"));
     }
 }
 

@@ -66,10 +66,13 @@ fn streams_wait_while_the_system_lacks_what_the_next_worker_needs() {
             program.limit_next_workers(what, few);
             program.kill_worker();
             until(&format!("a lack of {what}"), PATIENCE, || program.count(line) > 0);
+            // Each attempt would report the same death.
+            until("two attempts", PATIENCE, || what == "nproc" || program.count(line) > 1);
             program.limit_next_workers(what, enough);
             let pause = journey.streams.go_on(what);
             tell(&format!("a lack of {what}: the streams paused for {pause:.2?}"));
         }
+        assert_eq!(program.count("the worker died (SIGKILL)"), 2);
     }
     journey.finish();
 }
