@@ -68,6 +68,8 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
             _ => String::new(),
         };
         say(&format!("etcp {panic}\n{trace}"));
+        // As in a release build: the other threads would go on, without what the panic has stopped.
+        std::process::abort();
     }));
     if let Some(odd) = odd {
         tracing::warn!("RUST_LOG: {odd:?} is not understood, and ignored");

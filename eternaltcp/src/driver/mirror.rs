@@ -108,6 +108,14 @@ impl TunnelMirror {
         }
     }
 
+    /// Records that the state of an earlier process has been read.
+    #[cfg(target_os = "linux")]
+    pub(super) fn end_reading(&self) {
+        if let Some(kept) = &self.kept {
+            kept.store().set_reading(false);
+        }
+    }
+
     /// Records that the driver waits, and whether the tunnel is attached.
     pub(super) fn end_work(&mut self, tunnel: &Tunnel) {
         #[cfg(target_os = "linux")]

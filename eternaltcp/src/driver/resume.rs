@@ -42,6 +42,7 @@ impl RecoveredTunnel {
         config: Config,
         slots: &Slots,
     ) -> Result<(Tunnel, Sockets), RestoreError> {
+        self.kept.store().set_reading(true);
         let mut tunnel = match self.kept.restore(config, &self.recovered) {
             Ok(tunnel) => tunnel,
             Err(error) => {
@@ -60,6 +61,7 @@ impl RecoveredTunnel {
             let socket = found.remove(&session.detached.state.id);
             sockets.restore(&mut tunnel, &session, socket, note, slots);
         }
+        sockets.mirror().end_reading();
         Ok((tunnel, sockets))
     }
 }

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use eternaltcp_proto::Side;
 use eternaltcp_sys::{Inherited, cookie};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::KeptDrain;
 use super::sockets::{self, LocalEnd};
-use super::tunnel::{RecoveredTunnel, Suspects};
+use super::tunnel::{RecoveredTunnel, boot_time};
 use crate::net::last_answer::dismiss;
 use crate::report::counted;
 use crate::store::{
@@ -56,6 +56,10 @@ impl Remains {
         is_after_crash: bool,
     ) -> Self {
         let mut listeners = Vec::new();
+        for sessions in memory.end_suspects(is_after_crash, boot_time()) {
+            let sessions = counted(sessions, "session", "sessions");
+            warn!("a tunnel was being processed in several crashes: it is ended, with {sessions}");
+        }
         let stores = memory.recover();
         for found in memory.recover_listeners() {
             let socket = sockets::take(&mut inherited, found.descriptor, found.cookie);
@@ -63,12 +67,7 @@ impl Remains {
                 listeners.push((found, socket));
             }
         }
-        let suspects = match (is_after_crash, memory.has_accused()) {
-            (false, _) => Suspects::Nobody,
-            (true, true) => Suspects::Accused,
-            (true, false) => Suspects::AllBusy,
-        };
-        let read = |store| RecoveredTunnel::read(store, &mut inherited, suspects);
+        let read = |store| RecoveredTunnel::read(store, &mut inherited);
         let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
         // The others include the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();

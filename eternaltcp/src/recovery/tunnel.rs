@@ -27,33 +27,12 @@ pub(crate) struct RecoveredTunnel {
     pub(crate) detached_for: Duration,
 }
 
-/// The tunnels that may be the reason for the death of the earlier process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Suspects {
-    /// No tunnel: the process was killed.
-    Nobody,
-    /// The tunnel that a thread drove when it panicked.
-    Accused,
-    /// All tunnels that were being processed.
-    AllBusy,
-}
-
 impl RecoveredTunnel {
     /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if the
     /// tunnel cannot be continued; its sockets are reset then.
-    pub(super) fn read(
-        store: TunnelStore,
-        inherited: &mut Inherited,
-        suspects: Suspects,
-    ) -> Option<Self> {
+    pub(super) fn read(store: TunnelStore, inherited: &mut Inherited) -> Option<Self> {
+        store.set_reading(true);
         let now = boot_time();
-        let may_be_it = match suspects {
-            Suspects::Nobody => false,
-            Suspects::Accused => store.is_accused(),
-            Suspects::AllBusy => true,
-        };
-        let is_suspect = may_be_it && store.handle_crash(now);
-        store.set_busy(false);
         let note = store.found_note();
         let since = store.detached_since().unwrap_or(now);
         let (kept, recovered) = Kept::recover(store)?;
@@ -65,10 +44,9 @@ impl RecoveredTunnel {
             detached_for: now.saturating_sub(since),
         };
         tunnel.take_sockets(inherited);
-        let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
-        if is_suspect {
-            warn!("a tunnel was being processed in several crashes: it is ended, with {sessions}");
-        } else if note.is_none() {
+        tunnel.kept.store().set_reading(false);
+        if note.is_none() {
+            let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
             warn!("the stored state of a tunnel is damaged: it is ended, with {sessions}");
         } else if tunnel.recovered.tunnel.closing.is_none() {
             return Some(tunnel);

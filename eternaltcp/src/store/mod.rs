@@ -32,6 +32,7 @@ mod session;
 mod slot;
 mod spare;
 mod step;
+mod suspects;
 mod tables;
 mod tunnel;
 

@@ -56,10 +56,12 @@ fn recover(memory: &Arc<Memory>) -> Vec<TunnelStore> {
     find_packets(memory, &mut tunnels, &owners);
     find_pieces(memory, &mut tunnels, &owners, &mut found);
     for (index, store) in &mut tunnels {
-        let place = slot::read(memory, memory.slot(*index)).and_then(|said| said.place);
-        let landed = place
-            .and_then(|(block, at)| found.part(slot::place(block, at), BLOCK.checked_sub(at)?));
-        store.set_landed(landed);
+        memory.reading(*index, || {
+            let place = slot::read(memory, memory.slot(*index)).and_then(|said| said.place);
+            let landed = place
+                .and_then(|(block, at)| found.part(slot::place(block, at), BLOCK.checked_sub(at)?));
+            store.set_landed(landed);
+        });
     }
     drop(found);
     memory.blocks.release_untaken();
@@ -77,11 +79,14 @@ fn find_tunnels(memory: &Arc<Memory>, found: &mut Found<'_>) -> BTreeMap<u32, Tu
         };
         let committed = memory.get(at + GENERATION);
         let start = TunnelStore::copies_at(memory, index);
-        let part = |place, length| found.part(place, length);
-        let copies = Copies::find(memory, start, tunnel::COPY, committed, part);
-        let part = |place, length| found.part(place, length);
-        let note = note::find(part, memory.get(at + tunnel::NOTE)).map(PayloadPlace::Found);
-        tunnels.insert(index, TunnelStore::new(memory, index, call, copies, note));
+        let store = memory.reading(index, || {
+            let part = |place, length| found.part(place, length);
+            let copies = Copies::find(memory, start, tunnel::COPY, committed, part);
+            let part = |place, length| found.part(place, length);
+            let note = note::find(part, memory.get(at + tunnel::NOTE)).map(PayloadPlace::Found);
+            TunnelStore::new(memory, index, call, copies, note)
+        });
+        tunnels.insert(index, store);
     }
     memory.tunnels.set_free(free);
     tunnels
@@ -107,12 +112,15 @@ fn find_sessions(
         };
         let committed = memory.get(memory.tunnels.at(tunnel) + GENERATION);
         let start = StoredSession::copies_at(memory, record);
-        let part = |place, length| found.part(place, length);
-        let copies = Copies::find(memory, start, session::COPY, committed, part);
-        let part = |place, length| found.part(place, length);
-        let place = StoredSession::note_place(memory, record);
-        let note = note::find(part, place).map(PayloadPlace::Found);
-        store.sessions_mut().insert(id, Box::new(StoredSession::new(record, copies, note)));
+        let session = memory.reading(tunnel, || {
+            let part = |place, length| found.part(place, length);
+            let copies = Copies::find(memory, start, session::COPY, committed, part);
+            let part = |place, length| found.part(place, length);
+            let place = StoredSession::note_place(memory, record);
+            let note = note::find(part, place).map(PayloadPlace::Found);
+            StoredSession::new(record, copies, note)
+        });
+        store.sessions_mut().insert(id, Box::new(session));
         owners.insert(record, (tunnel, id));
     }
     memory.sessions.set_free(free);

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use super::pair::TunnelPair;
 use super::*;
 
-fn memory() -> StoreMemory {
+pub(super) fn memory() -> StoreMemory {
     let size = Size {
         tunnels: 4,
         sessions: 100,
@@ -20,48 +20,6 @@ fn memory() -> StoreMemory {
         listeners: 4,
     };
     StoreMemory::create(&size).unwrap()
-}
-
-#[test]
-fn a_tunnel_that_was_at_work_in_three_crashes_within_a_minute_is_told_from_others() {
-    let memory = memory();
-    let (mut bad, mut good) = (kept(&memory), kept(&memory));
-    let mut tunnels = [Side::Client, Side::Server].map(|side| Tunnel::new(side, Config::default()));
-    let _ = (bad.commit(&mut tunnels[0]), good.commit(&mut tunnels[1]));
-    assert!(!memory.has_suspect());
-    // The times of the crashes, and whether the tunnel is given up after each.
-    let crashes = [(100, false), (130, false), (161, false), (170, true), (300, false)];
-    for (at, expected) in crashes {
-        bad.store().set_busy(true);
-        assert!(memory.has_suspect());
-        assert_eq!(bad.store().handle_crash(Duration::from_secs(at)), expected, "{at}");
-        assert!(!memory.has_suspect(), "it is counted once");
-        assert!(!good.store().handle_crash(Duration::from_secs(at)), "it was not at work");
-    }
-    assert!(!bad.store().handle_crash(Duration::from_secs(301)));
-}
-
-#[test]
-fn of_tunnels_that_work_at_once_the_one_whose_thread_panics_is_accused() {
-    let memory = memory();
-    let (mut bad, mut good) = (kept(&memory), kept(&memory));
-    let mut tunnels = [Side::Client, Side::Server].map(|side| Tunnel::new(side, Config::default()));
-    let _ = (bad.commit(&mut tunnels[0]), good.commit(&mut tunnels[1]));
-    memory.accuse();
-    bad.store().set_busy(true);
-    std::thread::scope(|scope| {
-        scope.spawn(|| good.store().set_busy(true));
-    });
-    assert!(!memory.has_accused() && memory.has_suspect());
-    memory.accuse();
-    assert!(memory.has_accused());
-    assert_eq!([&bad, &good].map(|it| it.store().is_accused()), [true, false]);
-    assert!(!bad.store().handle_crash(Duration::from_secs(1)) && !memory.has_accused());
-    // A thread that drives no tunnel accuses nobody.
-    bad.store().set_busy(true);
-    bad.store().set_busy(false);
-    memory.accuse();
-    assert!(!memory.has_accused());
 }
 
 #[test]
@@ -115,12 +73,12 @@ fn notes_and_the_time_of_detachment_are_found_again() {
 }
 
 /// Opens a store as the next process does.
-fn reopen(memory: &StoreMemory) -> StoreMemory {
+pub(super) fn reopen(memory: &StoreMemory) -> StoreMemory {
     let [tables, payload] = memory.files().map(|it| it.try_clone_to_owned().unwrap());
     StoreMemory::open(tables, payload).unwrap()
 }
 
-fn kept(memory: &StoreMemory) -> Kept<TunnelStore> {
+pub(super) fn kept(memory: &StoreMemory) -> Kept<TunnelStore> {
     Kept::new(memory.new_tunnel().unwrap())
 }
 

@@ -21,7 +21,8 @@ use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
 use super::session::{Stocks, StoredSession};
 use super::slot;
-use driver::{BUSY, CRASHES, DETACHED_SINCE};
+pub(super) use driver::{ACCUSED, BUSY, CRASHES, current};
+use driver::DETACHED_SINCE;
 
 /// The words of a tunnel's record. The first one marks it as valid.
 pub(super) const GENERATION: usize = 8;

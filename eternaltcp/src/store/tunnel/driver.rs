@@ -7,59 +7,23 @@ use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
 use super::super::fields::RecordWriter;
-use super::super::memory::{Memory, StoreMemory};
 use super::super::note;
 use super::super::payload::PayloadPlace;
 use super::{Means, NOTE, TunnelStore};
 
 /// A word of the record that is not zero while the driver processes the tunnel.
-pub(super) const BUSY: usize = 24;
+pub(in crate::store) const BUSY: usize = 24;
 /// The value of that word while the driver processes the tunnel.
 const AT_WORK: u64 = 1;
-/// The value of that word after a thread has panicked while it drove the tunnel.
-const ACCUSED: u64 = 2;
+/// The value of that word after a thread has panicked while it drove the tunnel, and while the
+/// tunnel is read.
+pub(in crate::store) const ACCUSED: u64 = 2;
 /// A word with the time at which the tunnel was detached, in nanoseconds of the boot-time clock. It
 /// is zero while the tunnel is attached.
 pub(super) const DETACHED_SINCE: usize = 32;
 /// Words with the times of the crashes during which the tunnel was being processed, by the same
 /// clock, the newest first.
-pub(super) const CRASHES: [usize; 3] = [40, 48, 56];
-
-/// A tunnel that was being processed in as many crashes as are recorded, within this time, is
-/// ended.
-const CRASH_PERIOD: Duration = Duration::from_secs(60);
-
-impl StoreMemory {
-    /// Returns whether a tunnel was being processed when the last process stopped, and so may be
-    /// the reason for its death. Another process with the same memory may call this.
-    #[must_use]
-    pub fn has_suspect(&self) -> bool {
-        let Memory { words, tunnels, .. } = &*self.0;
-        let is_busy = |index| {
-            let at = tunnels.at(index);
-            self.0.get(at) != 0 && self.0.get(at + BUSY) != 0
-        };
-        (0..tunnels.stored_mark(words)).any(is_busy)
-    }
-
-    /// Records that the calling thread panics. The tunnel that it drives is the reason, and no other
-    /// tunnel that is processed at the same time.
-    pub(crate) fn accuse(&self) {
-        if let Some(index) = current() {
-            self.0.set(self.0.tunnels.at(index) + BUSY, ACCUSED);
-        }
-    }
-
-    /// Returns whether the last process panicked while it drove a tunnel.
-    pub(crate) fn has_accused(&self) -> bool {
-        let Memory { words, tunnels, .. } = &*self.0;
-        let is_accused = |index| {
-            let at = tunnels.at(index);
-            self.0.get(at) != 0 && self.0.get(at + BUSY) == ACCUSED
-        };
-        (0..tunnels.stored_mark(words)).any(is_accused)
-    }
-}
+pub(in crate::store) const CRASHES: [usize; 3] = [40, 48, 56];
 
 thread_local! {
     /// The index of the record of the tunnel that this thread drives.
@@ -67,7 +31,7 @@ thread_local! {
 }
 
 /// Returns the index of the record of the tunnel that this thread drives.
-fn current() -> Option<u32> {
+pub(in crate::store) fn current() -> Option<u32> {
     CURRENT.get()
 }
 
@@ -118,27 +82,10 @@ impl TunnelStore {
         self.memory.set(self.at() + BUSY, if is_busy { AT_WORK } else { 0 });
     }
 
-    /// Returns whether a thread of the last process panicked while it drove the tunnel.
-    pub(crate) fn is_accused(&self) -> bool {
-        self.memory.get(self.at() + BUSY) == ACCUSED
-    }
-
-    /// Handles the crash of the last process, at `now` of the boot-time clock. Returns whether the
-    /// tunnel was being processed in too many crashes.
-    pub(crate) fn handle_crash(&self, now: Duration) -> bool {
-        let at = self.at();
-        if self.memory.get(at + BUSY) == 0 {
-            return false;
-        }
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
-        let [first, second, third] = CRASHES.map(|word| at + word);
-        self.memory.set(third, self.memory.get(second));
-        self.memory.set(second, self.memory.get(first));
-        self.memory.set(first, nanos(now));
-        // The crash is counted once.
-        self.set_busy(false);
-        let oldest = self.memory.get(third);
-        oldest > 0 && nanos(now).saturating_sub(oldest) < nanos(CRASH_PERIOD)
+    /// Records whether the state of the tunnel is being read. If the process dies meanwhile, no other
+    /// tunnel is the reason.
+    pub(crate) fn set_reading(&self, is_reading: bool) {
+        self.memory.set_first(self.at() + BUSY, if is_reading { ACCUSED } else { 0 });
     }
 
     /// Records when the tunnel was detached, by the boot-time clock.
