@@ -213,9 +213,7 @@ impl Holder {
         let has_served = self.has_served();
         let reaction = self.workers.add_death(cause, has_served, &self.store);
         let many = format!("{MAX_DEATHS} workers died within {PERIOD:?}");
-        if self.workers.have_many_deaths()
-            && let Some(exchanged) = self.go_back(&format!("{many} (the last one: {cause})"))
-        {
+        if let Some(exchanged) = self.go_back_if_bad(cause, &many) {
             return NextStep::Leave(exchanged);
         }
         match reaction {
@@ -226,6 +224,19 @@ impl Holder {
             }
         }
         NextStep::Spawn
+    }
+
+    /// Returns to the previous program if too many workers of this one have died. A third crash within a
+    /// minute would end the tunnels that were being processed.
+    fn go_back_if_bad(&mut self, cause: Cause, many: &str) -> Option<Exchanged> {
+        let why = match self.workers.have_many_deaths() {
+            true => many.to_owned(),
+            false if self.workers.crashes() >= MAX_DEATHS => {
+                format!("{MAX_DEATHS} workers crashed")
+            }
+            false => return None,
+        };
+        self.go_back(&format!("{why} (the last one: {cause})"))
     }
 
     /// Returns whether the program serves, and not the one before it. A worker that died after it had

@@ -19,6 +19,8 @@ pub(super) struct Workers {
     /// The start of this holder.
     began: Instant,
     deaths: Deaths,
+    /// How many of them were crashes of this program.
+    crashes: usize,
     /// The last death.
     last: Option<WorkerCrash>,
     /// The death that the present worker follows.
@@ -36,6 +38,7 @@ impl Workers {
         Self {
             began: Instant::now(),
             deaths: Deaths::after(restarts),
+            crashes: 0,
             last,
             crash: None,
             is_reported: false,
@@ -77,6 +80,11 @@ impl Workers {
     /// Returns whether the last deaths are too many within a short time.
     pub(super) fn have_many_deaths(&self) -> bool {
         self.deaths.are_many()
+    }
+
+    /// Returns how many workers of this program have died by their own fault.
+    pub(super) fn crashes(&self) -> usize {
+        self.crashes
     }
 
     /// Returns the last death.
@@ -123,6 +131,7 @@ impl Workers {
     ) -> Reaction {
         self.last = Some(WorkerCrash { cause, at: SystemTime::now() });
         (self.crash, self.is_reported) = (self.last, false);
+        self.crashes += usize::from(cause != KILLED);
         self.deaths.add(&Death {
             started: self.started,
             has_served,

@@ -7,11 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use etcp_testkit::checked::Rate;
 use etcp_testkit::loopback::operator::{control, operate, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{LoopbackSite, LoopbackSproxy};
 use etcp_testkit::pair::etcp;
 use etcp_testkit::process::kill_raw;
+use etcp_testkit::streams::Streams;
 use etcp_testkit::tell;
 use etcp_testkit::worker::{is_stopped, is_there};
 use rustix::process::Signal;
@@ -71,6 +73,33 @@ fn a_program_that_fails_after_its_check_leaves_the_old_one_in_its_place() {
     assert_eq!(target.read(&mut [0]).expect("an end"), 0);
     proxies.upgraded("sproxy", &[]);
     proxies.go_on("a good program after bad ones");
+    proxies.finish();
+}
+
+#[test]
+fn a_program_that_takes_over_and_crashes_by_itself_loses_nothing() {
+    let proxies = StreamingProxies::new();
+    // Bulk: each worker dies by SIGXCPU when it has used a second of the processor.
+    let [application, target] = proxies.session();
+    let bulk = Rate { chunk: 256 * 1024, pause: Duration::ZERO };
+    let streams = Streams::start(application, target, bulk);
+    let script =
+        proxies.script("tires", &format!("ulimit -S -t 1; exec {} \"$@\"", etcp().display()));
+    proxies.upgraded("sproxy", &["--program", script.to_str().expect("text")]);
+    let deaths = || proxies.program("sproxy").count("the worker died (signal 24)");
+    wait("crashes, or the way back", || {
+        deaths() >= 6 || proxies.program("sproxy").count("serves again: ") == 1
+    });
+    assert!(deaths() >= 2, "{}", proxies.program("sproxy").log());
+    tell(&format!("{} crashes of a program by itself", deaths()));
+    proxies.go_on("crashes of a program by itself");
+    streams.go_on("crashes of a program by itself");
+    streams.finish();
+    if proxies.program("sproxy").count("serves again: ") == 0 {
+        // Its deaths were not close enough.
+        proxies.upgraded("sproxy", &["--program", etcp().to_str().expect("text")]);
+    }
+    proxies.go_on("a good program after that");
     proxies.finish();
 }
 
