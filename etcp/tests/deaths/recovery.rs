@@ -206,6 +206,11 @@ fn the_operator_finds_everything_where_it_was() {
         assert_eq!(after["listen"], before["listen"]);
         let (now, then) = (&after["tunnels"][0], &before["tunnels"][0]);
         assert_eq!(now["tunnel"], then["tunnel"], "{role}");
+        let seconds = |it: &serde_json::Value| it["started_at"].as_u64().map(|it| it / 1000);
+        assert_eq!(seconds(now), seconds(then), "{role}");
+        for total in ["sent_bytes", "received_bytes", "carriers"] {
+            assert!(now[total].as_u64() > then[total].as_u64(), "{role}: {total}: {now} {then}");
+        }
         let (now, then) = (&now["sessions"][0], &then["sessions"][0]);
         for field in ["session", "from", "target"] {
             assert_eq!(now[field], then[field], "{role}: {field}");

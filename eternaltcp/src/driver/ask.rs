@@ -87,7 +87,7 @@ impl<R: Role> Driver<R> {
     }
 
     fn status(&self) -> TunnelStatus {
-        let stats = self.tunnel.stats();
+        let totals = self.sockets.totals(&self.tunnel);
         let sessions: Vec<_> = self
             .tunnel
             .session_ids()
@@ -96,17 +96,17 @@ impl<R: Role> Driver<R> {
         let mut status = TunnelStatus {
             tunnel: self.tunnel.id().map(|id| id.to_string()),
             peer: Peer::Server(ServerPeer::default()),
-            started_at: self.clocks.started_at(),
+            started_at: totals.started_at,
             state: self.state(),
             state_since_at: self.clocks.changed_at(),
             why: None,
             carrier: self.carriers.status(self.clocks.round(), &self.tunnel),
-            carriers: stats.attaches,
-            sent_bytes: stats.sent_bytes,
-            received_bytes: stats.delivered_bytes,
+            carriers: totals.attaches,
+            sent_bytes: totals.sent_bytes,
+            received_bytes: totals.delivered_bytes,
             queued_bytes: sessions.iter().map(|session| session.queued_bytes).sum(),
             undelivered_bytes: sessions.iter().map(|session| session.undelivered_bytes).sum(),
-            replayed_bytes: stats.replayed_bytes,
+            replayed_bytes: totals.replayed_bytes,
             standby: None,
             last_loss: None,
             sessions,

@@ -33,7 +33,6 @@ pub(super) struct Clocks {
     round: Time,
     timer: Pin<Box<Sleep>>,
     next_tick: Instant,
-    started_at: SystemTime,
     /// The time at which the carrier last came or went.
     changed_at: SystemTime,
 }
@@ -46,7 +45,6 @@ impl Clocks {
             round: Time::ZERO,
             timer: Box::pin(sleep_until(next_tick)),
             next_tick,
-            started_at: SystemTime::now(),
             changed_at: SystemTime::now(),
         }
     }
@@ -106,11 +104,6 @@ impl Clocks {
     /// Records that the carrier came or went now.
     pub(super) fn note_change(&mut self) {
         self.changed_at = SystemTime::now();
-    }
-
-    /// Returns the time at which the driver was made.
-    pub(super) fn started_at(&self) -> SystemTime {
-        self.started_at
     }
 
     /// Returns the time at which the carrier last came or went.

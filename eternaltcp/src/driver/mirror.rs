@@ -14,6 +14,7 @@ use eternaltcp_proto::{READ_SIZE, SessionId, Tunnel};
 use tokio::io::Interest;
 
 use super::metadata::Metadata;
+use super::totals::TotalCounts;
 use crate::dynamic::ProtocolRequest;
 use crate::memory::BlockPool;
 use crate::net::stream::Stream;
@@ -29,6 +30,8 @@ pub(super) struct TunnelMirror {
     kept: Option<Box<Kept<TunnelStore>>>,
     /// Memory for data from local sockets, without a store.
     blocks: BlockPool,
+    /// The totals of the earlier processes.
+    earlier: TotalCounts,
     /// Whether the store records the tunnel as attached.
     #[cfg(target_os = "linux")]
     is_attached: bool,
@@ -56,6 +59,7 @@ impl TunnelMirror {
             #[cfg(target_os = "linux")]
             kept: store::new_tunnel().map(|store| Box::new(Kept::new(store))),
             blocks: BlockPool::default(),
+            earlier: TotalCounts::begin(),
             #[cfg(target_os = "linux")]
             is_attached: true,
             #[cfg(all(debug_assertions, target_os = "linux"))]
@@ -68,9 +72,11 @@ impl TunnelMirror {
     pub(super) fn resume(kept: Box<Kept<TunnelStore>>) -> Self {
         // The store has the last state.
         let is_attached = kept.store().detached_since().is_none();
+        let earlier = TotalCounts::decode(&kept.store().totals());
         Self {
             kept: Some(kept),
             blocks: BlockPool::default(),
+            earlier,
             is_attached,
             #[cfg(debug_assertions)]
             unchecked: 0,
@@ -116,6 +122,11 @@ impl TunnelMirror {
         }
     }
 
+    /// Returns the totals of the tunnel over all processes that served it.
+    pub(super) fn totals(&self, tunnel: &Tunnel) -> TotalCounts {
+        self.earlier.and(&tunnel.stats())
+    }
+
     /// Records that the driver waits, and whether the tunnel is attached.
     pub(super) fn end_work(&mut self, tunnel: &Tunnel) {
         #[cfg(target_os = "linux")]
@@ -125,6 +136,7 @@ impl TunnelMirror {
                 let since = (!self.is_attached).then(crate::recovery::boot_time);
                 kept.store().set_detached_since(since);
             }
+            kept.store().set_totals(&self.totals(tunnel).encode());
             kept.store().set_busy(false);
         }
         let _ = tunnel;

@@ -27,6 +27,7 @@ mod revisits;
 mod role;
 mod sockets;
 mod timers;
+mod totals;
 
 use std::future::poll_fn;
 use std::sync::Arc;

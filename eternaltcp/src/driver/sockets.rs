@@ -17,6 +17,7 @@ use super::ready::ReadyList;
 #[cfg(target_os = "linux")]
 use super::resume::RecoveredSocket;
 use super::revisits::Revisits;
+use super::totals::TotalCounts;
 use super::{Offer, Role};
 use crate::dynamic::ProtocolRequest;
 use crate::log_limit::{Admit, limited};
@@ -64,6 +65,11 @@ impl Sockets {
             again: VecDeque::new(),
             mirror,
         }
+    }
+
+    /// Returns the totals of the tunnel over all processes that served it.
+    pub(super) fn totals(&self, tunnel: &Tunnel) -> TotalCounts {
+        self.mirror.totals(tunnel)
     }
 
     /// Returns the tunnel's mirror in the store.

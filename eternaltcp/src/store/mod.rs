@@ -40,6 +40,7 @@ pub use format::Unreadable;
 pub use layout::Size;
 pub use memory::{StoreMemory, StoreOpenError};
 pub use tunnel::TunnelStore;
+pub(crate) use tunnel::TunnelTotals;
 
 pub(crate) use fields::{MalformedRecord, RecordReader, RecordWriter};
 pub(crate) use listeners::{

@@ -21,8 +21,9 @@ use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
 use super::session::{Stocks, StoredSession};
 use super::slot;
+pub(crate) use driver::TunnelTotals;
 pub(super) use driver::{ACCUSED, BUSY, CRASHES, current};
-use driver::DETACHED_SINCE;
+use driver::{DETACHED_SINCE, TOTALS};
 
 /// The words of a tunnel's record. The first one marks it as valid.
 pub(super) const GENERATION: usize = 8;
@@ -78,7 +79,8 @@ impl TunnelStore {
         let at = memory.tunnels.at(index);
         let copies = Copies::begin(memory, at + COPIES, COPY);
         slot::clear(memory, memory.slot(index));
-        let words = [GENERATION, NOTE, BUSY, DETACHED_SINCE].into_iter().chain(CRASHES);
+        let words =
+            [GENERATION, NOTE, BUSY, DETACHED_SINCE].into_iter().chain(CRASHES).chain(TOTALS);
         words.for_each(|word| memory.set(at + word, 0));
         memory.set(at, 1);
         Some(Self::new(memory, index, call, copies, None))

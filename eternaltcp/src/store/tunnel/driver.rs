@@ -25,6 +25,13 @@ pub(super) const DETACHED_SINCE: usize = 32;
 /// clock, the newest first.
 pub(in crate::store) const CRASHES: [usize; 3] = [40, 48, 56];
 
+/// Words with totals of the tunnel.
+pub(super) const TOTALS: [usize; 5] = [64, 72, 80, 88, 96];
+
+/// Totals of a tunnel over all processes that served it, in an order of the driver's choice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TunnelTotals(pub(crate) [u64; TOTALS.len()]);
+
 thread_local! {
     /// The index of the record of the tunnel that this thread drives.
     static CURRENT: Cell<Option<u32>> = const { Cell::new(None) };
@@ -86,6 +93,17 @@ impl TunnelStore {
     /// tunnel is the reason.
     pub(crate) fn set_reading(&self, is_reading: bool) {
         self.memory.set_first(self.at() + BUSY, if is_reading { ACCUSED } else { 0 });
+    }
+
+    /// Records the totals of the tunnel.
+    pub(crate) fn set_totals(&self, totals: &TunnelTotals) {
+        let words = TOTALS.map(|word| self.at() + word);
+        words.into_iter().zip(totals.0).for_each(|(word, total)| self.memory.set(word, total));
+    }
+
+    /// Returns the totals that an earlier process has recorded.
+    pub(crate) fn totals(&self) -> TunnelTotals {
+        TunnelTotals(TOTALS.map(|word| self.memory.get(self.at() + word)))
     }
 
     /// Records when the tunnel was detached, by the boot-time clock.
