@@ -66,14 +66,24 @@ async fn start(config: ClientConfig) -> (Client, Session) {
 
 #[test]
 fn many_tunnels_are_back_after_the_death_of_their_server() {
+    return_of_tunnels(&["--max-startups", "4096:30:4096"]);
+}
+
+#[test]
+fn many_tunnels_are_back_through_a_door_of_the_usual_width() {
+    return_of_tunnels(&[]);
+}
+
+/// Lets many clients return to a server with these flags whose worker has died.
+fn return_of_tunnels(args: &[&str]) {
     /// Clients that connect at the same time.
     const AT_ONCE: usize = 20;
     let count = wanted("ETCP_TUNNELS", 100);
     eternaltcp::process::raise_descriptor_limit();
     let (site, echo) = (LoopbackSite::new(), Echo::start());
     // All of them come from one address.
-    let args = ["--max-startups", "4096:30:4096", "--per-source-max-startups", "4096"];
-    let args = [&["--listen", "127.0.0.1:0"][..], &args].concat();
+    let own = ["--listen", "127.0.0.1:0", "--per-source-max-startups", "4096"];
+    let args = [&own[..], args].concat();
     let sproxy = LoopbackSproxy::with(&site, echo.address, &args, None);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -103,7 +113,7 @@ fn many_tunnels_are_back_after_the_death_of_their_server() {
     let used: Duration = processor_time_of(next_worker(&sproxy.program, worker));
     assert_eq!(sessions.len(), count);
     tell(&format!(
-        "{count} tunnels are back after {elapsed:.2?}, with {used:.2?} of processor time"
+        "{count} tunnels are back after {elapsed:.2?}, with {used:.2?} of processor time ({args:?})"
     ));
     let line = format!("continuing with {count} tunnels and {count} sessions");
     assert_eq!(sproxy.program.count(&line), 1, "{}", sproxy.program.log());
