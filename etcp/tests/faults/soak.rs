@@ -1,5 +1,5 @@
 //! Hundreds of mixed, self-checking sessions through the real programs, under a seeded schedule of
-//! every fault of the network and of time.
+//! every fault of the network, of time, and of the processes that serve.
 //!
 //! The tests run it for a few seconds. `just soak MINUTES` runs it for longer, with a line of
 //! progress every ten seconds. `ETCP_SEED` repeats a schedule.

@@ -133,12 +133,12 @@ impl Fleet {
         self.clients.iter()
     }
 
-    /// Returns the programs that will be stopped for a while.
-    pub(crate) fn some_to_stop(&self, act: Act, random: &mut TestRng) -> Vec<&Process> {
+    /// Returns the programs that something happens to.
+    pub(crate) fn some_of(&self, act: Act, random: &mut TestRng) -> Vec<&Process> {
         let client = &self.clients[(random.next() % self.clients.len() as u64) as usize];
         match act {
-            Act::StopClient => vec![client],
-            Act::StopServer => vec![&self.sproxy.process],
+            Act::StopClient | Act::KillClient | Act::UpgradeClient => vec![client],
+            Act::StopServer | Act::KillServer | Act::UpgradeServer => vec![&self.sproxy.process],
             _ => vec![client, &self.sproxy.process],
         }
     }

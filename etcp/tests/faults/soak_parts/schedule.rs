@@ -10,7 +10,7 @@ use super::Fleet;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{Direction, NetworkFault, TestRng};
 
-/// One fault of the network or of time.
+/// One fault of the network, of time, or of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Act {
     Move,
@@ -36,10 +36,15 @@ pub(crate) enum Act {
     StopServer,
     StopBoth,
     Reconnect,
+    KillClient,
+    KillServer,
+    KillBoth,
+    UpgradeClient,
+    UpgradeServer,
 }
 
 impl Act {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 28] = [
         Self::Move,
         Self::SoftMove,
         Self::ResetAndMove,
@@ -63,6 +68,11 @@ impl Act {
         Self::StopServer,
         Self::StopBoth,
         Self::Reconnect,
+        Self::KillClient,
+        Self::KillServer,
+        Self::KillBoth,
+        Self::UpgradeClient,
+        Self::UpgradeServer,
     ];
 
     /// Returns the fault of the harness that this is, if any.
@@ -178,8 +188,15 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
         Act::Hole => degrade(&["hole=1300"]),
         Act::Slow => degrade(&["rate=2mbit", "queue=262144b"]),
         Act::Lossy => degrade(&["loss=3%"]),
+        Act::KillClient | Act::KillServer | Act::KillBoth => {
+            fleet.some_of(act, random).iter().for_each(|process| process.kill_worker());
+        }
+        // The old program may be killed before the new one has taken over.
+        Act::UpgradeClient | Act::UpgradeServer => {
+            fleet.some_of(act, random).iter().for_each(|process| process.signal(Signal::USR2));
+        }
         Act::StopClient | Act::StopServer | Act::StopBoth => {
-            let stopped = fleet.some_to_stop(act, random);
+            let stopped = fleet.some_of(act, random);
             stopped.iter().for_each(|process| process.pause());
             last();
             stopped.iter().for_each(|process| process.resume());
