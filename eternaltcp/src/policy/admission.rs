@@ -1,4 +1,4 @@
-//! The decision whether a key is admitted, and its permissions.
+//! The admission of a key, and its permissions.
 
 use std::{net::IpAddr, time::SystemTime};
 

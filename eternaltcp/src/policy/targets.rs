@@ -1,4 +1,4 @@
-//! The decision which targets a client's sessions may reach.
+//! The decision about the targets that a client's sessions may reach.
 
 use std::net::SocketAddr;
 
