@@ -53,7 +53,7 @@ impl RemoteFixture {
     }
 }
 
-/// Waits until the server listens for the `count`th time, and says where.
+/// Waits until the server listens for the `count`th time, and returns the address.
 #[track_caller]
 fn listening(program: &mut RunningProgram, count: usize) -> SocketAddr {
     let line = program.wait_for_count(LISTENS, count);
