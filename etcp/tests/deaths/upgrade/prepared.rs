@@ -2,13 +2,28 @@
 
 use std::fs;
 
+use etcp_testkit::loopback::program::wait;
+
 use super::super::{kill_worker, next_worker};
 use super::StreamingProxies;
 
-/// What the old worker of a client logs when the carrier stands by, and what the next one logs when
-/// it attaches it.
-const LEFT: &str = "INFO a carrier over ";
+/// The server's log line about a carrier that was left to the next process.
+const LEFT: &str = "a carrier stands by";
+/// The log line of the process that attaches it. What the process before it logs may be lost with
+/// that process.
 const TAKEN: &str = "that the process before this one has left takes over";
+
+impl StreamingProxies {
+    /// Checks how many carriers were left to a next process, and that each was taken.
+    #[track_caller]
+    fn prepared(&self, count: usize) {
+        let (cproxy, sproxy) = (self.program("cproxy"), self.program("sproxy"));
+        wait("the carriers to be logged", || {
+            sproxy.count(LEFT) >= count && cproxy.count(TAKEN) >= count
+        });
+        assert_eq!((sproxy.count(LEFT), cproxy.count(TAKEN)), (count, count), "{}", cproxy.log());
+    }
+}
 
 #[test]
 fn the_next_program_of_a_client_attaches_the_carrier_that_was_left_to_it_and_no_other_does() {
@@ -16,17 +31,14 @@ fn the_next_program_of_a_client_attaches_the_carrier_that_was_left_to_it_and_no_
     for round in 1..=3 {
         setting.upgraded("cproxy", &[]);
         setting.go_on("an upgrade");
-        let cproxy = setting.program("cproxy");
-        assert_eq!((cproxy.count(LEFT), cproxy.count(TAKEN)), (round, round), "{}", cproxy.log());
-        assert_eq!(setting.program("sproxy").count("a carrier stands by"), round);
+        setting.prepared(round);
     }
     // The next worker must not send on that carrier.
     let worker = setting.program("cproxy").worker();
     kill_worker(setting.program("cproxy"));
     next_worker(setting.program("cproxy"), worker);
     setting.go_on("the death of the worker that took it");
-    let cproxy = setting.program("cproxy");
-    assert_eq!((cproxy.count(LEFT), cproxy.count(TAKEN)), (3, 3), "{}", cproxy.log());
+    setting.prepared(3);
     setting.finish();
 }
 
@@ -37,13 +49,10 @@ fn the_old_program_attaches_the_carrier_if_the_new_one_fails() {
     {
         let reason = setting.not_upgraded("cproxy", &setting.script(name, then));
         assert!(reason.contains("it ended before it could serve"), "{reason}");
-        let (cproxy, count) = (setting.program("cproxy"), round + 1);
-        assert_eq!((cproxy.count(LEFT), cproxy.count(TAKEN)), (count, count), "{}", cproxy.log());
+        setting.prepared(round + 1);
     }
     // None stands by any more.
-    let sproxy = setting.program("sproxy");
-    assert_eq!(sproxy.count("a carrier stands by"), 2);
-    assert_eq!(sproxy.count("a carrier no longer stands by"), 0);
+    assert_eq!(setting.program("sproxy").count("a carrier no longer stands by"), 0);
     setting.upgraded("cproxy", &[]);
     setting.go_on("a good program after bad ones");
     setting.finish();
@@ -56,7 +65,7 @@ fn a_check_and_a_program_that_fails_it_make_no_carrier() {
     let bad = setting.site.path().join("text");
     fs::write(&bad, "hello\n").expect("the folder is ours");
     setting.not_upgraded("cproxy", &bad);
-    assert_eq!(setting.program("sproxy").count("a carrier stands by"), 0);
+    setting.prepared(0);
     setting.finish();
 }
 
@@ -65,8 +74,6 @@ fn a_server_that_lets_none_stand_by_costs_round_trips_and_nothing_else() {
     let setting = StreamingProxies::with(&["--max-standbys", "0"]);
     setting.upgraded("cproxy", &[]);
     setting.go_on("an upgrade");
-    let cproxy = setting.program("cproxy");
-    assert_eq!((cproxy.count(LEFT), cproxy.count(TAKEN)), (0, 0), "{}", cproxy.log());
-    assert_eq!(cproxy.count("no carrier stands by for the next process: "), 1);
+    setting.prepared(0);
     setting.finish();
 }
