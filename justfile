@@ -32,7 +32,7 @@ kills count="10000" *args:
 demo:
     cargo run --release --locked -- demo
 
-# mixed sessions under a schedule of every fault, for so many minutes; needs root
+# mixed sessions under a schedule of every fault, for MINUTES minutes; needs root
 soak minutes="30":
     ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test faults mixed -- --nocapture
 

@@ -83,7 +83,7 @@ def _beside(results):
             for part, limit in (("p50", 1.1), ("p99", 1.5)):
                 yield Goal(f"echo {part} beside bulk {way}, {congestion}, of direct TCP",
                            results.ratio("f", "etcp", "direct", f"{name}-{part}"), limit)
-            yield Goal(f"that bulk {way}, {congestion}, of direct TCP",
+            yield Goal(f"bulk {way} beside the echo, {congestion}, of direct TCP",
                        results.ratio("f", "etcp", "direct", f"{name}-bulk"), 0.9, is_least=True)
 
 

@@ -91,7 +91,7 @@ impl Kind {
         matches!(self, Self::Data | Self::End | Self::Reset)
     }
 
-    /// Returns the fewest and the most payload bytes of this kind.
+    /// Returns the minimum and the maximum payload of this kind, in bytes.
     #[must_use]
     pub const fn payload_range(self) -> (usize, usize) {
         match self {

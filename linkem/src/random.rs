@@ -1,4 +1,4 @@
-//! LinkRng numbers that a seed fixes.
+//! Random numbers that a seed determines.
 
 use std::time::Duration;
 

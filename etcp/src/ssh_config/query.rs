@@ -54,7 +54,7 @@ pub(super) fn ask(options: &[OsString], host: &OsStr) -> Result<SshOutput, Query
         return Ok(SshOutput { stdout, stderr: String::new() });
     }
     let mut command = Command::new("ssh");
-    // Without a terminal, which it would miss.
+    // Without `-T`, ssh may warn that it has no terminal.
     command.args(["-G", "-T"]).args(options).arg("--").arg(host);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = as_started(&mut command).spawn().map_err(|error| match error.kind() {

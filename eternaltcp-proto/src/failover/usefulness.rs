@@ -15,7 +15,7 @@ pub(super) struct Usefulness {
     has_progress: bool,
     /// Carriers in a row that were doubted soon, or before anything was delivered.
     in_vain: u32,
-    /// Whether the current one would be the next of them.
+    /// Whether the current carrier counts as one of them if nothing is delivered on it.
     is_doubtful: bool,
 }
 
@@ -46,8 +46,8 @@ impl Usefulness {
         self.is_doubtful = false;
     }
 
-    /// Returns whether the current carrier was of use. Small packets may have been delivered on it before a large one
-    /// was in their way, so progress alone is not enough.
+    /// Returns whether the current carrier was of use. Small packets may have been delivered on it
+    /// before a large one was in their way, so progress alone is not enough.
     fn is_useful(self, lived: Duration) -> bool {
         self.has_progress && lived >= WORTHY
     }

@@ -154,7 +154,7 @@ impl Local {
         }
     }
 
-    /// Tells an application that asked that its target is connected.
+    /// Tells an application that its target is connected, if it asked for that.
     fn reply(&mut self, tunnel: &Tunnel) -> io::Result<Answered> {
         let (id, is_connected) = (self.id, self.is_connected);
         self.reply.serve(&self.stream, &mut Context::from_waker(&self.waker), || {

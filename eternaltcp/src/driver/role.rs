@@ -44,8 +44,8 @@ pub(crate) enum Action {
     /// Abandon the tunnel at the server and ask for a new one. Sessions that the server may have
     /// seen are reset.
     Restart(Cause),
-    /// Ask for a new tunnel because the server has connected none of the sessions that it did not
-    /// answer: those wait for the new tunnel.
+    /// Ask for a new tunnel. The sessions that the server did not answer wait for it, because the
+    /// server has connected none of them.
     MoveOn,
     /// Close the tunnel in order.
     Close(Closing),

@@ -1,4 +1,4 @@
-//! TestRng choices that a seed reproduces.
+//! Random choices that a seed reproduces.
 
 use std::ops::Range;
 

@@ -60,7 +60,7 @@ impl ReplyProgress {
         self.request > 0
     }
 
-    /// Tells an application that asked that its target is connected.
+    /// Tells an application that its target is connected, if it asked for that.
     pub(super) fn serve(
         &mut self,
         stream: &Stream,
