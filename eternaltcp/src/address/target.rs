@@ -12,7 +12,7 @@ const EXPECTED: &str = "a target (host:port, [v6]:port or unix:/path)";
 /// The target of a session: `host:port`, `[v6]:port` or `unix:/path`.
 ///
 /// Any host may be in brackets, and the port may be the name of a service. The host is kept as
-/// written, without brackets; policy compares its [`Host::canonical`](super::Host::canonical) form.
+/// written, without brackets. Permits compare it in lower case, and an address in its canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     /// A TCP port of a host, given by name or address.

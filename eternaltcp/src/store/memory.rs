@@ -174,6 +174,10 @@ impl Memory {
     }
 
     /// Returns whether a table has ever been full.
+    #[cfg_attr(
+        not(debug_assertions),
+        allow(dead_code, reason = "only debug builds compare the store with the tunnel")
+    )]
     pub(super) fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
     }

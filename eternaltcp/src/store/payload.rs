@@ -99,6 +99,10 @@ impl PayloadBlocks {
     }
 
     /// Returns whether a block was ever missing. Some bytes are not in the store then.
+    #[cfg_attr(
+        not(debug_assertions),
+        allow(dead_code, reason = "only debug builds compare the store with the tunnel")
+    )]
     pub(super) fn is_short(&self) -> bool {
         self.is_short
     }

@@ -178,6 +178,10 @@ impl TunnelStore {
     /// Returns whether the store has ever been full. Some state of the tunnel may be missing then,
     /// and sessions with missing state are reset at the recovery.
     #[must_use]
+    #[cfg_attr(
+        not(debug_assertions),
+        allow(dead_code, reason = "only debug builds compare the store with the tunnel")
+    )]
     pub(crate) fn is_short(&self) -> bool {
         self.memory.is_short() || self.payload.is_short()
     }
