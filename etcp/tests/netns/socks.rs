@@ -48,7 +48,8 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
     if !skip::can_run("netns::socks", &["nginx", "curl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    // The link is slow enough for the faults to fall inside the copies.
+    let (world, folder) = (TestWorld::over(&["delay=2ms", "rate=40mbit"]), TestFolder::new());
     let original = folder.random_file("original", LONG, RunAs::Nobody);
     let server = "127.0.0.1:8080";
     let _nginx = start_nginx(&world.server, &folder, &format!("listen {server};"), server);
@@ -64,12 +65,7 @@ fn curl_by_every_language_arrives_whole_while_the_client_moves() {
         ("socks5-hostname", &["--socks5-hostname", DYNAMIC, &by_name]),
         ("connect", &["--proxytunnel", "-x", &proxy, &by_name]),
     ];
-    // The rate is 1 MB/s each, so that the faults fall inside the copies. curl catches up after
-    // pauses.
-    let mut curls = languages.map(|(name, args)| {
-        let args = [&["--limit-rate", "1M"][..], args].concat();
-        (name, curl(&world, &folder, name, &args))
-    });
+    let mut curls = languages.map(|(name, args)| (name, curl(&world, &folder, name, args)));
     strike_on_the_way_of(5 * LONG, &world, &NetworkFault::CYCLE, || {
         let is_running = curls.iter_mut().any(|(_, curl)| curl.is_running());
         (is_running, languages.iter().map(|(name, _)| length(&folder.join(name))).sum())
@@ -86,7 +82,8 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
     if !skip::can_run("netns::socks", &["nginx", "curl", "openssl", "sha256sum"]) {
         return;
     }
-    let (world, folder) = (TestWorld::new(), TestFolder::new());
+    // The link is slow enough for the faults to fall inside the copies.
+    let (world, folder) = (TestWorld::over(&["delay=2ms", "rate=16mbit"]), TestFolder::new());
     let original = folder.random_file("original", 24 * MIB, RunAs::Nobody);
     let certificate = certify(&folder);
     let server = "127.0.0.1:8443";
@@ -102,7 +99,7 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
     let (first, second) = (folder.join("first"), folder.join("second"));
     // Two streams of one connection.
     let mut curl = Launch::new("curl", "curl")
-        .args(["-sS", "--fail", "--no-buffer", "--http2", "-Z", "--limit-rate", "1M"])
+        .args(["-sS", "--fail", "--no-buffer", "--http2", "-Z"])
         .args(["--socks5-hostname", DYNAMIC, "-w", "HTTP/%{http_version} by %{num_connects}\\n"])
         .arg("--cacert")
         .arg(certificate)
@@ -113,7 +110,6 @@ fn streams_of_http2_arrive_whole_while_the_client_moves() {
         .arg(&second)
         .arg(&url)
         .start(&world.client, &folder);
-    // curl catches up after a pause: the silence comes first, or it would be done before the rest.
     let faults = [NetworkFault::BlackholeThenMove, NetworkFault::ResetAndMove, NetworkFault::Move];
     strike_on_the_way_of(2 * 24 * MIB, &world, &faults, || {
         (curl.is_running(), length(&first) + length(&second))
