@@ -224,11 +224,11 @@ impl Tunnel {
         }
     }
 
-    /// Returns when a reset has waited for too long, or when to ask whether the peer has received
-    /// the data before it.
+    /// Returns the time at which a reset has waited for too long, or at which to ask whether the
+    /// peer has received the data before it.
     fn stalled_reset_at(&self) -> Option<Time> {
-        let reached = self.reached()?;
         let at = self.sessions.reset_deadlines().map(|(_, at)| at).min()?;
+        let reached = self.reached()?;
         let mut carrying = self.carriers.iter().filter(|carrier| carrier.carries_data());
         let has_turn = at <= reached || carrying.any(|it| it.liveness.may_ask_about(at));
         has_turn.then_some(at)
