@@ -6,20 +6,9 @@ use eternaltcp_proto::{Cause, Side};
 use crate::app::Finish;
 use crate::end::SimEnd;
 use crate::env::{Env, note};
-use crate::faults::notice;
-use crate::scenario::Deed;
+use crate::link_faults::notice;
+use crate::scenario::{Ambush, Deed};
 use crate::sides::{BOTH, other};
-
-/// The outcome of a reset of a session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ambush {
-    /// An application resets while data wait: the links fall silent both ways, and then its proxy
-    /// is stopped.
-    Stop,
-    /// A bit of the data flips. While the reset behind them waits for a slow application, nothing
-    /// more arrives from its sender; when the reset was passed on, the links break.
-    Lose,
-}
 
 impl SimEnd {
     /// Handles the reset of a connection by its application, once its tunnel knows of it.

@@ -13,10 +13,10 @@ use crate::app::Linger;
 use crate::dial::{Fate, SimDial};
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
-use crate::faults;
 use crate::history::Happening;
 use crate::joined::SimJoining;
 use crate::link::SimLink;
+use crate::link_faults;
 use crate::pipe::Incoming;
 use crate::spare::SimSpare;
 
@@ -252,7 +252,7 @@ impl SimClient {
         env.history.note(env.now, Happening::Committed);
         let is_small = dial.is_small;
         let mut link = dial.into_link(env.now, env.rng.fork(id as u64));
-        faults::ordain(env, id, &mut link);
+        link_faults::ordain(env, id, &mut link);
         env.add_link(id, link, is_small);
         note!(env, "the client attaches on link {id}");
         self.end.mark_replay();

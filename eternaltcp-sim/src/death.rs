@@ -8,73 +8,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use eternaltcp_proto::kept::{Kept, Recovered, RecoveredSession};
 use eternaltcp_proto::{
-    Config, DetachedSession, OpeningState, RESERVE, ReceivePhase, SendPhase, SessionId, Side, Time,
+    Config, DetachedSession, OpeningState, RESERVE, ReceivePhase, SendPhase, SessionId, Side,
 };
 
 use crate::app::App;
 use crate::end::{SimEnd, SimSocket};
 use crate::env::{Env, note};
-use crate::faults::any_side;
+use crate::link_faults::any_side;
 use crate::rng::Rng;
 use crate::scenario::Crash;
-use crate::sides::{BOTH, Sides, other};
+use crate::sides::other;
 use crate::store::{Moment, StoreDeath, StoreHandle};
 use crate::world::World;
 
 /// The maximum time in milliseconds before a program that died is replaced.
 const MAX_PAUSE: u64 = 200;
-
-/// Programs, their stores, and those that are dead.
-#[derive(Debug)]
-pub(crate) struct Programs {
-    pub(crate) stores: Sides<StoreHandle>,
-    /// The time at which the next program starts, if the last one has died.
-    dead: Sides<Option<Time>>,
-    /// The next program dies, too, after this many calls.
-    again: Sides<Option<u64>>,
-    /// The recovered state is compared with the state before the death.
-    expected: Sides<Option<Box<Recovered>>>,
-    shrinks: bool,
-}
-
-impl Programs {
-    pub(crate) fn new() -> Self {
-        let stores = Sides {
-            client: StoreHandle::new(Side::Client),
-            server: StoreHandle::new(Side::Server),
-        };
-        let (dead, again, expected) = (Sides::default(), Sides::default(), Sides::default());
-        Self { stores, dead, again, expected, shrinks: false }
-    }
-
-    /// Schedules the death of a program.
-    pub(crate) fn ordain(&mut self, crash: &Crash) {
-        self.stores[crash.side].kill_after(crash.call);
-        self.again[crash.side] = crash.again;
-    }
-
-    /// The number of calls that each end's store has had.
-    pub(crate) fn calls(&self) -> Sides<u64> {
-        Sides { client: self.stores.client.calls(), server: self.stores.server.calls() }
-    }
-
-    pub(crate) fn is_dead(&self, side: Side) -> bool {
-        self.dead[side].is_some()
-    }
-
-    /// Returns the time at which the next program starts.
-    pub(crate) fn next_time(&self, side: Side) -> Option<Time> {
-        self.dead[side]
-    }
-
-    /// Cancels all deaths.
-    pub(crate) fn calm_down(&mut self) {
-        for side in BOTH {
-            self.stores[side].spare();
-            self.again[side] = None;
-        }
-    }
-}
 
 impl World {
     /// Runs an action of an end, which may die during it.
@@ -110,9 +58,8 @@ impl World {
             _ => rng.below(400),
         };
         let again = rng.chance(25).then(|| rng.below(12));
-        self.programs.again[side] = again;
         note!(self.env, "{side:?} is to die after {calls} calls, and then {again:?}");
-        self.programs.stores[side].kill_after(calls);
+        self.programs.ordain(&Crash { side, call: calls, again });
     }
 
     /// Kills the program of an end.
@@ -137,7 +84,7 @@ impl World {
             counters.deaths_after_replay += u64::from(is_attached && replays);
         }
         let pause = self.env.rng.millis(0, MAX_PAUSE);
-        self.programs.dead[side] = Some(self.env.now + pause);
+        self.programs.start_next_at(side, self.env.now + pause);
     }
 
     /// Replaces a program by another one: a death with a check before it.
@@ -156,7 +103,7 @@ impl World {
             return;
         }
         self.programs.shrinks = self.env.shrinks && self.env.rng.chance(50);
-        self.programs.dead[side] = Some(self.env.now);
+        self.programs.start_next_at(side, self.env.now);
         self.revive(side);
         self.programs.shrinks = false;
     }
@@ -175,7 +122,7 @@ impl World {
             is_damaged: false,
         });
         let recovered = Recovered { tunnel: state, sessions: sessions.collect() };
-        self.programs.expected[side] = Some(Box::new(recovered));
+        self.programs.expect(side, recovered);
         let counters = &mut self.env.counters;
         counters.exports += 1;
         counters.exports_offered += u64::from(is_offered);
@@ -185,7 +132,7 @@ impl World {
 
     /// Starts the next program of an end that is dead, if it is due.
     pub(crate) fn revive(&mut self, side: Side) {
-        if self.programs.dead[side].is_none_or(|at| at > self.env.now) {
+        if self.programs.next_time(side).is_none_or(|at| at > self.env.now) {
             return;
         }
         self.alive(|world| world.restart(side));
@@ -195,9 +142,7 @@ impl World {
         note!(self.env, "{side:?} starts");
         self.hang_up_all(side);
         let store = self.programs.stores[side].clone();
-        if let Some(calls) = self.programs.again[side].take() {
-            store.kill_after(calls);
-        }
+        self.programs.ordain_again(side);
         let mut config = self.scenario.configs[side].clone();
         let found = Kept::recover(store.clone());
         if self.programs.shrinks {
@@ -231,7 +176,7 @@ impl World {
             self.adopt(side, session);
         }
         // From here on it lives, and may die again.
-        self.programs.dead[side] = None;
+        self.programs.revived(side);
         for session in recovered.iter().flat_map(|recovered| &recovered.sessions) {
             self.end_failed(side, session);
         }
@@ -248,7 +193,7 @@ impl World {
 
     /// Checks that the stored state of a replaced program equals its last state.
     fn compare(&mut self, side: Side, recovered: &Recovered) {
-        let Some(expected) = self.programs.expected[side].take() else { return };
+        let Some(expected) = self.programs.take_expected(side) else { return };
         assert_eq!(recovered.tunnel, expected.tunnel, "{side:?}: kept otherwise");
         let flat = |session: &RecoveredSession| {
             let DetachedSession { state, boundaries, payload, surplus } = session.detached.clone();

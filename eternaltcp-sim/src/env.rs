@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use eternaltcp_proto::{Side, Time};
 
-use crate::ambush::Ambush;
 use crate::counters::Counters;
-use crate::deadline::Slowest;
 use crate::history::History;
 use crate::link::SimLink;
 use crate::log::Log;
 use crate::model::Model;
+use crate::pace::Slowest;
 use crate::path::SimPath;
 use crate::pipe::Incoming;
 use crate::rng::Rng;
-use crate::scenario::{Cut, Deed, PathChange};
+use crate::scenario::{Ambush, Cut, Deed, PathChange};
 use crate::sides::Sides;
 
 /// A carrier's number, in the order of dialling.

@@ -1,52 +1,12 @@
-//! Faults of carriers and programs.
+//! The faults that strike a world: of its carriers and its programs.
 
 use eternaltcp_proto::{Cause, Reset, Side};
 
-use crate::env::{Env, LinkId, note};
-use crate::link::SimLink;
-use crate::pipe::LinkNotice;
-use crate::rng::Rng;
+use crate::env::note;
+use crate::link_faults::{any_side, notice, silence};
 use crate::scenario::Deed;
-use crate::sides::{BOTH, other};
+use crate::sides::other;
 use crate::world::World;
-
-/// Decides when a carrier is made how it may die.
-pub(crate) fn ordain(env: &mut Env, id: LinkId, link: &mut SimLink) {
-    for cut in env.cuts.iter().filter(|cut| cut.carrier == id) {
-        link.cut_at(cut.writer, cut.offset, cut.notice);
-    }
-    if !env.rng.chance(env.doomed) {
-        return;
-    }
-    let side = any_side(&mut env.rng);
-    let offset = match env.rng.below(3) {
-        0 => env.rng.below(200),
-        1 => env.rng.below(3000),
-        _ => env.rng.below(200_000),
-    };
-    let notice = notice(env);
-    note!(env, "link {id} is doomed at byte {offset} of {side:?}: {notice:?}");
-    link.cut_at(side, offset, notice);
-    if env.rng.chance(15) {
-        let until = env.now + env.rng.millis(10, 6000);
-        link.stall(any_side(&mut env.rng), env.now, until);
-        env.counters.stalls += 1;
-    }
-}
-
-pub(crate) fn any_side(rng: &mut Rng) -> Side {
-    rng.pick(&[Side::Client, Side::Server])
-}
-
-pub(crate) fn notice(env: &mut Env) -> LinkNotice {
-    let notice = match env.rng.below(10) {
-        0..=5 => LinkNotice::Both,
-        6..=8 => LinkNotice::Only(any_side(&mut env.rng)),
-        _ => LinkNotice::Nobody,
-    };
-    env.counters.half_open += u64::from(notice != LinkNotice::Both);
-    notice
-}
 
 impl World {
     /// Carries out the scheduled events that are due.
@@ -180,16 +140,6 @@ impl World {
         let now = self.env.now;
         if let Some(end) = self.end(side) {
             end.tunnel.kill(now, id, Reset::new(Cause::Killed));
-        }
-    }
-}
-
-/// Stops all traffic on these links.
-fn silence(env: &mut Env, links: Vec<LinkId>) {
-    for id in links {
-        note!(env, "link {id} falls silent");
-        if let Some(link) = env.links.get_mut(&id) {
-            BOTH.into_iter().for_each(|side| link.silence(side, env.now));
         }
     }
 }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use eternaltcp_proto::{RESERVE, Side, Time};
 
-use crate::ambush::Ambush;
 use crate::app::{AppPlan, Finish};
 use crate::path::SimPath;
 use crate::rng::Rng;
-use crate::scenario::{Deed, PathChange, Scenario, pair};
+use crate::scenario::{Ambush, Deed, PathChange, Scenario, pair};
 use crate::sides::{Sides, other};
 
 /// One in this many worlds is a crowd, which takes as long as about a hundred others.

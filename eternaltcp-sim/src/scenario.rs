@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Config, FEATURE_TAKEOVER, RESERVE, Seq, Side, Time};
 
-use crate::ambush::Ambush;
 use crate::app::{AppPlan, Finish};
 use crate::model::PairPlan;
 use crate::path::SimPath;
@@ -87,6 +86,17 @@ pub enum Deed {
     SilenceJoined,
     /// From now on large packets of these writers vanish, on every path, for ever.
     Hole(Sides<bool>),
+}
+
+/// A fault that waits for a reset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ambush {
+    /// An application resets while data wait: the links fall silent both ways, and then its proxy
+    /// is stopped.
+    Stop,
+    /// A bit of the data flips. While the reset behind them waits for a slow application, nothing
+    /// more arrives from its sender; when the reset was passed on, the links break.
+    Lose,
 }
 
 /// A program that dies at a certain call of its store.

@@ -9,8 +9,8 @@ use eternaltcp_proto::{
 use crate::dial::any_path;
 use crate::end::SimEnd;
 use crate::env::{Env, LinkId, note};
-use crate::faults;
 use crate::link::SimLink;
+use crate::link_faults;
 use crate::pipe::Incoming;
 
 /// Pause before another spare is tried.
@@ -161,7 +161,7 @@ pub(crate) fn dial_beside(env: &mut Env, next: &mut LinkId) -> LinkId {
     let round_trip = path.round_trip();
     env.slowest.note(&path);
     let mut link = SimLink::new(path, env.rng.fork(id as u64), env.now, round_trip);
-    faults::ordain(env, id, &mut link);
+    link_faults::ordain(env, id, &mut link);
     env.add_link(id, link, env.knows_hole);
     id
 }

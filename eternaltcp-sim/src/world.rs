@@ -8,13 +8,13 @@ use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 
 use crate::client::SimClient;
 use crate::counters::Counters;
-use crate::deadline::{Remainder, Slowest};
-use crate::death::Programs;
 use crate::end::SimEnd;
 use crate::env::{Env, note};
 use crate::history::{Happening, History};
 use crate::log::Log;
 use crate::model::Model;
+use crate::pace::{Remainder, Slowest};
+use crate::programs::Programs;
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 use crate::server::SimServer;
