@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{CarrierId, StandbyConfig, Time, Tunnel};
+use eternaltcp_proto::{CarrierId, StandbyConfig, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::DialError;
-use super::dial::Dialed;
 use super::event::PoolDialId;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialer};
+use super::pool_dial::{MadeCarrier, PoolDial, PoolDialer, PoolMember};
 use crate::driver::Action;
 
 /// Pause after a carrier that could not be made, or ended the others. It doubles each time.
@@ -65,16 +63,6 @@ impl Joining {
         }
     }
 
-    /// Returns whether this dial makes the carrier in preparation.
-    pub(super) fn is_dialing(&self, id: PoolDialId) -> bool {
-        matches!(&self.coming, Some(Coming::Dialing(dial)) if dial.id() == id)
-    }
-
-    /// Returns whether the carrier in preparation has this id.
-    pub(super) fn is(&self, id: CarrierId) -> bool {
-        matches!(&self.coming, Some(Coming::Asking(its, _)) if *its == id)
-    }
-
     /// Makes one more on the current path, if there are too few.
     pub(super) fn fill(
         &mut self,
@@ -102,32 +90,6 @@ impl Joining {
         }
     }
 
-    /// Handles the end of the dial.
-    pub(super) fn handle_dialed(
-        &mut self,
-        now: Time,
-        result: Result<Box<Dialed>, DialError>,
-        tunnel: &mut Tunnel,
-    ) -> Option<Action> {
-        // Data that arrive late behind bulk are not lost.
-        let config = StandbyConfig::default();
-        let patience = config.patience.max(tunnel.config().dead_after);
-        let made = result.map_err(|error| error.to_string()).and_then(|dialed| {
-            let id = tunnel.stand_by(now, StandbyConfig { patience, ..config });
-            Ok((id.ok_or("the tunnel is not attached")?, *dialed))
-        });
-        match made {
-            Ok((id, Dialed { carrier, path, .. })) => {
-                self.coming = Some(Coming::Asking(id, path));
-                Some(Action::StandBy { id, carrier: Box::new(carrier) })
-            }
-            Err(why) => {
-                self.handle_standby_lost(&why);
-                None
-            }
-        }
-    }
-
     /// Handles the server's permission to stand by: it joins, if it still may.
     pub(super) fn handle_ready(
         &mut self,
@@ -150,13 +112,6 @@ impl Joining {
         Action::Join(id)
     }
 
-    /// Handles the loss of the carrier that was to join.
-    pub(super) fn handle_standby_lost(&mut self, why: &str) {
-        self.coming = None;
-        debug!("no further carrier can join: {why}");
-        self.rest();
-    }
-
     /// Handles a doubt about the carriers; `is_joined` means that a joined one is the reason.
     pub(super) fn handle_suspected(&mut self, is_joined: bool) {
         self.is_blamed = is_joined;
@@ -171,7 +126,7 @@ impl Joining {
 
     /// Handles the loss of the attached carrier and all that joined it; `by_joined` means that one
     /// of those ended.
-    pub(super) fn handle_lost(&mut self, by_joined: bool) {
+    pub(super) fn handle_attached_lost(&mut self, by_joined: bool) {
         self.handle_end(if by_joined { SETTLED } else { AT_ONCE });
     }
 
@@ -187,5 +142,31 @@ impl Joining {
         let pause = PAUSE.saturating_mul(1 << self.troubles.min(16)).min(MAX_PAUSE);
         self.again = Instant::now() + pause;
         self.troubles += 1;
+    }
+}
+
+impl PoolMember for Joining {
+    fn is_dialing(&self, id: PoolDialId) -> bool {
+        matches!(&self.coming, Some(Coming::Dialing(dial)) if dial.id() == id)
+    }
+
+    fn is(&self, id: CarrierId) -> bool {
+        matches!(&self.coming, Some(Coming::Asking(its, _)) if *its == id)
+    }
+
+    /// Returns a longer patience: data that arrive late behind bulk are not lost.
+    fn standby_config(&self, tunnel: &Tunnel) -> StandbyConfig {
+        let config = StandbyConfig::default();
+        StandbyConfig { patience: config.patience.max(tunnel.config().dead_after), ..config }
+    }
+
+    fn handle_asked(&mut self, id: CarrierId, made: MadeCarrier) {
+        self.coming = Some(Coming::Asking(id, made.path));
+    }
+
+    fn handle_lost(&mut self, why: &str) {
+        self.coming = None;
+        debug!("no further carrier can join: {why}");
+        self.rest();
     }
 }

@@ -5,20 +5,17 @@
 //! part of the tunnel's note. From then on this process sends nothing on it. Its socket stays open
 //! if this process is killed.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use eternaltcp_proto::{CarrierId, StandbyConfig, Time, Tunnel};
+use eternaltcp_proto::{CarrierId, Tunnel};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::DialError;
-use super::dial::Dialed;
 use super::event::PoolDialId;
 use super::left::CarrierNote;
-use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialer};
+use super::pool_dial::{MadeCarrier, PoolDial, PoolDialer, PoolMember};
 use crate::driver::{Action, CarrierIo};
 
 /// The time after which a carrier that no process has taken is closed.
@@ -48,15 +45,6 @@ enum LeavingStage {
     Left(Box<LeftCarrier>),
 }
 
-/// How a carrier was made.
-#[derive(Debug)]
-struct MadeCarrier {
-    server: usize,
-    address: SocketAddr,
-    path: NetworkPath,
-    is_small: bool,
-}
-
 /// A carrier without its tunnel. Its socket is closed when this is dropped.
 #[derive(Debug)]
 struct LeftCarrier {
@@ -77,45 +65,6 @@ impl Leaving {
             return debug!("no carrier can be left to the next process");
         }
         self.state = LeavingStage::Dialing(dialer.start_continuable(), done);
-    }
-
-    /// Returns whether this dial makes it.
-    pub(super) fn is_dialing(&self, id: PoolDialId) -> bool {
-        matches!(&self.state, LeavingStage::Dialing(dial, _) if dial.id() == id)
-    }
-
-    /// Returns whether it is the carrier with this id.
-    pub(super) fn is(&self, id: CarrierId) -> bool {
-        matches!(&self.state, LeavingStage::Asking(it, ..) if *it == id)
-    }
-
-    /// Handles the end of the dial.
-    pub(super) fn handle_dialed(
-        &mut self,
-        now: Time,
-        result: Result<Box<Dialed>, DialError>,
-        tunnel: &mut Tunnel,
-    ) -> Option<Action> {
-        let LeavingStage::Dialing(_, done) = std::mem::replace(&mut self.state, LeavingStage::None)
-        else {
-            return None;
-        };
-        let made = result.map_err(|error| error.to_string()).and_then(|dialed| {
-            let id = tunnel.stand_by(now, StandbyConfig::default());
-            Ok((id.ok_or("the tunnel is not attached")?, *dialed))
-        });
-        match made {
-            Ok((id, dialed)) => {
-                let Dialed { carrier, server, address, path, is_small, .. } = dialed;
-                self.state =
-                    LeavingStage::Asking(id, MadeCarrier { server, address, path, is_small }, done);
-                Some(Action::StandBy { id, carrier: Box::new(carrier) })
-            }
-            Err(why) => {
-                self.handle_lost(&why);
-                None
-            }
-        }
     }
 
     /// Handles the server's permission to stand by: the carrier leaves the tunnel.
@@ -145,12 +94,6 @@ impl Leaving {
         self.state = LeavingStage::Left(Box::new(left));
     }
 
-    /// Handles its loss, or its failure.
-    pub(super) fn handle_lost(&mut self, why: &str) {
-        info!("no carrier stands by for the next process: {why}");
-        self.state = LeavingStage::None;
-    }
-
     /// Does the work of each second: closes a carrier that no process has taken, because this one
     /// was not replaced.
     pub(super) fn handle_tick(&mut self) -> Option<Action> {
@@ -168,6 +111,28 @@ impl Leaving {
             LeavingStage::Left(left) => Some(&left.note),
             _ => None,
         }
+    }
+}
+
+impl PoolMember for Leaving {
+    fn is_dialing(&self, id: PoolDialId) -> bool {
+        matches!(&self.state, LeavingStage::Dialing(dial, _) if dial.id() == id)
+    }
+
+    fn is(&self, id: CarrierId) -> bool {
+        matches!(&self.state, LeavingStage::Asking(it, ..) if *it == id)
+    }
+
+    fn handle_asked(&mut self, id: CarrierId, made: MadeCarrier) {
+        let state = std::mem::replace(&mut self.state, LeavingStage::None);
+        if let LeavingStage::Dialing(_, done) = state {
+            self.state = LeavingStage::Asking(id, made, done);
+        }
+    }
+
+    fn handle_lost(&mut self, why: &str) {
+        info!("no carrier stands by for the next process: {why}");
+        self.state = LeavingStage::None;
     }
 }
 

@@ -11,7 +11,7 @@ use super::joining::Joining;
 use super::leaving::Leaving;
 use super::left::CarrierNote;
 use super::path::NetworkPath;
-use super::pool_dial::PoolDialer;
+use super::pool_dial::{MadeCarrier, PoolDialer, PoolMember};
 use super::spare::Spare;
 use super::{ClientConfig, DialError};
 use crate::driver::{Action, CarrierEnd, CarrierIo};
@@ -79,21 +79,38 @@ impl Pool {
         self.spare.as_mut()?.handle_network()
     }
 
-    /// Handles the end of a dial.
+    /// Handles the end of a dial: asks the server to let the carrier stand by.
     pub(super) fn handle_dialed(
         &mut self,
         now: Time,
-        id: PoolDialId,
+        dial: PoolDialId,
         result: Result<Box<Dialed>, DialError>,
         tunnel: &mut Tunnel,
     ) -> Option<Action> {
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is_dialing(id)) {
-            return spare.handle_dialed(now, result, tunnel);
+        let member = self.members().find(|member| member.is_dialing(dial))?;
+        let config = member.standby_config(tunnel);
+        let asked = result.map_err(|error| error.to_string()).and_then(|dialed| {
+            let id = tunnel.stand_by(now, config).ok_or("the tunnel is not attached")?;
+            Ok((id, *dialed))
+        });
+        match asked {
+            Ok((id, Dialed { carrier, server, address, path, is_small, .. })) => {
+                member.handle_asked(id, MadeCarrier { server, address, path, is_small });
+                Some(Action::StandBy { id, carrier: Box::new(carrier) })
+            }
+            Err(why) => {
+                member.handle_lost(&why);
+                None
+            }
         }
-        if self.leaving.is_dialing(id) {
-            return self.leaving.handle_dialed(now, result, tunnel);
-        }
-        self.joining.as_mut().filter(|it| it.is_dialing(id))?.handle_dialed(now, result, tunnel)
+    }
+
+    /// Returns the parts of the pool.
+    fn members(&mut self) -> impl Iterator<Item = &mut dyn PoolMember> {
+        let spare = self.spare.as_mut().map(|it| it as &mut dyn PoolMember);
+        let joining = self.joining.as_mut().map(|it| it as &mut dyn PoolMember);
+        let leaving: &mut dyn PoolMember = &mut self.leaving;
+        spare.into_iter().chain(joining).chain([leaving])
     }
 
     /// Handles a carrier that now stands by.
@@ -123,12 +140,8 @@ impl Pool {
 
     /// Handles the loss of a carrier that was to stand by.
     pub(super) fn handle_standby_lost(&mut self, id: CarrierId, why: &str) {
-        if let Some(spare) = self.spare.as_mut().filter(|spare| spare.is(id)) {
-            spare.handle_lost(why);
-        } else if self.leaving.is(id) {
-            self.leaving.handle_lost(why);
-        } else if let Some(joining) = self.joining.as_mut().filter(|it| it.is(id)) {
-            joining.handle_standby_lost(why);
+        if let Some(member) = self.members().find(|member| member.is(id)) {
+            member.handle_lost(why);
         }
     }
 
@@ -149,7 +162,7 @@ impl Pool {
     /// Handles the loss of the attached carrier.
     pub(super) fn handle_lost(&mut self, end: &CarrierEnd) {
         if let Some(joining) = &mut self.joining {
-            joining.handle_lost(matches!(end, CarrierEnd::Joined(_)));
+            joining.handle_attached_lost(matches!(end, CarrierEnd::Joined(_)));
         }
     }
 

@@ -1,5 +1,9 @@
-//! Dials for the carriers that a client keeps in addition to the attached one.
+//! Dials for the carriers that a client keeps in addition to the attached one, and what each part of
+//! the pool does with them.
 
+use std::net::SocketAddr;
+
+use eternaltcp_proto::{CarrierId, StandbyConfig, Tunnel};
 use tokio::task::AbortHandle;
 use tracing::Instrument;
 
@@ -65,4 +69,34 @@ impl Drop for PoolDial {
     fn drop(&mut self) {
         self.abort.abort();
     }
+}
+
+/// The server, address and path of a carrier of the pool.
+#[derive(Debug)]
+pub(super) struct MadeCarrier {
+    pub(super) server: usize,
+    pub(super) address: SocketAddr,
+    pub(super) path: NetworkPath,
+    /// Its segments are small.
+    pub(super) is_small: bool,
+}
+
+/// A part of the pool, for which carriers are dialled that then stand by.
+pub(super) trait PoolMember {
+    /// Returns whether this dial is for this part.
+    fn is_dialing(&self, id: PoolDialId) -> bool;
+
+    /// Returns whether the carrier belongs to this part.
+    fn is(&self, id: CarrierId) -> bool;
+
+    /// Returns the settings of its carriers while they stand by.
+    fn standby_config(&self, _tunnel: &Tunnel) -> StandbyConfig {
+        StandbyConfig::default()
+    }
+
+    /// Handles the end of the dial: the server was asked to let the carrier stand by.
+    fn handle_asked(&mut self, id: CarrierId, made: MadeCarrier);
+
+    /// Handles the loss of its carrier, or a failure to make one.
+    fn handle_lost(&mut self, why: &str);
 }

@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{CarrierId, StandbyConfig, Time, Tunnel};
+use eternaltcp_proto::{CarrierId, Tunnel};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::DialError;
-use super::dial::Dialed;
 use super::event::PoolDialId;
 use super::path::NetworkPath;
-use super::pool_dial::{PoolDial, PoolDialer};
+use super::pool_dial::{MadeCarrier, PoolDial, PoolDialer, PoolMember};
 use crate::driver::Action;
 
 /// Pause before another spare is tried.
@@ -50,16 +48,6 @@ struct SpareCarrier {
 impl Spare {
     pub(super) fn new() -> Self {
         Self { state: State::None { again: Instant::now() } }
-    }
-
-    /// Returns whether this dial makes it.
-    pub(super) fn is_dialing(&self, id: PoolDialId) -> bool {
-        matches!(&self.state, State::Dialing(_, dial) if dial.id() == id)
-    }
-
-    /// Returns whether it is the carrier with this id.
-    pub(super) fn is(&self, id: CarrierId) -> bool {
-        self.id() == Some(id)
     }
 
     fn id(&self) -> Option<CarrierId> {
@@ -102,30 +90,6 @@ impl Spare {
         closed
     }
 
-    /// Handles the end of the dial.
-    pub(super) fn handle_dialed(
-        &mut self,
-        now: Time,
-        result: Result<Box<Dialed>, DialError>,
-        tunnel: &mut Tunnel,
-    ) -> Option<Action> {
-        let made = result.map_err(|error| error.to_string()).and_then(|dialed| {
-            let id = tunnel.stand_by(now, StandbyConfig::default());
-            Ok((id.ok_or("the tunnel is not attached")?, *dialed))
-        });
-        match made {
-            Ok((id, Dialed { carrier, path, server, is_small, .. })) => {
-                let is_doubted = false;
-                self.state = State::Asking(SpareCarrier { id, path, server, is_small, is_doubted });
-                Some(Action::StandBy { id, carrier: Box::new(carrier) })
-            }
-            Err(why) => {
-                self.handle_lost(&why);
-                None
-            }
-        }
-    }
-
     /// Handles the server's permission to stand by.
     pub(super) fn handle_ready(&mut self) {
         let state = std::mem::replace(&mut self.state, rested(PAUSE));
@@ -136,17 +100,6 @@ impl Spare {
             }
             other => other,
         };
-    }
-
-    /// Handles the loss of the spare, or its failure.
-    pub(super) fn handle_lost(&mut self, why: &str) {
-        match &self.state {
-            State::Ready(carrier) => {
-                info!("the spare carrier over {} is lost: {why}", carrier.path);
-            }
-            _ => debug!("there is no spare carrier: {why}"),
-        }
-        self.rest(PAUSE);
     }
 
     /// Handles a change of the network: the spare may be dead, or one may be possible now.
@@ -198,6 +151,32 @@ impl Spare {
     /// Removes the spare for a while.
     fn rest(&mut self, pause: Duration) {
         self.state = rested(pause);
+    }
+}
+
+impl PoolMember for Spare {
+    fn is_dialing(&self, id: PoolDialId) -> bool {
+        matches!(&self.state, State::Dialing(_, dial) if dial.id() == id)
+    }
+
+    fn is(&self, id: CarrierId) -> bool {
+        self.id() == Some(id)
+    }
+
+    fn handle_asked(&mut self, id: CarrierId, made: MadeCarrier) {
+        let MadeCarrier { server, path, is_small, .. } = made;
+        let is_doubted = false;
+        self.state = State::Asking(SpareCarrier { id, path, server, is_small, is_doubted });
+    }
+
+    fn handle_lost(&mut self, why: &str) {
+        match &self.state {
+            State::Ready(carrier) => {
+                info!("the spare carrier over {} is lost: {why}", carrier.path);
+            }
+            _ => debug!("there is no spare carrier: {why}"),
+        }
+        self.rest(PAUSE);
     }
 }
 
