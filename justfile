@@ -12,7 +12,7 @@ test:
 sim count *args:
     cargo run --profile worlds --locked -p eternaltcp-sim --example worlds -- {{count}} {{args}}
 
-# how fast it is, compared with other ways to carry TCP, into docs/benchmarks.md; needs root
+# how fast etcp is, compared with other ways to carry TCP, into docs/benchmarks.md; needs root
 bench *args:
     bench/run {{args}}
 

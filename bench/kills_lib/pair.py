@@ -26,7 +26,7 @@ class Program:
         return self._log.read_text(errors="replace")
 
     def wait_for(self, pattern, count=1):
-        """The addresses of so many lines."""
+        """Returns the addresses in the lines that match, once there are `count` of them."""
         deadline = time.monotonic() + START_WITHIN
         while len(found := re.findall(pattern, self.log())) < count:
             if time.monotonic() > deadline or self.process.poll() is not None:

@@ -7,9 +7,9 @@ import time
 
 # Bytes made at a time. Both ends make the same ones, in the same pieces.
 PIECE = 4096
-# A stream that is so far ahead of its receiver waits.
+# A stream that is this many bytes ahead of its receiver waits.
 AHEAD = 64 * 1024
-# A session without progress for so long is lost.
+# A session without progress for this many seconds is lost.
 PATIENCE = 60.0
 
 
@@ -63,7 +63,7 @@ class Direction:
         self._waiting = self._waiting[count:]
 
     def finish(self):
-        """Ends the stream after what was begun. Returns whether it did."""
+        """Ends the stream once the piece that was begun is sent. Returns whether it has ended."""
         if self._waiting:
             self.send(0)
         if not self._waiting and not self.is_shut:

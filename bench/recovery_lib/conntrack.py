@@ -20,7 +20,7 @@ NESTED = 0x8000
 
 
 def flows(table, port):
-    """The established connections to `port`, as the client sent them."""
+    """Returns the established connections to `port`, with the addresses that the client uses."""
     found = []
     with open(table) as file:
         for line in file:

@@ -19,7 +19,6 @@ REST = 1.5
 # The time for which an idle stream is left alone if nothing shows that it works again.
 IDLE = 3.0
 PATIENCE = 20
-# The bytes that `pulse` sends at a time, and a new TCP connection in its first round trip, in bytes.
 
 
 @dataclasses.dataclass
@@ -134,7 +133,7 @@ def drop_idle(site):
     begun = now()
     site.world.strike_flows("drops", flows)
     if not site.subject.has_proxies or site.subject.has_spare_paths:
-        # Perhaps nothing is made again: then only the stream shows it.
+        # Perhaps no carrier has to be made: then only the stream shows that it works again.
         stop.sleep(IDLE)
         again = now()
         site.stream.go_on()

@@ -27,7 +27,7 @@ class Run:
         return quick if self.options.quick else usual
 
     def rounds(self, most=None, least=1):
-        """Returns the number of rounds, within what a section has time for or needs."""
+        """Returns the number of rounds: as requested, at least `least` and at most `most`."""
         count = max(self.options.rounds, least if not self.options.quick else 1)
         return min(count, most) if most else count
 

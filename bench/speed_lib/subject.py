@@ -9,7 +9,7 @@ from . import load
 
 # Every subject of a run has its own ports, below those that the system chooses.
 _ports = itertools.cycle(range(7000, 9000))
-# And a number for its logs.
+# Each of its logs has a number, too.
 _numbers = itertools.count()
 
 LISTENS_WITHIN = 20

@@ -29,7 +29,7 @@ class Goal:
 
 
 def goals(results):
-    """All figures that could be checked. Those that were not measured are left out."""
+    """All figures that could be checked. Figures that were not measured are left out."""
     found = [*_bulk(results), *_echo(results), *_rate(results), *_memory(results),
              *_beside(results), *_paths(results), *_attach(results)]
     return [goal for goal in found if goal.figure is not None]

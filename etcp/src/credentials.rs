@@ -167,7 +167,7 @@ fn keys(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<UserKeys, E
             Ok(home) => Tokens { home, host, config }.path(text),
             Err(_) => Ok(text.into()),
         };
-        // The rest still applies, as a missing key is no error either.
+        // The rest of the configuration still applies, just as a missing key is no error.
         expanded.inspect_err(|why| warn!("{keyword} {text} is ignored: {why}")).ok()
     };
     let are_named = !args.identity.is_empty();

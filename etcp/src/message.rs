@@ -131,7 +131,8 @@ pub(crate) fn complain(text: &str) {
     logging::say_message(&plain(text));
 }
 
-/// As [`complain`], without waiting until the message is written: sessions wait for this process.
+/// Prints a message as [`complain`] does, without waiting until it is written: sessions wait for
+/// this process.
 #[cfg(target_os = "linux")]
 pub(crate) fn mention(text: &str) {
     logging::show_message(&plain(text));

@@ -36,7 +36,7 @@ pub(crate) fn one(control: Option<&PathBuf>) -> Result<FoundSocket, ExitError> {
     }
 }
 
-/// Returns the failure that no proxy runs.
+/// Returns the failure for the case that no proxy runs.
 pub(crate) fn nothing() -> ExitError {
     let (mut looked_in, mut others) = (Vec::new(), Vec::new());
     for folder in known_folders() {

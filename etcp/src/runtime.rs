@@ -39,7 +39,7 @@ const PIPES: usize = 4;
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Raises this process's limit of descriptors, so that sessions may use all of them. Programs that
-/// it starts get the limit of before.
+/// it starts get the previous limit.
 ///
 /// # Errors
 /// The limit leaves no room for sessions.

@@ -28,7 +28,7 @@ pub(crate) const FEATURE_JOIN: u64 = 4;
 /// The feature of a side whose joined carriers outlive the lead, so that one of them can take over.
 pub const FEATURE_TAKEOVER: u64 = 8;
 
-/// The features that this code has.
+/// The features that this code supports.
 pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN | FEATURE_TAKEOVER;
 
 /// The names of the features that this code has, in the order of their bits.
@@ -240,7 +240,7 @@ impl HelloError {
 pub(crate) struct AttachAnswer {
     /// The version that both use.
     pub(crate) version: u32,
-    /// The features that both have.
+    /// The features that both sides have.
     pub(crate) features: u64,
     /// The tunnel.
     pub(crate) tunnel: TunnelId,

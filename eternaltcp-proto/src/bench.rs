@@ -1,5 +1,5 @@
-//! Bodies of benchmarks: one round each of what the queues do for every packet. For `bench/core`
-//! only.
+//! Bodies of benchmarks, each one round of the work that the queues do for every packet. For
+//! `bench/core` only.
 
 use std::time::Duration;
 

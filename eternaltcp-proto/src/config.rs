@@ -18,7 +18,8 @@ pub struct Config {
     /// The limit of what this side holds for the whole tunnel in each direction, in cost units:
     /// payload bytes plus a charge for each packet.
     pub tunnel_limit: u64,
-    /// The limit of what this side holds for a session at first: at least the packet of one byte.
+    /// The initial limit of what this side holds for a session: at least the cost of a packet of
+    /// one byte.
     pub session_limit: u64,
     /// The value up to which a session's limit grows with its use.
     pub max_session_limit: u64,
@@ -29,7 +30,7 @@ pub struct Config {
     pub opens_per_second: u32,
     /// The maximum number of carriers that join the attached one.
     pub max_joined: usize,
-    /// The features that this side states. Tests leave some out, to be an older peer.
+    /// The features that this side states. Tests omit some, to act as an older peer.
     #[doc(hidden)]
     pub features: u64,
     /// The number of a session's first packet: 0 in the protocol. Tests set it just below the wrap,
@@ -39,7 +40,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns the most sessions at once, since each needs its share of the tunnel's limit.
+    /// Returns the maximum number of concurrent sessions, each of which needs its share of the
+    /// tunnel's limit.
     pub(crate) fn effective_max_sessions(&self) -> usize {
         let shares = self.tunnel_limit / RESERVE;
         usize::try_from(shares).unwrap_or(usize::MAX).min(self.max_sessions as usize)

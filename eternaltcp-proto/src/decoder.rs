@@ -8,7 +8,7 @@ use crate::packet::{HEADER_LEN, Header, HeaderError};
 const SMALL: usize = 2048;
 
 /// Cuts the plaintext of one carrier into packets. A payload that lies within one chunk is sliced
-/// from it. One that spans several chunks is copied together.
+/// from it. A payload that spans several chunks is copied together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decoder {
     chunk: Bytes,

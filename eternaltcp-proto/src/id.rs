@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-/// The end of the tunnel that a state machine is.
+/// The side of the tunnel that a state machine implements.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// cproxy: it makes the carriers and requests the attach.

@@ -24,9 +24,9 @@ pub(crate) enum Lane {
     /// Nothing is due, or there is no room for it.
     #[default]
     Idle,
-    /// Before bulk, except for a packet of bulk from time to time.
+    /// The session is served before bulk, except for a packet of bulk from time to time.
     Interactive,
-    /// In turns of [`TURN`] bytes.
+    /// The session is served in turns of [`TURN`] bytes.
     Bulk,
 }
 

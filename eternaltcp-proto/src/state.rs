@@ -103,7 +103,7 @@ pub enum SendPhase {
     Ended,
     /// The reset follows the last byte.
     Resetting(Reset),
-    /// The reset has its number.
+    /// The reset has got its packet number.
     Reset(Reset),
     /// The peer has delivered the end, or there is no peer to deliver it.
     Done,
@@ -147,7 +147,7 @@ pub enum ReceivePhase {
     DiscardedReset,
 }
 
-/// A packet that has its number: what cannot change any more, beside its payload.
+/// The facts about a numbered packet that cannot change, besides its payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Boundary {
     /// The packet's kind.

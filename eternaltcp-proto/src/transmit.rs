@@ -11,7 +11,7 @@ use crate::seq::Seq;
 pub struct Transmit {
     /// The header.
     pub header: Header,
-    /// The payload. The header has its length.
+    /// The payload. The header contains the length.
     pub payload: Bytes,
 }
 

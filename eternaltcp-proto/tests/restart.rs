@@ -53,7 +53,7 @@ fn data_that_a_socket_took_before_its_program_died_is_skipped_in_the_replay() {
     }
 }
 
-/// Changes something of a packet.
+/// Changes a field or the payload of a packet in transit.
 type Tamper = fn(Side, &mut Transmit);
 
 /// Changes a byte of the data packets of session 1.
@@ -182,7 +182,7 @@ impl ServerUnderTest {
         numbered.map(|it| (it.header.kind, it.header.seq.get())).collect()
     }
 
-    /// Gives the local socket what it may have. Returns the cause of its reset.
+    /// Delivers to the local socket everything that it may take. Returns the cause of its reset.
     fn serve(&mut self, id: SessionId) -> Option<Cause> {
         loop {
             match self.0.delivery(id) {

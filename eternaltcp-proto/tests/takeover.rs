@@ -1,4 +1,5 @@
-//! Takeover: the next attach on a carrier that the tunnel has, and the others that stay.
+//! Takeover: the next attach on a carrier that the tunnel has, and the other carriers, which stay
+//! open.
 
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 

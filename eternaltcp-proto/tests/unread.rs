@@ -98,7 +98,7 @@ fn sessions_that_come_and_go_before_they_are_sent_leave_no_list() {
         pair.server.handle_events(now);
         assert!(pair.server.tunnel.words_waiting() <= 100);
     }
-    // The ones that stay are sent in order.
+    // The packets that stay are sent in order.
     let ids: Vec<_> = (0..200).map(|_| pair.open(Server)).collect();
     let opened: Vec<_> =
         transmits(&mut pair.server.tunnel, now).iter().map(|it| it.header.session).collect();

@@ -53,11 +53,11 @@ pub(crate) struct App {
     pub plan: AppPlan,
     /// Bytes written into its socket.
     pub written: u64,
-    /// Of these, bytes that the proxy has read.
+    /// Bytes of [`Self::written`] that the proxy has read.
     pub taken: u64,
     /// Bytes that the proxy wrote into its socket.
     pub delivered: u64,
-    /// Of these, bytes that the application has read.
+    /// Bytes of [`Self::delivered`] that the application has read.
     pub read: u64,
     /// The time at which it next checks its socket; `None` while it has no connection, and at the
     /// end.

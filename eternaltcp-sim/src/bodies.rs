@@ -238,7 +238,7 @@ fn intent() -> Intent {
     Intent::New { enrol: Bytes::from_static(b"key"), instance: Instance::default() }
 }
 
-/// Gives a tunnel what its lead brings. Returns whether that was allowed.
+/// Passes input of its lead to a tunnel. Returns whether that was allowed.
 fn hear(tunnel: &mut Tunnel, bytes: Bytes) -> bool {
     tunnel.lead().is_none_or(|lead| tunnel.handle_input(Time::ZERO, lead, bytes).is_ok())
 }

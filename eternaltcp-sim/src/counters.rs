@@ -51,11 +51,11 @@ counters! {
     joined_packets_slow >= 400;
     /// Carriers that began to stand by as the client's spare.
     spares >= 500;
-    /// Of these, attached in place of a carrier that was lost or doubted.
+    /// Spares that were attached in place of a carrier that was lost or doubted.
     spares_taken >= 200;
-    /// Of these, requested and then not needed.
+    /// Spares that were requested and then not needed.
     spares_not_needed >= 5;
-    /// Of these, refused or unanswered.
+    /// Spares that were refused or not answered.
     spares_lost >= 20;
     /// Worlds in which large packets vanish.
     holes >= 40;
@@ -63,7 +63,7 @@ counters! {
     small_carriers >= 100;
     /// Tunnels' limits that were raised.
     raised_limits >= 450;
-    /// Of these, raised while an attach was in flight.
+    /// Limits that were raised while an attach was in flight.
     raised_while_attaching >= 100;
     /// Tunnels that were compacted while they held received data.
     compactions >= 20_000;
@@ -93,7 +93,7 @@ counters! {
     replays >= 1_000;
     /// Packets that were sent along with an attach.
     early_packets >= 5_000;
-    /// Of these, packets that the server lacked.
+    /// Packets sent along with an attach that the server lacked.
     early_packets_taken >= 1_500;
     /// Carriers cut at a byte of any packet.
     cuts >= 700;
@@ -103,7 +103,7 @@ counters! {
     cuts_in_payload >= 300;
     /// Cuts inside an attach request.
     cuts_in_attach >= 120;
-    /// Cuts inside an attach answer: it is lost.
+    /// Cuts inside an attach answer, which is lost.
     lost_answers >= 100;
     /// Cuts of an acknowledgement that is sent alone.
     cuts_in_ack >= 40;
@@ -125,19 +125,19 @@ counters! {
     late_chunks >= 800;
     /// Programs that died.
     deaths >= 400;
-    /// Of these, in the middle of a commit.
+    /// Deaths in the middle of a commit.
     deaths_in_commit >= 120;
-    /// Of these, between a read from a local socket and its record.
+    /// Deaths between a read from a local socket and its record.
     deaths_after_read >= 50;
-    /// Of these, between a write to a local socket and its record.
+    /// Deaths between a write to a local socket and its record.
     deaths_after_write >= 15;
-    /// Of these, without a carrier that was attached.
+    /// Deaths while no carrier was attached.
     deaths_detached >= 130;
-    /// Of these, on a carrier on which something was sent again.
+    /// Deaths while the attached carrier had sent something again.
     deaths_after_replay >= 70;
-    /// Of these, before they had read the data that their predecessors left.
+    /// Deaths of programs that had not read all data that their predecessors left.
     deaths_in_recovery >= 20;
-    /// Of these, while the other end's program was dead.
+    /// Deaths while the program of the other end was dead.
     deaths_of_both >= 15;
     /// Sessions whose local socket had taken a part of packets that were replayed.
     surpluses >= 350;
@@ -149,11 +149,11 @@ counters! {
     forgiven >= 0;
     /// Programs that were replaced.
     exports >= 1_000;
-    /// Of these, with a session offered and not answered.
+    /// Replacements while a session was offered and not answered.
     exports_offered >= 20;
-    /// Of these, with a packet that the local socket had partly taken.
+    /// Replacements while a local socket had taken a part of a packet.
     exports_partial >= 150;
-    /// Of these, restored with lower limits.
+    /// Replacements by a program with lower limits.
     exports_lower >= 200;
     /// Packets that a local socket took only in part.
     partial_deliveries >= 50_000;

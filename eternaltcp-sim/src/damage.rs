@@ -7,7 +7,7 @@ use eternaltcp_proto::{
     SessionId, TunnelId,
 };
 
-/// Bytes that stand for one change: what, of which, and to what.
+/// Input bytes for one change: the kind of entry, its index, and its new value.
 const CHANGE: usize = 10;
 
 /// Changes `contents` as `data` says.

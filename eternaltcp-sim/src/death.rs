@@ -213,7 +213,7 @@ impl World {
         }
     }
 
-    /// Connections of the kernel that no record names.
+    /// Handles the kernel's connections that no record names.
     fn find_connections(&mut self, side: Side, recovered: Option<&Recovered>) {
         for index in 0..self.env.model.pairs.len() {
             let pair = &self.env.model.pairs[index];

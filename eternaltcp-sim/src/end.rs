@@ -106,7 +106,7 @@ impl SimEnd {
         self.carriers.iter().map(|(link, _)| *link)
     }
 
-    /// Returns which of its carriers a link is.
+    /// Returns the id of the carrier that uses a link.
     pub(crate) fn carrier(&self, link: LinkId) -> Option<CarrierId> {
         self.carriers.iter().find(|(its, _)| *its == link).map(|(_, id)| *id)
     }

@@ -1,4 +1,4 @@
-//! The faults that strike a world: of its carriers and its programs.
+//! The faults that strike a world's carriers and programs.
 
 use eternaltcp_proto::{Cause, Reset, Side};
 
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Raises a limit, as an operator would, or a use that is not modelled.
+    /// Raises a limit, as an operator does, or an activity that is not simulated.
     fn grow(&mut self) {
         let side = any_side(&mut self.env.rng);
         if self.programs.is_dead(side) {

@@ -11,7 +11,7 @@ pub enum Happening {
     Suspected(Suspicion),
     /// The doubt was over.
     Relieved,
-    /// Attach was sent on a new carrier.
+    /// An attach was sent on a new carrier.
     Committed,
     /// The client's attach was answered.
     Attached,

@@ -52,7 +52,7 @@ impl SimLink {
         self.is_small
     }
 
-    /// Makes large packets of these writers vanish from now on, unless its segments are small.
+    /// Makes large packets of these writers vanish from now on, unless the link has small segments.
     pub(crate) fn set_hole(&mut self, writers: Sides<bool>) {
         if !self.is_small {
             self.hole = writers;

@@ -10,7 +10,7 @@ use eternaltcp_proto::{Side, Time};
 use crate::path::{Sending, SimPath};
 use crate::rng::Rng;
 
-/// Timeouts that are counted.
+/// The maximum number of timeouts that are counted.
 const TRIES: u32 = 16;
 
 /// TCP considers a segment lost when this many later ones have arrived.
@@ -22,11 +22,11 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 /// The ends that learn at once that a link is dead. The others wait for data that never arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkNotice {
-    /// Both ends.
+    /// Both ends learn of it.
     Both,
-    /// Only this end: the other one keeps a half-open carrier.
+    /// Only this end learns of it, and the other one keeps a half-open carrier.
     Only(Side),
-    /// Neither.
+    /// Neither end learns of it.
     Nobody,
 }
 

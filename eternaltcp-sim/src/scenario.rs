@@ -80,7 +80,7 @@ pub enum Deed {
     Stop(Side, Duration),
     /// The client learns that its network changed.
     Move,
-    /// Nothing passes any more on the client's attached carrier. Those that joined it live.
+    /// Nothing passes any more on the client's attached carrier. The carriers that joined it live.
     SilenceAttached,
     /// Nothing passes any more on the client's joined carriers. The attached one lives.
     SilenceJoined,
@@ -104,9 +104,9 @@ pub enum Ambush {
 pub struct Crash {
     /// The end whose program dies.
     pub side: Side,
-    /// The number of calls that go before.
+    /// The number of calls before that one.
     pub call: u64,
-    /// The program that follows dies, too, after so many calls.
+    /// If set, the program that follows dies too, after this many calls.
     pub again: Option<u64>,
 }
 

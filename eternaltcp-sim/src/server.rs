@@ -14,7 +14,7 @@ use crate::env::{Env, LinkId, note};
 use crate::pipe::Incoming;
 use crate::store::StoreHandle;
 
-/// The maximum number of numbers of a request.
+/// The maximum number of sessions that a request lists.
 const MAX_NUMBERS: usize = 1000;
 
 /// The allowed silence of a standby or joined carrier.

@@ -82,7 +82,7 @@ impl SimSpare {
         }
     }
 
-    /// Requests the carrier: its keeper hands it over a little later.
+    /// Requests the carrier, which is handed over a little later.
     pub(crate) fn take(&mut self, env: &mut Env, end: &SimEnd) {
         if self.standing.is_some_and(|(_, carrier)| is_fit(&end.tunnel, carrier)) {
             let most = if env.rng.chance(20) { 300 } else { 3 };

@@ -16,7 +16,7 @@ pub(crate) struct StoreDeath(pub(crate) Side);
 /// The kind of a call of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
-    /// A record, or what becomes of an old one.
+    /// A record is written or removed.
     Commit,
     /// A local socket returned bytes, which must be recorded.
     Read,
@@ -77,7 +77,7 @@ impl StoreHandle {
         self.0.borrow().calls
     }
 
-    /// Lets its end die at the call after so many others.
+    /// Lets its end die at the call that follows the next `calls` calls.
     pub(crate) fn kill_after(&self, calls: u64) {
         let mut store = self.0.borrow_mut();
         store.dies_at = Some(store.calls + 1 + calls);

@@ -9,7 +9,7 @@ use eternaltcp_sim::{BOTH, Crash, Finish, PairPlan, Scenario, World, WorldOutcom
 
 use exchange::exchange;
 
-/// The second death is tried at every so many calls.
+/// The interval, in calls, at which a second death is tried.
 const STRIDE: u64 = 7;
 
 fn run(pairs: &[PairPlan], crashes: Vec<Crash>) -> WorldOutcome {

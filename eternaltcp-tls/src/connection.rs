@@ -51,7 +51,7 @@ pub struct Connection {
 enum RecordLayer {
     Handshake(Box<Unbuffered>),
     Traffic(Box<Traffic>),
-    /// The transition from one to the other failed.
+    /// The transition from the handshake to the traffic failed.
     Over,
 }
 

@@ -1,8 +1,8 @@
 //! Connections that another process continues.
 //!
 //! rustls returns the keys of a connection, but not the secrets from which later keys are derived.
-//! It reports those during the handshake, to whoever decrypts recordings of connections. Here they
-//! are kept for a connection that may be continued, and keys are derived from them (RFC 8446,
+//! It reports those during the handshake, for programs that decrypt recordings of connections. Here
+//! they are kept for a connection that may be continued, and keys are derived from them (RFC 8446,
 //! section 7).
 
 use std::fmt;

@@ -1,5 +1,6 @@
 //! Private-key files on disk: who may read one, how large it may be, and how a new one appears
-//! completely or not at all. Knows nothing of their contents.
+//! completely or not at all. The module knows nothing of their
+//! contents.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

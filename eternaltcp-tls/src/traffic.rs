@@ -34,7 +34,7 @@ const USER_CANCELED: u8 = 90;
 pub(super) enum Secrets {
     Client(KernelConnection<ClientConnectionData>),
     Server(KernelConnection<ServerConnectionData>),
-    /// Those of a client's connection that another process has begun.
+    /// The secrets of a client's connection that another process has begun.
     Continued(KeySchedule),
 }
 

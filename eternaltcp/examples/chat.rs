@@ -1,7 +1,7 @@
 //! A chat: everybody reads what everybody writes, and a change of network ends nothing.
 //!
 //! ```sh
-//! cargo run -p eternaltcp --example chat -- serve [::]:6201      # ~/.ssh/authorized_keys says who may come
+//! cargo run -p eternaltcp --example chat -- serve [::]:6201      # ~/.ssh/authorized_keys says who is admitted
 //! cargo run -p eternaltcp --example chat -- join example.org:6201
 //! ```
 //!

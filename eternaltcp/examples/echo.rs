@@ -122,7 +122,7 @@ async fn start_relay(
             tokio::spawn(async move {
                 let Ok(mut server) = TcpStream::connect(server).await else { return };
                 tokio::select! {
-                    // Its end is that of a connection: the client makes another.
+                    // The connection has ended by itself: the client makes another one.
                     _ = copy_bidirectional(&mut client, &mut server) => {}
                     _ = cut.recv() => println!("the connection is cut"),
                 }

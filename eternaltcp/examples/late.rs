@@ -1,7 +1,7 @@
 //! The server of the crate's documentation, which answers sessions itself. It listens on port 6200.
 //!
 //! ```sh
-//! cargo run -p eternaltcp --example late     # ~/.ssh/authorized_keys says who may come
+//! cargo run -p eternaltcp --example late     # ~/.ssh/authorized_keys says who is admitted
 //! etcp connect --server example.org time:37
 //! ```
 

@@ -49,7 +49,7 @@ pub(crate) enum Locked {
     Nowhere,
 }
 
-/// Locks the file at `path`, if its lock is free. Creates it if `is_made`.
+/// Locks the file at `path`, if its lock is free. Creates the file if `is_made` is set.
 ///
 /// # Errors
 /// The file cannot be created or opened.

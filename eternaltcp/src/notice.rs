@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// Time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The interval between lines of one kind: a minute at least. The next line has a count.
+/// Limits lines of one kind to one per minute. The next line counts the occurrences since then.
 #[derive(Debug, Default)]
 pub(crate) struct Notice(Mutex<NoticeState>);
 
@@ -25,7 +25,7 @@ impl Notice {
         self.due_for(1)
     }
 
-    /// Counts several occurrences at once. Returns as [`Self::due`] does.
+    /// Counts several occurrences at once. Returns the same as [`Self::due`].
     pub(crate) fn due_for(&self, occasions: u64) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.times += occasions;

@@ -44,7 +44,7 @@ pub fn write_from_background() {
 
 /// Raises this process's soft limit of descriptors to the hard limit, if the system permits it.
 /// [`Slots::from_limit`](crate::Slots::from_limit) then has more to distribute. Programs that use
-/// select(2) must not do so; [`as_started`] starts other programs with the limit of before.
+/// select(2) must not do so; [`as_started`] starts other programs with the previous limit.
 pub fn raise_descriptor_limit() {
     let hard = getrlimit(Resource::Nofile).maximum;
     // If even that is refused, the soft limit has to be enough.

@@ -28,7 +28,7 @@ fn a_closed_client_ends_its_sessions_at_the_server_at_once() {
         pair.client.close().await;
         assert_eq!(pair.client.ended().await, ClientEnd::Done);
         assert_eq!(read_all(&mut application).await.1, Some(ErrorKind::ConnectionReset));
-        // Not detached, which would be kept for days, but over.
+        // The tunnel is over, and not detached: a detached one would be kept for days.
         assert_eq!(read_all(&mut target).await.1, Some(ErrorKind::ConnectionReset));
     });
 }

@@ -49,7 +49,7 @@ async fn all_are_judged(monitor: &ServerMonitor) {
         let is_judged = |tunnel: &TunnelStatus| {
             tunnel.state == TunnelCondition::Detached && tunnel.state_since_at <= before
         };
-        // One that is slow to answer is not among them.
+        // A tunnel that is slow to answer is not among them.
         if all.len() == TUNNELS && all.iter().all(is_judged) {
             return;
         }

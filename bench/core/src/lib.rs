@@ -1,1 +1,1 @@
-//! Nothing: a package needs a library or a program, and this one has benchmarks.
+//! An empty library: every package needs a library or a program, and this one only has benchmarks.

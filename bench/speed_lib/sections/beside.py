@@ -1,6 +1,6 @@
 """Echo beside bulk: a small message through the same proxies, on a slow link.
 
-Each measurement has its own programs: what one has left in their queues does not meet the next.
+Each measurement has its own programs: data that one leaves in their queues does not affect the next.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Several carriers of one tunnel on a lossy link: bulk alone, and beside keystrokes.
 
-Each measurement has its own programs: what one has left in their queues does not meet the next.
+Each measurement has its own programs: data that one leaves in their queues does not affect the next.
 """
 
 import functools

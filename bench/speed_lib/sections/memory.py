@@ -13,7 +13,7 @@ SIDES = ("near", "far")
 FEW = 1000
 BURST_STREAMS = 100
 WARM_UP = 0.2
-# The time that memory may take to be given back, and what counts as settled: so many seconds without
+# The time that memory may take to be given back, and what counts as settled: this many seconds without
 # change.
 SETTLE_WITHIN, SETTLED_FOR, SETTLED_KB = 15, 4, 16
 

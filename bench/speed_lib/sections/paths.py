@@ -1,6 +1,6 @@
 """Far and lossy paths: a bulk stream on links of 100 Mbit/s.
 
-Each measurement has its own programs: what one has left in their queues does not meet the next.
+Each measurement has its own programs: data that one leaves in their queues does not affect the next.
 """
 
 import functools

@@ -25,7 +25,7 @@ pub(crate) fn run(opener: &LoadOpener, count: usize, others: usize) -> LoadOutco
             let builder = thread::Builder::new().stack_size(SMALL_STACK);
             builder.spawn_scoped(scope, move || {
                 let outcome = chat(opener, number, others, ready, is_over);
-                // A thread that waits for all to be ready continues, and finds that one is not.
+                // A failure ends the wait for all sessions to be ready, and is reported after it.
                 is_over.fetch_or(outcome.is_err(), Ordering::Relaxed);
             })?;
         }

@@ -47,7 +47,7 @@ pub(super) struct CheckQuestion {
 struct Consent {
     can_take_over: bool,
     version: String,
-    /// What ssh said about the servers.
+    /// The answers of ssh about the servers.
     #[serde(default)]
     ssh: Vec<SshAnswer>,
 }
@@ -74,7 +74,7 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
 pub(super) struct CheckedProgram {
     /// The result for the user.
     pub(super) text: String,
-    /// What ssh said about the servers, for the program when it is started again.
+    /// The answers of ssh about the servers, for the program when it is started again.
     pub(super) ssh: Vec<SshAnswer>,
 }
 

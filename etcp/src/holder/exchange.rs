@@ -49,7 +49,7 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 #[derive(Debug)]
 pub(super) struct Next {
     pub(super) program: PathBuf,
-    /// What ssh said about the servers in the check.
+    /// The answers of ssh about the servers in the check.
     pub(super) ssh: Vec<SshAnswer>,
     /// The file, if the previous program returns.
     pub(super) executable: Option<OwnedFd>,

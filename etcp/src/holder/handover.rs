@@ -61,7 +61,7 @@ pub(super) struct HandoverMessage {
     pub(super) previous_program: PathBuf,
     /// The reason why this program, which was replaced, serves again.
     pub(super) failure: Option<String>,
-    /// What ssh said about the servers in the check of the new program.
+    /// The answers of ssh about the servers in the check of the new program.
     #[serde(default)]
     pub(super) ssh: Vec<SshAnswer>,
 }

@@ -39,7 +39,7 @@ pub(super) struct PassedOn {
 }
 
 impl HolderSignals {
-    /// Blocks the signals. Those that were ignored when the program was started stay ignored.
+    /// Blocks the signals. Signals that were ignored when the program was started stay ignored.
     pub(super) fn block() -> io::Result<Self> {
         let mut watched = vec![Signal::CHILD, LOOK];
         watched.extend(
@@ -54,8 +54,8 @@ impl HolderSignals {
         ENDING.iter().any(|signal| self.blocked.is_pending(*signal))
     }
 
-    /// Waits at most `limit` for a signal. Returns it if it is meant for the worker or requests an
-    /// upgrade. Other signals only end the wait.
+    /// Waits at most `limit` for a signal. Returns a signal that is meant for the worker or
+    /// requests an upgrade. Other signals only end the wait.
     pub(super) fn wait(&self, limit: Option<Duration>) -> Option<PassedOn> {
         // An error is treated like no signal: the caller checks everything and waits again.
         self.passed(self.blocked.wait(limit).ok().flatten()?)

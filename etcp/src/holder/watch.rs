@@ -239,8 +239,8 @@ impl Holder {
         self.go_back(&format!("{why} (the last one: {cause})"))
     }
 
-    /// Returns whether the program serves, and not the one before it. A worker that died after it had
-    /// told the other program that it was ready may have been let serve.
+    /// Returns whether this program may serve instead of the previous one. A worker that died after
+    /// it had told the previous program that it was ready may have been allowed to serve.
     fn is_let_serve(&mut self) -> bool {
         self.settle_trial();
         let Some(trial) = &self.trial else { return true };

@@ -19,7 +19,7 @@ pub(super) struct Workers {
     /// The start of this holder.
     began: Instant,
     deaths: Deaths,
-    /// How many of them were crashes of this program.
+    /// The number of them that were crashes of this program.
     crashes: usize,
     /// The last death.
     last: Option<WorkerCrash>,

@@ -68,7 +68,8 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
             _ => String::new(),
         };
         say(&format!("etcp {panic}\n{trace}"));
-        // As in a release build: the other threads would go on, without what the panic has stopped.
+        // A release build aborts too: the other threads would continue without the task that has
+        // panicked.
         std::process::abort();
     }));
     if let Some(odd) = odd {

@@ -27,7 +27,7 @@ pub(super) fn lay_over() -> Result<(), ExitError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         ExitError::Failed(format!("cannot mount a file over {what} for the command: {error}"))
     };
-    // Nothing of it may reach the system's mounts; later mounts of the system still appear here.
+    // No change here may reach the system's mounts; later mounts of the system still appear here.
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|error| failed("/", &error))?;
     for socket in ANSWERERS.iter().filter(|socket| Path::new(socket).exists()) {

@@ -73,8 +73,8 @@ impl SshArguments {
         !self.options.iter().any(|option| WITHOUT_CONNECTION.contains(&option.letter))
     }
 
-    /// Returns the options that only log in. Those for forwards, terminals and sessions are not
-    /// included.
+    /// Returns the options that concern only the login. Options for forwards, terminals and
+    /// sessions are not included.
     pub(crate) fn of_login(&self) -> Vec<OsString> {
         write(self.options.iter().filter(|option| OF_LOGIN.contains(&option.letter)))
     }

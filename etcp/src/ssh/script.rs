@@ -9,9 +9,9 @@ use super::copy::Copy;
 /// The etcp to use at the server.
 #[derive(Clone, Debug)]
 pub(crate) enum EtcpChoice {
-    /// Any that is found.
+    /// The first one that is found at the usual places.
     Found,
-    /// The one at this path.
+    /// The program at this path.
     Path(String),
     /// A copy of this program.
     Copied(Copy),

@@ -12,7 +12,7 @@ const MAX_PASSED_ON: usize = 32 * 1024;
 
 static ANSWERS: Mutex<Answers> = Mutex::new(Answers { known: Vec::new(), given: Vec::new() });
 
-/// What ssh answered to one question.
+/// The answer of ssh to one question.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct SshAnswer {
     /// The options, and the host.
@@ -23,7 +23,7 @@ pub(crate) struct SshAnswer {
 struct Answers {
     /// The answers that the program before this one has passed on.
     known: Vec<SshAnswer>,
-    /// Those that ssh has given to this process.
+    /// The answers that ssh has given to this process.
     given: Vec<SshAnswer>,
 }
 

@@ -46,10 +46,10 @@ pub(crate) enum ConfigFile {
 /// The agent's socket.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) enum AgentChoice {
-    /// The one that `$SSH_AUTH_SOCK` names.
+    /// The agent that `$SSH_AUTH_SOCK` names.
     #[default]
     Environment,
-    /// The one at this path, or the one that this variable (`$NAME`) names.
+    /// The agent at this path, or the agent that this variable (`$NAME`) names.
     At(String),
     /// No agent.
     None,
@@ -197,7 +197,7 @@ impl SshConfig {
             "stricthostkeychecking" => {
                 self.strictness = match value {
                     "true" | "yes" => Strictness::Yes,
-                    // Also for "no": a changed key is rejected in any case.
+                    // This applies to "no" too, because a changed key is rejected in any case.
                     "false" | "no" | "off" | "accept-new" => Strictness::AcceptNew,
                     _ => Strictness::Ask,
                 };

@@ -10,7 +10,7 @@ use eternaltcp::client::Via;
 
 use super::{ConfigFile, SshConfig, Tokens};
 
-/// Tells an etcp for which server the command that started it is.
+/// The environment variable that names the server of the `ProxyCommand` in which an etcp runs.
 const WITHIN: &str = "ETCP_PROXY_COMMAND_OF";
 
 /// Options that make ssh forward bytes without asking anything, and end when its network is gone.

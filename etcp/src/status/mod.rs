@@ -60,8 +60,8 @@ fn json(processes: &[ProcessStatus]) -> Result<String, ExitError> {
     Ok(format!("{}\n", escape_json(&line)))
 }
 
-/// Queries every proxy. One that does not answer causes a message, and is a failure only if no
-/// other answers.
+/// Queries every proxy. A proxy that does not answer causes a message, and is a failure only if no
+/// other proxy answers.
 fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
     let mut processes = Vec::new();
     let (mut failures, mut denied) = (Vec::new(), None);

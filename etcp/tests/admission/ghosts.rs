@@ -139,7 +139,7 @@ fn on_machine(
     let mut client = etcp(home, args);
     client.arg(server.address.to_string()).arg("--known-hosts").arg(site.known_hosts());
     client.arg("-i").arg(&site.client.path);
-    // A machine without an id has none here either.
+    // If this machine has no id, the simulated one has none either.
     let script = "if [ -e /etc/machine-id ]; then mount --bind \"$0\" /etc/machine-id; fi && \
                   mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"";
     let mut command = Command::new("unshare");

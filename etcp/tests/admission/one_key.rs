@@ -77,7 +77,7 @@ fn tunnels_of_killed_processes_end_and_the_tunnel_of_a_stopped_one_stays() {
         killed.kill().expect("it runs");
         killed.wait().expect("it is ours");
     }
-    // The one that is stopped is silent, which may be noticed before or after.
+    // The server may notice the silence of the stopped process before or after the killed ones.
     let is_killed = |line: &str| line.contains("carrier lost") && !line.contains("silent for");
     wait("those that were killed to be detached", || {
         sproxy.program.log().lines().filter(|line| is_killed(line)).count() >= 4

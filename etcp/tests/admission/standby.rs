@@ -1,5 +1,5 @@
-//! Standby carriers of a tunnel: checked like an attach, few, apart from strangers, and attached at
-//! once.
+//! Standby carriers of a tunnel: each is checked like an attach and can be attached at once; their
+//! number is limited, and they take no place of a stranger.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;

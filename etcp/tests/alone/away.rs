@@ -1,5 +1,5 @@
-//! A thousand clients behind one address lose their carriers at once, and return. They also return
-//! after a minute, and without an effect on a user who loses nothing.
+//! A thousand clients behind one address lose their carriers together, and return immediately, or
+//! after a minute without a network. A user with another key notices nothing.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

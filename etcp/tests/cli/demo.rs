@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The program's own contract.
+/// The time in which the demo promises to end.
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]

@@ -17,14 +17,14 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pid
 
 use super::{kill_worker, next_worker};
 
-/// The tunnels' records in the store, as the header says where they are: the offset and the length of
-/// one.
+/// The words of the store's header that describe the tunnels' records: their offset, and the length
+/// of one.
 const TUNNELS: [u64; 2] = [64, 72];
 
-/// The sessions' records: the same, and how many were ever used.
+/// The same words for the sessions' records, and the number of records ever used.
 const SESSIONS: [u64; 3] = [96, 104, 120];
 
-/// The word of a record that says that its driver is at work.
+/// The word of a tunnel's record that is set while its driver works.
 const BUSY: u64 = 24;
 
 /// Words of both copies of a session's state.
@@ -111,8 +111,8 @@ fn a_panic_of_a_thread_that_serves_a_tunnel_ends_no_other_and_the_third_ends_tha
         let status = status(&pair.site, "cproxy", &pair.clients[0].program);
         let session = session_of(&status, idle.local_addr().expect("it is connected"));
         let worker = pair.sproxy.program.worker();
-        // A program with assertions finds this when it compares what it keeps with what is. A record
-        // that changes is whole again.
+        // A program with assertions notices the damage when it compares its records with the
+        // tunnel. A record that is written again is intact.
         wait("a panic", || {
             store.damage(session);
             !is_there(worker)

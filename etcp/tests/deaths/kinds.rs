@@ -253,7 +253,7 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
             (&answered.1).write_all(b"the answer").expect("it is taken");
             answered.1.shutdown(Shutdown::Write).expect("it is open");
             proxies.kill(victims);
-            // Nobody serves now, or the next one has just begun.
+            // No worker serves now, or the next one has just begun.
             (&ended.0).write_all(b"last words").expect("the kernel takes it");
             drop(ended.0);
             let queued = UnixStream::connect(at).expect("the kernel's queue takes it");
@@ -280,7 +280,8 @@ fn resets_before_and_after_a_death_are_passed_on_as_resets() {
     let mut proxies = Proxies::start(LoopbackSite::new(), &permit, &["-L", &forward]);
     let at = proxies.second();
     for victims in Victims::ALL {
-        // The application or the target resets; before or after the death; with data before it or not.
+        // The application or the target resets its connection, before or after the death, after data
+        // or without any.
         let mut cases = Vec::new();
         for (is_target, is_early, has_data) in
             (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))

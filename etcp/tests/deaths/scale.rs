@@ -1,4 +1,4 @@
-//! Thousands of sessions, and many tunnels, after a death: they are back, and what that costs.
+//! Thousands of sessions, and many tunnels, return after a death; the test reports the cost.
 //!
 //! ```text
 //! ETCP_SESSIONS=5000 ETCP_TUNNELS=1000 cargo test --workspace --test deaths -- scale:: --test-threads=1
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::recovery::{ProxiesAndTarget, exchange};
 use super::{Victims, kill_worker, next_worker};
 
-/// Returns how many there are to be, as the environment says.
+/// Returns the number that an environment variable requests.
 fn wanted(variable: &str, usually: usize) -> usize {
     std::env::var(variable).map_or(usually, |it| it.parse().expect("a number"))
 }

@@ -125,7 +125,7 @@ fn an_interactive_ssh_session_survives_every_death_and_upgrade() {
     let through = ["-o", "ProxyCommand=socat - TCP:127.0.0.1:9000", "-tt", "server"];
     let mut shell = site.shell(launch.args(through));
     for fault in ProcessFault::ALL {
-        // What is typed next comes as nobody serves, or as somebody has just begun to.
+        // The next line is typed while no worker serves, or when one has just begun to.
         fault.strike(&mut pair, &site.world);
         shell.answer(PATIENCE);
     }

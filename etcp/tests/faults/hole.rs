@@ -15,7 +15,7 @@ fn hole(way: &str) {
     journey.streams.reach("the hole", 512 * 1024);
     let found_out = journey.pair.attached_again();
     tell(&format!("a hole ({way}): attached again {found_out} times to find out"));
-    // One as a rule.
+    // Usually this is one.
     assert!(found_out <= 4, "attached again {found_out} times to find out");
     journey.survive("a reset beside the hole", |journey| journey.world.router.reset_carriers());
     journey.streams.reach("the next carrier", 512 * 1024);

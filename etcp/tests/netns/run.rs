@@ -160,7 +160,8 @@ fn names_are_what_the_servers_resolver_says() {
     assert_eq!(long, "over UDP: cut, 0 answers\nover TCP: whole, 10 answers");
 }
 
-/// Asks for a text that does not fit UDP, both ways, as a resolver of its own would.
+/// Requests a text that is too long for UDP, over UDP and TCP, as a program with its own resolver
+/// does.
 const ASK_FOR_LONG: &str = r#"
 import socket, struct
 query = bytes([0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 4]) + b"long" + bytes([4]) + b"test" + bytes([0, 0, 16, 0, 1])

@@ -53,8 +53,8 @@ pub struct Failover {
     alarms: Alarms,
     dials: Dials,
     next: Option<(Time, Occasion)>,
-    /// The time at which the answers to events are used up, at a rate of one per [`EVENT_GAP`], and
-    /// whether the next dial answers one.
+    /// A token bucket of dials for events, one per [`EVENT_GAP`], as the time at which it is full
+    /// again; and whether the next dial is for an event.
     events_until: Time,
     is_event: bool,
     /// Whether the current doubt has led to a dial.
@@ -98,8 +98,8 @@ impl Failover {
         occasion.is_of_size() || self.usefulness.suggests_small_segments()
     }
 
-    /// Handles a number that was delivered on either side: the pace after the next loss starts from
-    /// the beginning.
+    /// Handles data that were delivered on either side: after the next loss, the pace starts from the
+    /// beginning.
     pub fn handle_progress(&mut self) {
         if self.is_bound() {
             self.usefulness.handle_progress();
@@ -176,7 +176,7 @@ impl Failover {
     }
 
     /// Handles a doubted carrier that proved to be alive: the dials made because of the doubt are
-    /// given up. Those made because there is no carrier are not.
+    /// given up. Dials that were made because there is no carrier continue.
     pub fn handle_relieved(&mut self, now: Time) {
         let Standing::Carried { suspicion, .. } = &mut self.standing else { return };
         *suspicion = None;

@@ -8,7 +8,7 @@ use super::WORTHY;
 /// This many carriers in a row without use are a reason for small segments.
 const VAIN: u32 = 2;
 
-/// The use of the last carriers.
+/// How useful the last carriers were.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usefulness {
     /// Whether something was delivered on the current carrier.

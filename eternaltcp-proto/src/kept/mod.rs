@@ -199,8 +199,8 @@ impl<S: Store> Kept<S> {
         self.end_read(Reading(id), payload);
     }
 
-    /// Records that a read returned an error. A socket returns it once: later reads look like the end
-    /// of stream.
+    /// Records that a read returned an error. A socket returns its error once: later reads look like
+    /// the end of stream.
     pub fn fail_read(&mut self, Reading(id): Reading) {
         self.mirror(id).counts.has_failed = true;
         self.store.put_socket_error(id);

@@ -10,10 +10,10 @@ use crate::reason::Reset;
 use crate::seq::Seq;
 use crate::state::{OpeningState, ReceivingState, SendPhase, SendingState, SessionState};
 
-/// The state of a session, and its socket. The owner knows which session it is.
+/// The state of a session, and its socket. It does not contain the session's number.
 ///
-/// There is one for each session. What only sessions have that begin or end is separate, so that it
-/// takes no memory while a session is idle.
+/// There is one for each session. State that is needed only while a session begins or ends is
+/// separate, so that an idle session holds no memory for it.
 #[derive(Debug)]
 pub(super) struct PutSession {
     socket: Option<SocketId>,
@@ -31,7 +31,7 @@ pub(super) struct PutSession {
     transient: Option<Box<Transient>>,
 }
 
-/// The part of a state that is as [`Self::is_default`] says between a session's beginning and its end.
+/// The part of a state that has its default values between a session's beginning and its end.
 #[derive(PartialEq, Eq, Debug)]
 struct Transient {
     opening: OpeningState,
@@ -77,7 +77,7 @@ impl PutSession {
         }
     }
 
-    /// Returns whether this is what was put.
+    /// Returns whether this is the stored state.
     pub(super) fn is(&self, state: &SessionState, socket: Option<SocketId>) -> bool {
         let SessionState { id: _, opening, abort, send, receive } = state;
         let SendingState { base, next, numbering, digest, offset, end, limit, dropped, .. } = *send;
@@ -96,12 +96,12 @@ impl PutSession {
             }
     }
 
-    /// Returns the place in the stream of the first byte that is kept.
+    /// Returns the offset in the stream of the first byte that is kept.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns the state that was put.
+    /// Returns the stored state.
     pub(super) fn state(&self, id: SessionId) -> SessionState {
         let (opening, abort, phase, packet) = match self.transient.as_deref() {
             None => (OpeningState::Established, None, SendPhase::Open, None),

@@ -66,7 +66,7 @@ fn piece(session: u32, offset: u64, payload: &'static [u8]) -> Piece {
     Piece { session: id(session), offset, payload: Bytes::from_static(payload) }
 }
 
-/// Returns what is kept of a tunnel with such a session.
+/// Returns the stored contents of a tunnel with such a session.
 fn contents() -> Contents {
     let socket = Some(SocketId { descriptor: 7, cookie: 70 });
     let record = SessionRecord { state: session(1), socket };

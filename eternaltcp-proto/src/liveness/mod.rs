@@ -52,7 +52,7 @@ pub(crate) struct Liveness {
     last_sent: Time,
     /// The time before which everything that was sent has reached the peer, as its answers show.
     reached: Time,
-    /// When this side last answered a heartbeat, if it only listens.
+    /// The time at which this side last answered a heartbeat, if it only listens.
     echoed: Option<Time>,
     beats: Beats,
     doubt: Doubt,
@@ -153,14 +153,14 @@ impl Liveness {
     }
 
     /// Returns the time before which everything that was sent has reached the peer, as its answers
-    /// show. That the peer is heard does not show it.
+    /// show. Data from the peer does not prove it.
     pub(crate) fn reached(&self) -> Time {
         self.reached
     }
 
-    /// Returns whether to ask if what was sent before `time` has reached the peer: that is not known,
-    /// and no heartbeat waits for its answer. A side that only listens is told by the peer's next
-    /// heartbeat.
+    /// Returns whether to send a heartbeat to learn whether everything that was sent before `time`
+    /// has reached the peer: this is unknown, and no heartbeat waits for its answer. A side that
+    /// only listens learns it from the peer's next heartbeat.
     pub(crate) fn may_ask_about(&self, time: Time) -> bool {
         self.reached < time && !self.is_listening() && self.unanswered_since().is_none()
     }
@@ -171,7 +171,8 @@ impl Liveness {
         (self.last_heard, self.silent_since) = (now, now);
         self.doubt.handle_heard();
         match self.rhythm {
-            // There was no room for it, nor for a packet in its place: it asks, once there is.
+            // There was no room for the heartbeat, nor for a packet in its place: it asks for an
+            // answer as soon as there is room.
             Rhythm::Mutual if self.beats.is_due() => {
                 self.handle_due(now);
                 self.probe(now);
@@ -181,8 +182,8 @@ impl Liveness {
         }
     }
 
-    /// Handles a heartbeat that is due, or is not answered: if there is no room for it, or for
-    /// anything else, that is a reason to doubt, too.
+    /// Handles a heartbeat that is due, or is not answered. A carrier that has no room for anything
+    /// is a reason to doubt, too.
     fn handle_due(&mut self, now: Time) {
         self.doubt.handle_due(now);
         // On the other carriers, other packets may be sent in its place.
@@ -224,7 +225,7 @@ impl Liveness {
         }
     }
 
-    /// Asks at once when in doubt: anything acknowledged later is then answered too.
+    /// Sends a heartbeat at once when in doubt: the peer answers it if it still receives packets.
     fn ask_if_doubted(&mut self, now: Time) {
         if self.doubts && self.doubt.wants_question() {
             self.probe(now);
@@ -243,8 +244,8 @@ impl Liveness {
         silent_since.max(vouched) + self.dead_after
     }
 
-    /// Handles a heartbeat. Only the last one is answered. A peer that alone asks does so only once
-    /// it has the answer to the heartbeat before.
+    /// Handles a heartbeat. Only the last one is answered. On a carrier where only the peer sends
+    /// heartbeats, it sends the next one only after the answer to the previous one.
     pub(crate) fn handle_heartbeat(&mut self, beat: Seq) {
         if let Some(echoed) = self.echoed.take() {
             self.reached = echoed;
@@ -319,8 +320,8 @@ impl Liveness {
 
     /// Handles a late turn. The machine may have been stopped together with the path. TCP then
     /// tries again within the time that it has already lost (RFC 6298, section 5.5), and there is
-    /// no doubt before that. What was due before the last turn was left alone on purpose, and is
-    /// not late.
+    /// no doubt before that. A deadline before the last turn was ignored on purpose, and is not
+    /// late.
     fn handle_lateness(&mut self, now: Time) {
         let due = self.poll_timeout().max(self.turn);
         self.turn = self.turn.max(now);

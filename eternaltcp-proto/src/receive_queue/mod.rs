@@ -319,8 +319,8 @@ impl ReceiveQueue {
     }
 
     /// Grows the limit with use: it is doubled, up to `most`, once a whole limit was delivered to
-    /// an application that keeps up. One that does not keep up has enough data waiting. Returns
-    /// whether the limit has grown.
+    /// an application that keeps up. An application that does not keep up has enough data waiting.
+    /// Returns whether the limit has grown.
     pub(crate) fn grow(&mut self, most: u64) -> bool {
         let keeps_up = self.held <= self.limit / 4;
         let grows = keeps_up && self.used >= self.limit && self.limit < most;

@@ -4,7 +4,7 @@ use super::{Ahead, ReceiveQueue, ReceiveState};
 use crate::state::{Damaged, MAX_PLACE, ReceivePhase, ReceivingState};
 
 impl ReceiveQueue {
-    /// Returns how far it was delivered. What was received and not delivered is not included.
+    /// Returns the state of the delivery. Data that was received and not delivered is not included.
     pub(crate) fn state(&self) -> ReceivingState {
         let (taken, taken_digest) = match (&self.ahead, self.packets.front()) {
             (Some(ahead), _) => (ahead.known, ahead.digest),
@@ -39,8 +39,8 @@ impl ReceiveQueue {
         self.offset as u64 + self.ahead.as_ref().map_or(0, |ahead| ahead.count)
     }
 
-    /// Makes a queue of how far it was delivered. The local socket has taken `surplus`
-    /// bytes more, which the peer sends again.
+    /// Creates a queue from the state of its delivery. The local socket has taken `surplus` bytes
+    /// more, which the peer sends again.
     pub(crate) fn restore(state: &ReceivingState, surplus: u64) -> Result<Self, Damaged> {
         let is_sound = state.offset < MAX_PLACE && surplus < MAX_PLACE && state.taken <= surplus;
         if !is_sound {

@@ -360,7 +360,7 @@ impl SendQueue {
         self.dropped = dropped;
     }
 
-    /// Makes everything that was sent unsent again, for another peer than the one that has
+    /// Marks everything that was sent as unsent, for a new peer, because the previous peer has
     /// delivered none of it. `opening` is packet 0, which that peer may have acknowledged. Returns
     /// whether everything was still kept.
     pub(crate) fn unsend(&mut self, first: Seq, opening: (Kind, Bytes)) -> bool {

@@ -46,7 +46,8 @@ pub(super) struct ReplayBuffer {
     /// Offset in the stream of the first byte kept, and after the last one.
     offset: u64,
     end: u64,
-    /// The number of times that packets got other numbers than before, or a number another packet.
+    /// The number of times that packets were renumbered, or that a number was given to another
+    /// packet.
     numbering: u32,
 }
 
@@ -273,7 +274,7 @@ impl ReplayBuffer {
         seq.distance_from(self.base()) <= count(self.packets.len())
     }
 
-    /// Lets the first kept packet have the number `base`, and the others those behind it.
+    /// Renumbers the kept packets from `base` on.
     pub(super) fn renumber(&mut self, base: Seq) {
         self.next = base.plus(count(self.packets.len()));
         self.numbering = self.numbering.wrapping_add(1);

@@ -17,7 +17,8 @@ pub(crate) enum Listing {
     None,
     /// The sessions that wait for a packet to travel with.
     Delayed,
-    /// The sessions to send now: once is enough, however much the peer leaves unread.
+    /// The sessions whose acknowledgement is sent now. Each is listed once, however much the peer
+    /// leaves unread.
     Now,
 }
 

@@ -23,7 +23,7 @@ impl Session {
         }
     }
 
-    /// Takes all of it out.
+    /// Takes the whole state out.
     pub(crate) fn detach(&self, id: SessionId) -> DetachedSession {
         let state = self.state(id);
         DetachedSession {

@@ -151,7 +151,7 @@ impl Standby {
         }
     }
 
-    /// Returns the doubt that has begun, or that one has ended, once.
+    /// Returns a change of the doubt once: the doubt that has begun, or `None` if it has ended.
     pub(crate) fn poll_doubt(&mut self, liveness: &Liveness) -> Option<Option<Suspicion>> {
         let doubt = liveness.suspicion().filter(|_| self.is_ready());
         let is_changed = doubt.is_some() != self.is_doubted;

@@ -71,7 +71,8 @@ pub(crate) struct Doubt {
     estimate: Option<(Duration, Duration)>,
     /// The time at which the first packet was sent since the peer was last heard.
     unheard: Option<Time>,
-    /// The same, or when the operating system last confirmed the path.
+    /// The later one of [`Self::unheard`] and the time at which the operating system last confirmed
+    /// the path.
     awaiting: Option<Time>,
     /// The time since which a heartbeat has been asking while nothing was heard.
     asked: Option<Time>,
@@ -256,7 +257,7 @@ impl Doubt {
         let answer = self.answer_at();
         match self.suspicion {
             None => {}
-            // Each sign of life refutes it, and none of them is an answer.
+            // Acknowledgements refute a doubt about the path, but they are not answers.
             Some(why) if why.is_of_path() => return answer,
             Some(_) => return None,
         }
@@ -297,8 +298,8 @@ impl Doubt {
     }
 
     /// Excuses what is late because this process was held up for this long. TCP's turn starts
-    /// again, and so does the peer's after a stop. A short delay only does not count: on a busy
-    /// machine one follows the other, and no wait would ever end.
+    /// again, and so does the peer's after a stop. A short delay only extends the waits: on a busy
+    /// machine one delay follows the other, and a wait that started again would never end.
     pub(crate) fn excuse(&mut self, now: Time, late: Duration) {
         let start = now + late.min(STOPPED);
         for since in [&mut self.unheard, &mut self.awaiting] {

@@ -81,13 +81,13 @@ pub(super) enum Agreement {
     Asking(Question),
     /// The server has to answer the first request.
     AnswerDue,
-    /// The server has to answer the request to join another attach. The client may ask on: for the
-    /// next attach, or with an attach on this carrier.
+    /// The server has to answer the request to join another attach. The client may send a further
+    /// request before the answer: a join of the next attach, or an attach on this carrier.
     AnswerDueAgain,
     /// It has joined.
     Done,
-    /// The attach that it had joined is over, and what comes is of that time. At the server: the
-    /// client has asked to join the attach with this epoch, which has not arrived yet.
+    /// The attach that it had joined is over, and packets that still arrive belong to it. At the
+    /// server: the client has asked to join the attach with this epoch, which has not arrived yet.
     Paused(Option<Epoch>),
     /// The client has asked to join the next attach, or is about to.
     AskingAgain(Question),
@@ -176,12 +176,12 @@ impl Carrier {
         is_agreed && self.liveness.suspicion().is_none()
     }
 
-    /// Begins to take a client's attach.
+    /// Begins to receive a client's attach.
     pub(super) fn begin_request(&mut self, hello: Hello) {
         self.request = Some(Box::new(PartialRequest::new(hello)));
     }
 
-    /// Takes the client's attach that has arrived on it, once it is complete.
+    /// Takes the client's attach that has arrived on the carrier, once it is complete.
     pub(super) fn take_request(&mut self) -> Option<AttachRequest> {
         let request = self.request.take_if(|request| request.is_complete())?;
         Some(request.finish(Decoder::default()))

@@ -67,7 +67,7 @@ impl Carriers {
         self.end_attach();
     }
 
-    /// Drops what belongs to an attach and to no single carrier.
+    /// Drops the state that belongs to an attach rather than to a single carrier.
     fn end_attach(&mut self) {
         (self.reorder, self.told) = (ReorderBuffer::default(), None);
     }
@@ -166,7 +166,7 @@ impl Carriers {
         }
     }
 
-    /// Makes the carrier with the attach in progress the lead. Returns what was agreed.
+    /// Makes the carrier with the attach in progress the lead. Returns the state of that attach.
     pub(super) fn finish_attaching(&mut self) -> Option<Attaching> {
         let current = self.current_mut()?;
         match std::mem::replace(&mut current.stage, CarrierStage::Lead(Box::default())) {

@@ -59,15 +59,15 @@ impl Tunnel {
         self.note_suspicion(now);
     }
 
-    /// Returns the part of a silence that counts for resets which wait behind data, and the part of
-    /// the time without an answer to a heartbeat: a little more than the pause between heartbeats.
+    /// Returns how much of a silence, or of a time without an answer to a heartbeat, counts as a
+    /// wait of resets behind data: a little more than the pause between heartbeats.
     pub(super) fn counted_silence(&self) -> Duration {
         (self.config.dead_after / 2).min(RESET_PATIENCE / 2)
     }
 
     /// Excuses silence, or a time without an answer. A stopped peer is not a stalled application,
-    /// and neither is one that this side does not reach: resets that wait behind data count only
-    /// the beginning.
+    /// and neither is a peer that this side does not reach: resets that wait behind data count
+    /// only the beginning of the silence.
     fn excuse(&mut self, now: Time, silence: Duration) {
         let counted = self.counted_silence();
         if silence > counted {

@@ -8,8 +8,8 @@ use crate::transmit::Transmit;
 /// A limit is too small if more than this part of it is taken.
 const TAKEN: u64 = 2;
 
-/// It is also too small if a session's own limit has become this part of it: a session may take
-/// half of what it finds free.
+/// A limit is also too small if it is less than this multiple of a session's own limit, because a
+/// session may take half of the free part.
 const WIDE: u64 = 4;
 
 impl Tunnel {

@@ -148,7 +148,7 @@ impl Tunnel {
         self.stats
     }
 
-    /// Returns of how many sessions it has a record.
+    /// Returns the number of sessions of which it has a record.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()

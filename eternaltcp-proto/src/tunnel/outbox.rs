@@ -31,8 +31,8 @@ pub(super) struct Outbox {
     /// Sessions whose limit was raised.
     limits: VecDeque<SessionId>,
     delayed: Delayed,
-    /// Whether something was sent since there was last nothing to send, so that waiting packets may
-    /// be sent with it.
+    /// Whether something was sent since the outbox was last empty, so that delayed packets may be
+    /// sent with it.
     is_coalescing: bool,
     /// Whether the tunnel's limit was raised.
     is_limit_due: bool,
@@ -155,7 +155,7 @@ impl Outbox {
         self.delayed.deadline
     }
 
-    /// Sends numbers that waited for a packet to travel with, if they are due.
+    /// Moves delayed acknowledgements and openings to the packets to send, if they are due.
     pub(super) fn handle_timeout(&mut self, now: Time) {
         if self.delayed.deadline.take_if(|at| *at <= now).is_some() {
             self.acks.extend(self.delayed.acks.drain(..));

@@ -18,7 +18,7 @@ use crate::transmit::Transmit;
 pub enum TimeoutReason {
     /// A heartbeat of a carrier is due, or its silence has to be checked.
     Liveness,
-    /// Acknowledgements have waited long enough for a packet to travel with.
+    /// Delayed acknowledgements are due, with or without a packet that carries them.
     DelayedAcks,
     /// A reset has waited long enough for the data before it.
     StalledReset,

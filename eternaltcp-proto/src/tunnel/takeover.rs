@@ -1,9 +1,9 @@
-//! A joined carrier that takes over when the lead is lost or doubted, and the attach that may follow
-//! on the lead when a joined carrier is.
+//! A joined carrier that takes over when the lead is lost or doubted, and the attach that may
+//! follow on the lead when a joined carrier is lost or doubted.
 //!
 //! The client attaches a carrier that it has, with the next epoch. The other joined carriers stay
-//! open. Each stream is cut by the request to join the new attach, and by its answer: what comes
-//! before them belongs to the old attach and is ignored. It is sent again, as after any attach.
+//! open. The request to join the new attach, and its answer, divide each stream: packets before
+//! them belong to the old attach and are ignored. They are sent again, as after any attach.
 
 use std::time::Duration;
 
@@ -33,9 +33,9 @@ impl Tunnel {
         self.peer.features & FEATURE_TAKEOVER != 0
     }
 
-    /// Handles the loss of a carrier, or gives it up. Everything is kept for the next attach. Those that cannot
-    /// belong to the next attach are dropped, which [`Self::has_carrier`] tells. If the peer knows
-    /// no takeover, these are all.
+    /// Handles the loss of a carrier, or gives it up. Everything is kept for the next attach.
+    /// Carriers that cannot belong to the next attach are dropped, as [`Self::has_carrier`] shows.
+    /// If the peer does not support takeover, all carriers are dropped.
     pub fn handle_lost(&mut self, id: CarrierId) {
         let Some(lost) = self.carriers.get(id) else { return };
         if !lost.is_of_attach() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use eternaltcp_proto::{PathReport, Time, Transmit, Tunnel, Violation};
 
-/// A tunnel whose carriers but the lead do not matter. Without a lead, what comes is of an old one.
+/// A tunnel of which only the lead matters. Without a lead, input belongs to an earlier one.
 pub(crate) trait OnLead {
     /// Handles plaintext of the lead.
     fn lead_input(&mut self, now: Time, chunk: Bytes) -> Result<(), Violation>;

@@ -116,7 +116,7 @@ pub(super) const GONE: &str = "gone";
 pub(super) const OVER: &str = "over";
 
 const LEGEND: &str = "What each event does in each state: the state after it, then the numbered packets sent.\n\
-`·` stays; `–` cannot occur; `✗` ends the carrier; *gone* is without a record.";
+`·` stays; `–` cannot occur; `✗` ends the carrier; *gone*: the session has no record.";
 
 fn violation_name(violation: &Violation) -> String {
     let text = format!("{violation:?}");

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Steps of one run: longer runs find no more.
 const STEPS: usize = 200;
 
-/// The maximum number of numbers that an acceptor accepts here.
+/// The maximum number of sessions that an acceptor accepts in a request here.
 const MAX_NUMBERS: usize = 64;
 
 /// The progress of a run, with which tests check that not all runs end at the start.
@@ -111,7 +111,7 @@ impl Attack {
         }
     }
 
-    /// Gives the tunnel what its lead brings.
+    /// Passes input of its lead to the tunnel.
     fn hear(&mut self, bytes: Bytes) -> Result<(), Violation> {
         self.tunnel.lead().map_or(Ok(()), |lead| self.tunnel.handle_input(self.now, lead, bytes))
     }

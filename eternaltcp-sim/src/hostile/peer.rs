@@ -61,7 +61,7 @@ impl Knowledge {
         (self.next_id % 2 == first % 2 && self.next_id < 1 << 31).then_some(self.next_id)
     }
 
-    /// Learns from a packet of the tunnel.
+    /// Records what a packet of the tunnel says.
     pub(super) fn learn(&mut self, transmit: &Transmit) {
         let header = &transmit.header;
         match header.kind {

@@ -129,7 +129,7 @@ pub(crate) fn each<T: Send>(seeds: Range<u64>, run: impl Fn(u64) -> T + Sync) ->
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Returns the longest of them.
+/// Returns the longest of several times.
 pub(crate) fn worst(times: impl Iterator<Item = Duration>) -> Duration {
     times.max().unwrap_or_default()
 }

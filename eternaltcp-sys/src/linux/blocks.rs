@@ -223,8 +223,8 @@ impl Block {
         // SAFETY: the memory of the block lies in the mapping, which its owner keeps. Pages of a
         // memfd are initialised. No other `Block` has this index, since it is in none of the lists
         // of free ones, and each `Part` ends before `filled`; so this borrow of the only `Block` is
-        // the only reference. A process that has the memory mapped, too, does not touch it while
-        // this one lives: that is what the file is given to it for.
+        // the only reference. Another process that has mapped the memory does not access it while
+        // this one lives: it gets the file only in order to take over afterwards.
         unsafe { std::slice::from_raw_parts_mut(self.owner.address(self.filled), length) }
     }
 
@@ -265,8 +265,8 @@ pub struct Part {
 
 impl AsRef<[u8]> for Part {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the bytes lie in the mapping, which the owner keeps, and are initialised. They are
-        // before what is filled of their block, which its `Block` does not write to.
+        // SAFETY: the bytes lie in the mapping, which the owner keeps, and are initialised. They
+        // precede the end of the filled part of their block, to which its `Block` does not write.
         unsafe { std::slice::from_raw_parts(self.owner.address(self.from), self.length) }
     }
 }

@@ -66,8 +66,8 @@ impl Holding {
         self.own.insert(descriptor.as_raw_fd());
     }
 
-    /// Records the descriptors of a program that took over from another one. Those in `inherited`
-    /// belong to the other program's workers.
+    /// Records the descriptors of a program that took over from another one. The descriptors in
+    /// `inherited` belong to the other program's workers.
     ///
     /// # Errors
     /// There is no `/proc`.
@@ -171,7 +171,7 @@ fn others_open(own: &BTreeSet<RawFd>) -> io::Result<Vec<RawFd>> {
         Some(size) if own.last().is_none_or(|last| *last < size) => {
             let mut open = Vec::new();
             for number in (0..size).filter(|number| !own.contains(number) && is_open(*number)) {
-                // A lack of memory must not end the process: its caller tries again.
+                // A lack of memory must not end the process: the caller tries again.
                 open.try_reserve(1)?;
                 open.push(number);
             }

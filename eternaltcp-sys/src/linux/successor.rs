@@ -135,7 +135,8 @@ impl Successor {
 
     /// Sends a signal to the process, if it still exists.
     pub fn signal(&self, signal: Signal) {
-        // A process that has ended is what the caller wants, or finds soon.
+        // If the process has ended already, the caller does not need the signal, or will notice the
+        // end soon.
         let _ = pidfd_send_signal(&self.handle, signal);
     }
 

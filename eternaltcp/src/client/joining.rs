@@ -15,7 +15,7 @@ use crate::driver::Action;
 /// Pause after a carrier that could not be made, or ended the others. It doubles each time.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest such pause.
+/// The maximum of this pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// Time after which carriers are known to coexist.
@@ -124,8 +124,8 @@ impl Joining {
         self.handle_end(bearable);
     }
 
-    /// Handles the loss of the attached carrier and all that joined it; `by_joined` means that one
-    /// of those ended.
+    /// Handles the loss of the attached carrier and all that joined it; `by_joined` means that a
+    /// joined one ended.
     pub(super) fn handle_attached_lost(&mut self, by_joined: bool) {
         self.handle_end(if by_joined { SETTLED } else { AT_ONCE });
     }

@@ -29,7 +29,7 @@ pub(super) struct Leaving {
     state: LeavingStage,
 }
 
-/// Whoever has asked for the carrier learns of its success, or of its failure when this is dropped.
+/// Tells the requester that the carrier is there. Dropping it reports a failure.
 type Done = oneshot::Sender<()>;
 
 #[derive(Debug)]

@@ -44,7 +44,7 @@ pub(crate) struct RemoteListener {
     /// The forward's end of the pair, as the next process finds it.
     #[cfg(target_os = "linux")]
     own: Option<(RawFd, u64)>,
-    /// The record of that.
+    /// The record of this end in the store.
     _kept: KeptListeners,
 }
 

@@ -112,7 +112,7 @@ pub struct ClientConfig {
     /// Closes the tunnel when its last session has ended.
     pub ends_when_idle: bool,
     /// The descriptors for connections that [remote forwards](Client::forward_remotely) make here;
-    /// `None`: those that all of this process share ([`Slots::of_process`]).
+    /// `None`: the descriptors that everything in this process shares ([`Slots::of_process`]).
     pub slots: Option<Slots>,
 }
 
@@ -353,7 +353,7 @@ impl Client {
         let _ = self.is_over.clone().changed().await;
     }
 
-    /// Waits until the client has ended. Cancel-safe, and may be called again.
+    /// Waits until the client has ended. It may be called again. Cancel-safe.
     pub async fn ended(&mut self) -> ClientEnd {
         if let Some(end) = &self.end {
             return end.clone();

@@ -41,9 +41,9 @@ struct ListenOutcome {
     reset: Option<Reset>,
 }
 
-/// Keeps the server listening for as long as the client runs, over changes of tunnels. A first
-/// answer that will not change ends the client. `place` receives the address on which the server
-/// listens. `found` is the listener that an earlier process has left.
+/// Keeps the server listening for as long as the client runs, over changes of tunnels. If the first
+/// answer is final, the client ends. `place` receives the address on which the server listens.
+/// `found` is the listener that an earlier process has left.
 pub(super) async fn keep(
     handle: ClientHandle,
     remote: RemoteForward,

@@ -23,7 +23,7 @@ pub(super) struct Spare {
 
 #[derive(Debug)]
 enum State {
-    /// None, and when to try again.
+    /// There is none; the time of the next attempt.
     None { again: Instant },
     /// It is being dialled.
     Dialing(NetworkPath, PoolDial),

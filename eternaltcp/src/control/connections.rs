@@ -110,7 +110,7 @@ fn is_ours(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-/// Reports that there is no free place. A new connection takes one line at once.
+/// Reports that there is no free place. The buffer of a new connection has room for one line.
 fn refuse(stream: &UnixStream) {
     let text = format!("{MAX_CONNECTIONS} connections are open: close one");
     let line = Reply::from(Answer::from(Fault::new(FaultCode::Busy, text))).line();

@@ -1,4 +1,4 @@
-//! What a control socket has beside its descriptor: its record in the store, and its name.
+//! The record of a control socket in the store, and its name.
 
 use std::io;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(super) struct SocketHold {
 }
 
 impl SocketHold {
-    /// Returns that of a socket without a record, at the path that the operator chose, if any.
+    /// Returns the hold of a socket without a record, at the path that the operator chose, if any.
     pub(super) fn new(given: Option<&Path>, claim: Option<Claim>) -> Self {
         #[cfg(not(target_os = "linux"))]
         let _ = given;

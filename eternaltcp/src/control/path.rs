@@ -31,8 +31,8 @@ impl ControlPath {
         Self(Arc::new(Mutex::new(CurrentPath { path, file: Some(file), is_given })))
     }
 
-    /// Returns that of a socket which a process before this one has made at `path`, as a file with this
-    /// device and number, and may have left to a successor since.
+    /// Returns the path of a socket that an earlier process has made at `path`, as a file with this
+    /// device and inode number, and may have left to a successor since.
     #[cfg(target_os = "linux")]
     pub(super) fn recovered(path: &Path, id: (u64, u64), is_given: bool) -> Self {
         let moved = SocketFile::recovered(&beside(path, main_process()), id);

@@ -70,7 +70,7 @@ impl<E> DriverHandle<E> {
         self.try_send(DriverCommand::Event(event));
     }
 
-    /// Sends a command if there is room. Returns whether there was.
+    /// Sends a command if there is room. Returns whether it was sent.
     pub(crate) fn try_send(&self, command: DriverCommand<E>) -> bool {
         self.commands.try_send(command).is_ok()
     }
@@ -165,7 +165,7 @@ impl Shared {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Returns of how many sessions the tunnel has a record.
+    /// Returns the number of sessions of which the tunnel has a record.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Acquire)
     }

@@ -122,7 +122,7 @@ impl<R: Role> Driver<R> {
             Action::Leave(id, done) => {
                 self.take_out(id);
                 self.keep_note();
-                // Whoever asked may have gone.
+                // The requester may be gone.
                 let _ = done.send(());
             }
             Action::AcceptAttach { id, request, carrier } => {

@@ -51,7 +51,7 @@ impl<R: Role> Driver<R> {
         self.lifecycle.is_draining() || self.tunnel.is_closed() || self.tunnel.has_share()
     }
 
-    /// Opens waiting sessions for which there is room now. Returns whether there were any.
+    /// Opens waiting sessions for which there is room now. Returns whether one was opened.
     pub(super) fn poll_entrance(&mut self) -> bool {
         self.entrance.release(&self.tunnel);
         let mut is_more = false;

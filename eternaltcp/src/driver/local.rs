@@ -76,7 +76,7 @@ pub(super) enum Served {
     More,
     /// Both its directions ended in order.
     Ended,
-    /// It was reset by its own end.
+    /// Its application or target reset it.
     Broken(Reset),
     /// It must be reset now, by the peer or the tunnel.
     Abort(Reset),
@@ -314,7 +314,7 @@ impl Local {
         &self.metadata
     }
 
-    /// Returns to which address it is connected, if known.
+    /// Returns the address to which it is connected, if known.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         self.stream.target()
     }
@@ -324,7 +324,7 @@ impl Local {
         self.patience.is_some()
     }
 
-    /// Lets it end in order when it is dropped: both its directions have.
+    /// Lets the socket end in order when it is dropped, because both its directions have ended.
     pub(super) fn prepare_end(&self) {
         self.stream.prepare_end();
     }

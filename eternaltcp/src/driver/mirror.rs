@@ -48,7 +48,8 @@ const CHECK: u32 = 16;
 #[cfg(all(debug_assertions, target_os = "linux"))]
 const CHECK_HELD: u64 = 64 * 1024;
 
-/// Nor is one with more sessions: what the comparison needs would be most of the process's memory.
+/// A tunnel with more sessions is not compared either: the comparison would need most of the
+/// process's memory.
 #[cfg(all(debug_assertions, target_os = "linux"))]
 const CHECK_SESSIONS: usize = 100;
 
@@ -239,8 +240,8 @@ impl TunnelMirror {
         }
     }
 
-    /// Reads a session's socket once, and returns at most `most` bytes; none are the end of the
-    /// stream.
+    /// Reads a session's socket once, and returns at most `most` bytes; no bytes mean the end of
+    /// the stream.
     pub(super) fn read(
         &mut self,
         id: SessionId,

@@ -37,7 +37,7 @@ const RESET_PERIOD: Duration = Duration::from_millis(50);
 /// The local sockets of a tunnel, and the metadata of sessions that have none.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    /// Each on its own: ascending ids leave the nodes of the tree half empty.
+    /// Each is boxed, because ascending ids leave the nodes of the tree half empty.
     locals: BTreeMap<SessionId, Box<Local>>,
     /// Metadata of sessions without a local socket.
     metadata: BTreeMap<SessionId, Metadata>,

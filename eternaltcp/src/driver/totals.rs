@@ -20,7 +20,7 @@ pub(super) struct TotalCounts {
 }
 
 impl TotalCounts {
-    /// Returns those of a tunnel that starts now.
+    /// Returns the totals of a tunnel that starts now.
     pub(super) fn begin() -> Self {
         Self {
             started_at: SystemTime::now(),
@@ -31,7 +31,7 @@ impl TotalCounts {
         }
     }
 
-    /// Adds those of the present process.
+    /// Returns the totals with those of the present process added.
     pub(super) fn and(&self, stats: &Stats) -> Self {
         Self {
             started_at: self.started_at,

@@ -29,7 +29,7 @@ pub(crate) struct TargetRequest {
 pub(crate) struct ProtocolRequest {
     /// The language of the answer.
     pub(crate) dialect: Dialect,
-    /// The bytes of the request, which wait at the socket. What follows is for the target.
+    /// The bytes of the request, which wait at the socket. The bytes after them are for the target.
     pub(crate) length: usize,
 }
 

@@ -112,7 +112,7 @@ impl Stream {
         let count: Option<usize> = None;
         let _ = step;
         let count = count.map_or_else(|| self.try_write(&parts), Ok)?;
-        // A part of an answer cannot be known to the next process.
+        // The next process could not know that a part of an answer was sent.
         if count == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 

@@ -11,9 +11,9 @@ use crate::address::{Host, Listen, ListenHost, Target, check_host, split_host_po
 /// The targets, or the addresses to listen on, that a key's options allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HostPorts {
-    /// No option was given: everything that the server permits.
+    /// No option was given: everything is allowed that the server permits.
     Any,
-    /// Only these; nothing if empty (`permitopen="none"`).
+    /// Only these are allowed; nothing if there are none (`permitopen="none"`).
     Only(Vec<HostPort>),
 }
 
@@ -185,7 +185,7 @@ impl HostPort {
 
     fn read(text: &str) -> Result<Self, &'static str> {
         let (host, port) = match split_host_port(text)? {
-            // As sshd reads it too.
+            // sshd parses it in the same way.
             (text, None) if !text.contains(':') => match text.split_once('/') {
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),

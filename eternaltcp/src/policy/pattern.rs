@@ -11,7 +11,7 @@ use crate::address::canonical_ip;
 pub(super) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to continue after the last `*` if the rest does not match.
+    // The position at which to continue after the last `*` if the rest does not match.
     let mut retry = None;
     while t < text.len() {
         match pattern.get(p) {

@@ -13,7 +13,8 @@ pub(crate) struct KeptDrain {
 }
 
 impl KeptDrain {
-    /// Returns that of a process which ends at `until`, as the time since the machine was started.
+    /// Returns the drain of a process that ends at `until`, which is a time since the machine was
+    /// started.
     #[cfg(target_os = "linux")]
     pub(super) fn until(until: Option<Duration>) -> Self {
         Self { limit: until.map(|until| until.saturating_sub(boot_time())) }

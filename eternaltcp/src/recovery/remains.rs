@@ -193,7 +193,8 @@ impl Remains {
         }
     }
 
-    /// Takes those of a transparent listener, whose local addresses belong to other machines.
+    /// Takes the connections of a transparent listener, whose local addresses belong to other
+    /// machines.
     fn take_redirected(&mut self, number: u32) -> Vec<OwnedFd> {
         let is_of_it =
             |socket: &mut OwnedFd| SocketMark::of(&*socket) == SocketMark::Redirected(number);

@@ -45,8 +45,8 @@ pub struct ServerConfig {
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
     pub limits: ServerLimits,
-    /// The descriptors for sessions and tunnels; `None`: those that all of this process share
-    /// ([`Slots::of_process`]).
+    /// The descriptors for sessions and tunnels. `None`: the descriptors that everything in this
+    /// process shares ([`Slots::of_process`]).
     pub slots: Option<Slots>,
 }
 

@@ -40,7 +40,7 @@ pub(super) enum Full {
 }
 
 impl Full {
-    /// Returns whether tunnels of other keys do not matter for it.
+    /// Returns whether only tunnels of the same key count towards the limit.
     pub(super) fn is_of_key(self) -> bool {
         !matches!(self, Self::Memory)
     }
@@ -83,7 +83,7 @@ impl Granted {
         let share = part(all, total(limits)).min(part(key, total(limits) / KEY_PART));
         let first = limits.tunnel_memory_at_first.min(limits.tunnel_memory);
         let first = first.min(total(limits) / KEY_PART / FIRST_PART);
-        // With the square, many tunnels leave room for as many more.
+        // Because of the square, many tunnels leave room for as many more.
         Ok(((first as f64 * share * share) as u64).max(MIN_GRANT))
     }
 

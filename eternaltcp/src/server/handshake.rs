@@ -29,7 +29,7 @@ const MAX_NUMBERS: usize = 1 << 16;
 pub(super) enum ClientRequest {
     /// Attach its carrier to a tunnel.
     Attach(Hello),
-    /// Make its carrier stand by for one.
+    /// Make its carrier stand by for a tunnel.
     StandBy(StandbyRequest),
 }
 

@@ -94,7 +94,7 @@ impl IncomingSession {
 /// The request of a session.
 pub(super) struct SessionRequest {
     pub(super) target: Target,
-    /// Whether the client named it.
+    /// Whether the client named the target.
     pub(super) is_named: bool,
     /// The origin of the connection, if the client sends it.
     pub(super) origin: Option<Origin>,

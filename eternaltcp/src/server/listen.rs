@@ -265,7 +265,7 @@ async fn accept(asker: &ListenRequester, listener: &mut Listener) {
     }
 }
 
-/// Waits for the session's end; data of its client have no meaning.
+/// Waits for the session's end; data from its client are ignored.
 async fn end_of(session: &mut UnixStream) {
     let mut sink = [0; 256];
     while let Ok(1..) = session.read(&mut sink).await {}

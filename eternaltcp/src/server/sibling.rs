@@ -92,8 +92,8 @@ fn listening() -> io::Result<Vec<(String, u64)>> {
     Ok(all)
 }
 
-/// Returns whether no other socket listens at an address of the sockets with these inodes. Also
-/// `false` if one of these is not in the list: then the list is incomplete.
+/// Returns whether no other socket listens at an address of the sockets with these inodes. Returns
+/// `false` also if one of these is not in the list, because the list is incomplete then.
 fn are_alone(listening: &[(String, u64)], own: &[u64]) -> bool {
     let (ours, others): (Vec<_>, Vec<_>) =
         listening.iter().partition(|(_, number)| own.contains(number));

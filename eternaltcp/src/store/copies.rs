@@ -186,7 +186,7 @@ impl Copies {
         self.beside.as_ref()?[usize::from(copy)].as_ref()
     }
 
-    /// Changes where the body of a copy is. Returns where it was.
+    /// Sets the place of a copy's body. Returns the previous place.
     fn set_beside(&mut self, copy: u8, home: Option<PayloadPlace>) -> Option<PayloadPlace> {
         if self.beside.is_none() && home.is_none() {
             return None;

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use super::memory::StoreMemory;
 
-/// The word of the header for it: zero, [`UNLIMITED`], or the time of the end.
+/// The offset of the header's word for the drain, which is zero, [`UNLIMITED`], or the time of the
+/// end.
 const DRAIN: usize = 1040;
 
-/// It ends with its last session, whenever that is.
+/// The program ends with its last session, without a time limit.
 const UNLIMITED: u64 = 1;
 
-/// The least number that stands for a time, in milliseconds.
+/// The smallest value that represents a time, in milliseconds.
 const FIRST: u64 = 2;
 
 impl StoreMemory {
-    /// Keeps that the program is being drained. `until` is the time since the machine was started at
-    /// which it ends in any case.
+    /// Records that the program is being drained. `until` is the time since the machine was started
+    /// at which it ends in any case.
     pub(crate) fn keep_drain(&self, until: Option<Duration>) {
         let ms = |until: Duration| u64::try_from(until.as_millis()).unwrap_or(u64::MAX - FIRST);
         self.0.set(DRAIN, until.map_or(UNLIMITED, |until| ms(until).saturating_add(FIRST)));

@@ -58,7 +58,7 @@ impl Entries {
 
     /// Returns a record that is no longer valid.
     pub(super) fn give(&mut self, memory: &Memory, index: u32) {
-        // Those of a program before this one were not counted.
+        // Records of an earlier program were not counted.
         self.used = self.used.saturating_sub(1);
         self.stock.push(index);
         let batch = self.batch();

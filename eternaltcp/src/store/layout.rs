@@ -13,7 +13,8 @@ const HEADER: usize = 4096;
 /// The first bytes of the header.
 const MAGIC: u64 = u64::from_le_bytes(*b"ETCPKEPT");
 
-/// The number of records in use and in stock for each record in use, and for each tunnel.
+/// The number of records for each record in use, and for each tunnel: tunnels hold free records in
+/// reserve.
 const FOR_EACH: u64 = 3;
 const FOR_TUNNEL: u64 = 2;
 

@@ -14,7 +14,7 @@ use super::BLOCK;
 /// The minimum size of a read that stays in place, in bytes.
 pub(super) const LARGE: usize = READ_SIZE / 2;
 
-/// The sizes of cells. A block has room for 128 of the smallest.
+/// The sizes of cells. A block has room for 128 cells of the smallest size.
 const SIZES: [usize; 3] = [512, 4 * 1024, 16 * 1024];
 
 /// A part of a block that belongs to one piece or record.

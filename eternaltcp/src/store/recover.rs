@@ -127,7 +127,7 @@ fn find_sessions(
     owners
 }
 
-/// Returns the session with a record.
+/// Returns the session to which this record belongs.
 fn owner<'a>(
     tunnels: &'a mut BTreeMap<u32, TunnelStore>,
     owners: &Owners,

@@ -1,7 +1,7 @@
 //! The tunnels that may be the reason for the death of a process.
 //!
-//! A word of a tunnel's record says that the tunnel is being processed, or read. A tunnel of which
-//! that was true in several crashes is ended without being read.
+//! A word of a tunnel's record says that the tunnel is being processed, or read. A tunnel that was
+//! being processed or read in several crashes is ended without being read again.
 
 use std::time::Duration;
 
@@ -26,18 +26,18 @@ impl StoreMemory {
         self.0.stored_tunnels().any(|index| self.0.busy(index) == ACCUSED)
     }
 
-    /// Records that the calling thread panics. The tunnel that it drives is the reason, and no other
-    /// tunnel that is processed at the same time.
+    /// Records that the calling thread panics. Only the tunnel that it drives is the reason, and no
+    /// other tunnel that is processed at the same time.
     pub(crate) fn accuse(&self) {
         if let Some(index) = current() {
             self.0.set(self.0.tunnels.at(index) + BUSY, ACCUSED);
         }
     }
 
-    /// Counts the crash of the last process, if it crashed, at `now` of the boot-time clock, for the
-    /// tunnels that may be the reason. Those of which that was true in too many crashes are ended:
-    /// their records are cleared. Returns the number of sessions of each of them. Call this before
-    /// [`Self::recover`].
+    /// Counts the crash of the last process, if it crashed, at `now` of the boot-time clock, for
+    /// the tunnels that may be the reason. A tunnel that may be the reason for too many crashes is
+    /// ended: its records are cleared. Returns the number of sessions of each ended tunnel. Call
+    /// this before [`Self::recover`].
     pub(crate) fn end_suspects(&self, has_crashed: bool, now: Duration) -> Vec<usize> {
         let (memory, has_accused) = (&*self.0, self.has_accused());
         let mut ended = Vec::new();
@@ -77,8 +77,8 @@ impl Memory {
         (0..mark).filter(|index| self.get(self.tunnels.at(*index)) != 0)
     }
 
-    /// Records that a tunnel was being processed in a crash. Returns whether that was true in too
-    /// many of them.
+    /// Records that a tunnel was being processed in a crash. Returns whether it was being processed
+    /// in too many crashes.
     fn count_crash(&self, tunnel: u32, now: Duration) -> bool {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let [first, second, third] = CRASHES.map(|word| self.tunnels.at(tunnel) + word);

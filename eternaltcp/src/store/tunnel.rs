@@ -42,7 +42,7 @@ pub struct TunnelStore {
     /// The last committed generation.
     generation: u64,
     copies: Copies,
-    /// Boxed, because half of the room in a tree's nodes is empty.
+    /// The sessions. Each is boxed, because half of the room in a tree's nodes is empty.
     sessions: BTreeMap<SessionId, Box<StoredSession>>,
     /// The buffer in which records are encoded.
     encoded: Vec<u8>,
@@ -64,7 +64,7 @@ impl StoreMemory {
     }
 }
 
-/// What a session's records are changed with.
+/// The parts of the store that changes of a session's records need.
 struct Means<'a> {
     memory: &'a Memory,
     payload: &'a mut PayloadBlocks,
@@ -135,7 +135,7 @@ impl TunnelStore {
     }
 
     /// Reads at most `most` bytes from a local socket, and no more than [`READ_SIZE`]. The slot
-    /// must have been put. [`Self::landed`] returns the bytes.
+    /// must have been stored. [`Self::landed`] returns the bytes.
     ///
     /// # Errors
     /// The errors of recvmmsg(2).
@@ -162,7 +162,7 @@ impl TunnelStore {
         bytes
     }
 
-    /// Writes to a local socket. The slot must have been put.
+    /// Writes to a local socket. The slot must have been stored.
     ///
     /// # Errors
     /// The errors of sendmmsg(2).

@@ -78,7 +78,7 @@ mod on_linux {
         is_control: bool,
     }
 
-    /// Reads the arguments. Those that are meant for other tests of the same run are ignored.
+    /// Reads the arguments. Arguments for other tests of the same run are ignored.
     fn options() -> Vec<KillPlan> {
         let mut options = KillPlan { kills: 0, threads: 1, is_control: false };
         let mut words = std::env::args().skip(1);

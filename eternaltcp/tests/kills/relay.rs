@@ -22,7 +22,7 @@ use super::applications::SESSIONS;
 /// The maximum number of bytes that are passed on at once.
 const BATCH: usize = 128 * 1024;
 
-/// The places of what was counted over all lives.
+/// The positions of the counters, which outlive the processes.
 pub(crate) struct CounterPlaces;
 
 impl CounterPlaces {
@@ -259,7 +259,7 @@ impl<'a> RelayEndpoint<'a> {
         bytes.into()
     }
 
-    /// Moves what is ready between the sockets and the tunnel. Returns whether there was something.
+    /// Moves what is ready between the sockets and the tunnel. Returns whether anything moved.
     fn serve(&mut self, now: Time) -> io::Result<bool> {
         let ids: Vec<_> = self.sockets.keys().copied().collect();
         let mut is_busy = false;
@@ -343,7 +343,7 @@ impl<'a> RelayEndpoint<'a> {
     }
 }
 
-/// Sends as it is done without a slot.
+/// Sends without a slot.
 fn send(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let first = parts.first().map_or(&[][..], |part| part);
     Ok(rustix::net::send(socket, first, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)

@@ -58,8 +58,8 @@ pub(crate) fn connect(place: &str) -> io::Result<ApplicationSocket> {
     }
 }
 
-/// The words before the stream of an application that names its target: what it says, and what it
-/// is to hear after that.
+/// The exchange before the stream of an application that names its target: each message that it
+/// sends, and the answer that it must get.
 #[derive(Default)]
 pub(crate) struct Prologue(VecDeque<(VecDeque<u8>, VecDeque<u8>)>);
 
@@ -139,8 +139,8 @@ pub(crate) struct SessionEnd {
     pub(crate) prologue: Prologue,
 }
 
-/// The byte at a place of a stream: eight of them tell stream and place. The first eight are the
-/// number of the stream.
+/// Returns the byte at an offset of a stream. Eight bytes in a row identify the stream and the
+/// offset. The first eight are the number of the stream.
 fn byte(stream: u64, at: u64) -> u8 {
     if at < HEAD {
         return (stream >> (8 * at)) as u8;
@@ -248,7 +248,7 @@ impl SessionEnd {
             return self.prologue.go_on(socket, size as usize);
         }
         if self.written == self.length {
-            // The other end has come by then.
+            // By now the other end exists.
             if self.resets && self.read == 0 {
                 return Ok(false);
             }

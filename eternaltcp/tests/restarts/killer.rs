@@ -1,4 +1,4 @@
-//! The applications, the targets, and who kills.
+//! The applications, the targets, and the killer of the proxies.
 
 use std::error::Error;
 use std::path::Path;
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest time between two kills, in microseconds.
 const LONGEST_LIFE: u64 = 400_000;
 
-/// Every so often a kill waits until all sessions have moved since.
+/// After this many kills, the next one waits until all sessions have made progress.
 const REST: u32 = 8;
 
 /// The plans of a run without arguments: the number of kills, and whether something is kept.
@@ -168,7 +168,7 @@ impl Test {
         }
     }
 
-    /// Waits until each session that there is has moved, or has ended.
+    /// Waits until each existing session has made progress, or has ended.
     fn wait_for_progress(&mut self) -> Result<(), String> {
         let now = |session: &CheckedSession| session.application.read + session.target.read;
         let before: Vec<_> = self.sessions.iter().map(|(id, it)| (*id, now(it))).collect();

@@ -21,7 +21,7 @@ pub(crate) const KEEPS_NOTHING: &str = "nothing";
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The files in which the programs tell each other where they are.
+/// The files in which the programs tell each other their addresses.
 pub(crate) struct Files(pub(crate) PathBuf);
 
 impl Files {
@@ -58,7 +58,7 @@ pub(crate) fn hold(role: &str, folder: &str, keeps: &str) -> Outcome<ExitCode> {
             let recovery = if keeps {
                 Recovery::begin(memory.clone(), inherited, false)
             } else {
-                // The descriptors are closed, as those of a process that dies alone.
+                // The descriptors are closed, like those of a process that dies alone.
                 let mut inherited = inherited;
                 inherited.take_rest().for_each(drop);
                 Recovery::none()

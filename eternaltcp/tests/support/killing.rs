@@ -57,7 +57,7 @@ impl ApplicationSocket {
         }
     }
 
-    /// Makes it one that never blocks.
+    /// Makes the socket non-blocking.
     pub(crate) fn without_blocking(self) -> io::Result<Self> {
         match &self {
             Self::Tcp(socket) => socket.set_nonblocking(true)?,

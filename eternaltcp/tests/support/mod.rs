@@ -33,7 +33,7 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Notes that a test of many steps has done one: it has its time for each of them.
+/// Records that a test of many steps has completed one: the time limit applies to each step.
 pub(crate) fn step() {
     STEPS.set(STEPS.get() + 1);
 }

@@ -131,7 +131,7 @@ fn a_program_that_dies_soon_is_replaced_by_the_one_before_wherever_that_is() {
     assert!(proxies.program("sproxy").log().contains(&line));
     assert_eq!(proxies.program("sproxy").count("serves again: "), 1);
     assert_eq!(processes(proxies.program("sproxy")).len(), 3);
-    // The path leads nowhere, so a plain upgrade cannot be.
+    // The path leads nowhere, so an upgrade without `--program` is impossible.
     let said = proxies.upgrade("sproxy", &[]);
     assert_eq!(said.code, Some(1), "{said:?}");
     proxies.upgraded("sproxy", &["--program", second.to_str().expect("text")]);

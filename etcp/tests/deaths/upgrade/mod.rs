@@ -36,7 +36,7 @@ impl StreamingProxies {
         Self::with(&[])
     }
 
-    /// `args` are further ones of the server.
+    /// `args` are further arguments of the server.
     fn with(args: &[&str]) -> Self {
         let site = LoopbackSite::new();
         let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");

@@ -9,7 +9,7 @@ use super::StreamingProxies;
 
 /// The server's log line about a carrier that was left to the next process.
 const LEFT: &str = "a carrier stands by";
-/// The log line of the process that attaches it. What the process before it logs may be lost with
+/// The log line of the process that attaches it. Lines of the process before it may be lost with
 /// that process.
 const TAKEN: &str = "that the process before this one has left takes over";
 
@@ -51,7 +51,7 @@ fn the_old_program_attaches_the_carrier_if_the_new_one_fails() {
         assert!(reason.contains("it ended before it could serve"), "{reason}");
         setting.prepared(round + 1);
     }
-    // None stands by any more.
+    // No carrier stands by any more.
     assert_eq!(setting.program("sproxy").count("a carrier no longer stands by"), 0);
     setting.upgraded("cproxy", &[]);
     setting.go_on("a good program after bad ones");

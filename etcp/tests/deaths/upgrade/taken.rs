@@ -29,9 +29,9 @@ fn streams_go_on_when_the_program_of_either_side_is_replaced() {
         proxies.go_on(&format!("an upgrade of {role} to a copy"));
         let exe = fs::read_link(format!("/proc/{worker}/exe"));
         assert!(exe.is_err() || exe.is_ok_and(|exe| exe == copy), "it is the copy");
-        // A signal means the program that serves.
+        // A signal applies to the program that serves.
         proxies.program(role).signal(Signal::USR2);
-        // The one before would close the connection of a request.
+        // The previous program would close the connection of a request.
         next_worker(proxies.program(role), worker);
         proxies.go_on(&format!("SIGUSR2 to {role}"));
         let status = proxies.status(role);
@@ -93,7 +93,7 @@ fn the_processes_are_one_service_after_an_upgrade() {
     };
     assert_eq!(score(all[1]), score(all[0]));
     assert_eq!(score(all[2]), (score(all[0]) + 100).min(1000));
-    // A stop is one of all, and so is the way on.
+    // All of them stop with the main process, and continue with it.
     proxies.program("cproxy").signal(Signal::STOP);
     wait("the worker to be stopped", || is_stopped(all[2]));
     proxies.program("cproxy").signal(Signal::CONT);
@@ -108,7 +108,7 @@ fn the_processes_are_one_service_after_an_upgrade() {
     }
     proxies.cproxy.program.wait_for("keys and known_hosts are read again");
     proxies.cproxy.program.wait_for("connecting again, as asked");
-    // A kill of the main process is one of all.
+    // All of them end with the main process.
     let all = processes(proxies.program("cproxy"));
     kill_raw(all[0], Signal::KILL).expect("it runs");
     wait("the end of all", || all[1..].iter().all(|it| !is_there(*it)));
@@ -128,7 +128,8 @@ fn two_upgrades_at_once_are_one_after_the_other_or_one_of_them_is_refused() {
         assert!(is_known.iter().any(|text| said.err.contains(text)), "{said:?}");
     }
     proxies.go_on("three upgrades at once");
-    // One that comes while a worker starts, which must not take what a check opens for its own.
+    // An upgrade begins while a worker starts, which must not take the descriptors of the check for
+    // its own.
     for round in 0..8 {
         let before = proxies.program("cproxy").count("has taken over");
         proxies.upgrade_is_over("cproxy");

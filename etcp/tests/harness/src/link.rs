@@ -27,14 +27,15 @@ impl VethLink {
     /// Makes both devices, and returns when packets flow.
     pub fn start(left: &LinkEnd, right: &LinkEnd, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder can be made");
-        // Its delays hold on a busy machine too: nice(1) runs it as it is if it may not.
+        // Its delays hold on a busy machine too. If nice(1) may not raise the priority, it runs
+        // linkem without that.
         let mut process = Command::new("nice")
             .args(["-n", "-20"])
             .arg(program())
             .args(["--left", &left.text(), "--right", &right.text()])
             .arg("--control")
             .arg(folder.path().join("control"))
-            // Its stdin is this process: it ends with it in every case.
+            // Its stdin is a pipe of this process, so linkem ends with this process in every case.
             .arg("--exit-with-stdin")
             .args(settings)
             .stdin(Stdio::piped())

@@ -313,7 +313,8 @@ impl Process {
         self.limit(self.worker(), "nofile", most);
     }
 
-    /// Sets the number of threads and processes of its user at which it can start another.
+    /// Limits the threads and processes of its user: from this number on, its worker cannot start
+    /// another one.
     pub fn limit_threads(&self, most: &str) {
         self.limit(self.worker(), "nproc", most);
     }

@@ -16,9 +16,10 @@ pub enum ProcessFault {
     KillBoth,
     /// Each of them twice, the second time as soon as there is another worker.
     KillTwice,
-    /// One is killed, and both again as soon as the client is attached: while they send again.
+    /// One worker is killed, and both again as soon as the client is attached: while they send
+    /// again.
     KillInReplay,
-    /// One is killed, the client moves, and the other one is killed.
+    /// One worker is killed, the client moves, and the other worker is killed.
     KillAndMove,
     UpgradeClient,
     UpgradeServer,

@@ -13,8 +13,8 @@ use rustix::net::sockopt::set_socket_linger;
 
 use super::random::TestRng;
 
-/// Some carriers die in their handshake, in their attach or soon after it. If they were many, none
-/// would make progress, and the client would rightly slow down.
+/// Some carriers die in their handshake, in their attach or soon after it. If many did, none would
+/// make progress, and the client would rightly slow down.
 const EARLY: Range<u64> = 2_000..32_000;
 
 /// The bytes, of both directions together, after which the others die.
@@ -33,7 +33,7 @@ enum RelayDeath {
     Reset,
     /// Both ends get an end of stream.
     End,
-    /// Nothing passes any more, and no end is told.
+    /// Nothing passes any more, and neither end is told.
     Silence,
     /// The same in one direction: 0 is from the client.
     Deaf(usize),

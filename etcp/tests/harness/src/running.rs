@@ -59,7 +59,7 @@ impl RunningProcess {
             .args(words)
             .env("HOME", self.folder.path())
             .env("RUST_LOG", "warn")
-            // As for ordinary users: without the folders of ip and nft.
+            // Without the folders of ip and nft, as ordinary users have it.
             .env("PATH", "/usr/bin:/bin")
     }
 

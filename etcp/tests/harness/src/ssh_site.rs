@@ -170,7 +170,7 @@ impl Ran {
     }
 }
 
-/// A quick fault, or none, must not take longer.
+/// The maximum time until a program has reported a fault, or has succeeded.
 pub const SECONDS: Duration = Duration::from_secs(10);
 
 /// Returns the command lines of processes in a namespace that have this word.

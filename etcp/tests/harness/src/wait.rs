@@ -31,8 +31,8 @@ pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
     until_some(what, limit, || condition().then_some(()));
 }
 
-/// Waits for a program's own end, and returns the output of its pipes. One that has not ended after
-/// [`PATIENCE`] is killed, and the test fails.
+/// Waits for a program's own end, and returns the output of its pipes. A program that has not ended
+/// after [`PATIENCE`] is killed, and the test fails.
 #[track_caller]
 pub fn end_of(child: Child) -> Output {
     let id = Pid::from_child(&child);

@@ -51,8 +51,9 @@ pub fn wait_for_log_of(main: u32) {
     until("the log to be written", PATIENCE, || !is_logging(main));
 }
 
-/// Returns whether a thread of a program, or of a process below it, has log lines to write. It sleeps
-/// when it has none. One that was just started has no name yet, and has used no processor time.
+/// Returns whether a thread of a program, or of a process below it, has log lines to write. It
+/// sleeps when it has none. A thread that was just started has no name yet, and has used no
+/// processor time.
 fn is_logging(process: u32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
     let stats = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
@@ -83,15 +84,15 @@ fn name_of(process: u32) -> Option<String> {
     Some(name.trim_end().to_owned())
 }
 
-/// Returns whether a process is there, and not only its exit code. Its first thread may end before
-/// the others, which have its descriptors, too.
+/// Returns whether a process runs, rather than only waits to be reaped. Its first thread may end
+/// before the others, which have its descriptors, too.
 pub fn is_there(process: u32) -> bool {
     let state = state_of(format!("/proc/{process}/stat").as_ref());
     let threads = || std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
     state.is_some_and(|state| !"ZX".contains(state) || threads() > 1)
 }
 
-/// Returns the state that a `stat` file of a process or thread tells.
+/// Returns the state that a `stat` file of a process or thread shows.
 fn state_of(stat: &Path) -> Option<char> {
     let stat = std::fs::read_to_string(stat).ok()?;
     stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
@@ -129,7 +130,7 @@ fn sum_of(main: u32, file: &str, field: &str) -> u64 {
     found.into_iter().sum::<u64>() * 1024
 }
 
-/// Returns the folder of what both processes have open: they share it.
+/// Returns the folder of the descriptors that both processes share.
 pub fn descriptors_of(main: u32) -> PathBuf {
     format!("/proc/{main}/fd").into()
 }

@@ -21,7 +21,7 @@ pub(super) struct Judge {
 #[derive(Default, Debug)]
 struct TunnelServer {
     key: Option<PublicKey>,
-    /// Servers that were found to be others, and logged.
+    /// Servers that turned out to be others, and were logged.
     passed_over: Vec<usize>,
 }
 

@@ -47,7 +47,8 @@ const COMPLAINT: Duration = Duration::from_millis(200);
 /// a keystroke waits behind them.
 const HELD: usize = 32 * 1024;
 
-/// Attempts to make a pair, because other users of this machine may connect to it.
+/// The maximum number of attempts to make a pair of sockets. An attempt fails if another user of
+/// this machine connects to it.
 const INTRUDERS: usize = 8;
 
 impl Attempts {

@@ -20,8 +20,8 @@ const KEPT: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Segments(Mutex<VecDeque<(IpAddr, Instant)>>);
 
 impl Segments {
-    /// Returns whether a carrier from `source` must use small segments: if that is `wanted` now, or
-    /// was not long ago. Within this machine nothing vanishes.
+    /// Returns whether a carrier from `source` must use small segments: if they are `wanted` now, or
+    /// were wanted recently. Within this machine nothing vanishes.
     pub(super) fn are_small(&self, wanted: bool, source: Option<IpAddr>) -> bool {
         if source.is_some_and(|source| source.is_loopback()) {
             return false;

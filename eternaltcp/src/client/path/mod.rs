@@ -69,7 +69,7 @@ impl fmt::Display for Family {
 }
 
 impl Pins {
-    /// Returns whether they leave only one path.
+    /// Returns whether the pins leave only one path.
     fn leave_no_choice(&self) -> bool {
         self.address.is_some() || self.interface.is_some()
     }

@@ -132,7 +132,7 @@ pub(super) fn request_4(
             let why = "SOCKS4 has no IPv6: use socks5h://, or a name";
             return Err(ProxyRefusal::answered(why.to_owned()));
         }
-        // Not an address: the name follows.
+        // This is not an address: the name follows.
         Err(_) => Ipv4Addr::new(0, 0, 0, 1).octets(),
     };
     bytes.extend(octets);

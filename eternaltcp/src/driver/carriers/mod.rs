@@ -25,8 +25,8 @@ const MAX_LINGERING: usize = 4;
 #[derive(Debug)]
 struct Carrier {
     io: CarrierIo,
-    /// The carrier of the tunnel that it is. `None` if the tunnel has given it up: then it is
-    /// closed once the server has bound the next one.
+    /// Its id in the tunnel. `None` if the tunnel has given it up: then it is closed once the
+    /// server has bound the next one.
     id: Option<CarrierId>,
     /// The time at which something was last read from it.
     heard: Option<Time>,
@@ -125,8 +125,8 @@ impl Carriers {
         self.all.retain(|it| it.id.is_some());
     }
 
-    /// Retires the carriers that the tunnel has given up for the one for which it asks to be bound.
-    /// They stay open until the server has bound it.
+    /// Retires the carriers that the tunnel has given up in favour of the one that it asks the
+    /// server to bind. They stay open until the server has bound that one.
     pub(super) fn retire(&mut self, tunnel: &Tunnel) {
         self.close_retired();
         self.reconcile(tunnel, true);

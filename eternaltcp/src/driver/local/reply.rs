@@ -75,7 +75,8 @@ impl ReplyProgress {
                 TargetState::Refused(reset) => return Ok(Answered::Refused(reset)),
             }
         }
-        // The request is read before it is answered: the mark of the socket has that order.
+        // The request is read before it is answered, because the marks of a socket assume that
+        // order.
         while let TargetReply::Due(text) = self.reply {
             if self.request > 0 || stream.poll_write_ready(cx)?.is_pending() {
                 return Ok(Answered::NotYet);

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct FileWatch {
     ticks: Interval,
-    /// The look that is in progress: on a file system that hangs, it may take long.
+    /// The check in progress, which may take long on a file system that hangs.
     look: Option<JoinHandle<bool>>,
 }
 

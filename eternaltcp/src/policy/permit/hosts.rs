@@ -14,7 +14,7 @@ use crate::{
 pub(in crate::policy) enum Match {
     No,
     Yes,
-    /// Yes for the addresses that the permit names.
+    /// The answer is yes for the addresses that the permit names.
     ByAddress,
 }
 

@@ -26,7 +26,8 @@ const PENALISED_PART: usize = 16;
 pub struct MaxStartups {
     /// From this number on, a newcomer may replace an older connection.
     pub start: usize,
-    /// The probability of that at first, in per cent. It grows in proportion.
+    /// The initial probability that it does, in per cent. The probability grows linearly up to
+    /// `full`.
     pub rate: u8,
     /// From this number on, every newcomer replaces one.
     pub full: usize,

@@ -172,7 +172,7 @@ impl Ticket {
         }
     }
 
-    /// Records that it has no use any more, and is dropped before others.
+    /// Records that the connection is useless now, so that it is dropped before others.
     pub(super) fn reject(&self) {
         self.gate.lock().door.reject(self.source, self.number);
     }

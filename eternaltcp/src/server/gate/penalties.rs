@@ -10,7 +10,7 @@ use eternaltcp_proto::Time;
 
 use crate::duration::parse_duration;
 
-/// Sources whose penalties are tracked. Beyond that, new ones are not.
+/// The maximum number of sources whose penalties are tracked. Further sources have none.
 const MAX_SOURCES: usize = 1 << 16;
 
 /// Interval at which expired entries are removed while the table is full.
@@ -67,7 +67,7 @@ pub(in crate::server) enum Offence {
 }
 
 impl Offence {
-    /// Returns its penalty: as `noauth`, `authfail`, `grace-exceeded` of sshd.
+    /// Returns its penalty, which is that of `noauth`, `authfail` or `grace-exceeded` in sshd.
     fn penalty(self) -> Duration {
         Duration::from_secs(match self {
             Self::NoKey => 1,

@@ -146,7 +146,7 @@ impl KeyFileState {
     fn tell_changing(&mut self, path: &Path, now: Instant) {
         let since = *self.changing.get_or_insert(now);
         if now.duration_since(since) >= TOLD_AFTER {
-            // Once in a while, for as long as it lasts.
+            // The line is repeated from time to time while the file keeps changing.
             self.changing = Some(now + 3 * TOLD_AFTER);
             let path = path.display();
             warn!("{path}: it is being written: tunnels continue with its previous content");

@@ -107,7 +107,7 @@ impl TunnelEntry {
         self.was_closed.store(is_by_client, Ordering::Release);
     }
 
-    /// Returns why the tunnel must end, if so, `elapsed` after the last call.
+    /// Returns the reason why the tunnel must end, if there is one, `elapsed` after the last call.
     pub(super) fn denial(&mut self, keys: &KeyView, elapsed: Duration) -> Option<Denial> {
         let Err(denial) = keys.judge_latest(&self.user, self.from()) else {
             self.denied_for = Duration::ZERO;

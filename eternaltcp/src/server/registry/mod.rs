@@ -184,8 +184,8 @@ impl Registry {
         let now = Instant::now();
         let is_live = |entry: &TunnelEntry| {
             let is_heard = entry.shared.is_attached() && !entry.shared.is_silent();
-            // A detached tunnel of another boot is a clone's that is about to return, or was just
-            // created.
+            // A detached tunnel of another boot belongs to a clone of the machine that is about to
+            // return, or was just created.
             let is_of_clone = entry.instance.boot != instance.boot && !entry.shared.is_attached();
             let may_return = is_of_clone || entry.shared.sessions() > 0;
             entry.own != *own && (is_heard || may_return && entry.was_here(JUST_NOW, now))

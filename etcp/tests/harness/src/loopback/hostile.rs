@@ -81,7 +81,7 @@ impl RawCarrier {
         (!status.peer_closed || !plaintext.is_empty()).then_some(plaintext)
     }
 
-    /// Reads some data. Returns whether there were any.
+    /// Reads some data. Returns `false` at the end of the stream, or after an error.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         let count = self.stream.read(&mut buffer).unwrap_or(0);

@@ -86,7 +86,7 @@ impl LoopbackRelay {
     pub fn cut(&self) {
         let mut all = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in all.drain(..) {
-            // One that has ended already is as good as cut.
+            // A connection that has ended already is as good as cut.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
