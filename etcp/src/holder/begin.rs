@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use super::KeptAtMost;
 use super::contact::Contact;
 use super::handover::{TakenOver, Trial, at_unix_ms};
-use super::life::WorkerCrash;
 use super::manager::ServiceManager;
+use super::worker_crash::WorkerCrash;
 
 /// A program that was replaced.
 #[derive(Debug)]

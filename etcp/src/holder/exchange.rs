@@ -27,10 +27,10 @@ use super::begin::Previous;
 use super::check::{Check, CheckQuestion, CheckedProgram};
 use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
 use super::main_waiter::Waiter;
+use super::next::Next;
 use super::signals::HolderSignals;
 use super::state::Holder;
 use crate::message::{mention, plain};
-use crate::ssh_config::SshAnswer;
 
 /// The time allowed for a new program to become ready.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,18 +44,6 @@ const KILLED: Duration = Duration::from_millis(300);
 
 /// The interval at which signals are checked meanwhile.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-
-/// The next program.
-#[derive(Debug)]
-pub(super) struct Next {
-    pub(super) program: PathBuf,
-    /// The answers of ssh about the servers in the check.
-    pub(super) ssh: Vec<SshAnswer>,
-    /// The file, if the previous program returns.
-    pub(super) executable: Option<OwnedFd>,
-    /// The reason why the present program cannot continue, if the previous one returns.
-    pub(super) failure: Option<String>,
-}
 
 /// The reason why the program was not exchanged.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, recv};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::life::{Cause, WorkerCrash};
+use super::worker_crash::{Cause, WorkerCrash};
 use crate::ssh_config::{SshAnswer, learn};
 
 /// The maximum length of the line in bytes.

@@ -28,6 +28,8 @@ mod life;
 mod main_waiter;
 mod manager;
 #[cfg(target_os = "linux")]
+mod next;
+#[cfg(target_os = "linux")]
 mod own_files;
 #[cfg(target_os = "linux")]
 mod pending;
@@ -48,14 +50,16 @@ mod stop;
 mod watch;
 #[cfg(target_os = "linux")]
 mod work;
+mod worker_crash;
 #[cfg(target_os = "linux")]
 mod workers;
 
 use crate::exit::ExitError;
 use crate::logging;
 
-pub(crate) use life::{Life, WorkerCrash};
+pub(crate) use life::Life;
 pub(crate) use stop::{look, stop_with_holder};
+pub(crate) use worker_crash::WorkerCrash;
 
 /// The maximum state that a proxy must be able to keep.
 #[derive(Clone, Copy, Debug)]

@@ -1,24 +1,13 @@
 //! The preparation of a worker for the next program, while it still serves: a client makes the
 //! carrier that the next program attaches.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::contact::Contact;
-use super::exchange::Next;
+use super::next::{Next, Preparation};
 use super::signals::UPGRADE;
 use super::state::Holder;
 use crate::signals::UpgradeSignal;
-
-/// The time allowed for the preparation. Three round trips are enough, and without the preparation
-/// the upgrade only costs two more of them.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// A program that may take over as soon as the worker has prepared for it.
-#[derive(Debug)]
-pub(super) struct Preparation {
-    next: Next,
-    until: Instant,
-}
 
 impl Holder {
     /// Lets the worker prepare for the next program, which is returned at once if the worker has
@@ -28,7 +17,7 @@ impl Holder {
         let Some(worker) = worker else { return Some(next) };
         self.contact.want_preparation();
         let _ = worker.signal(UPGRADE);
-        self.preparation = Some(Preparation { next, until: Instant::now() + PATIENCE });
+        self.preparation = Some(Preparation::begin(next));
         None
     }
 
@@ -37,11 +26,11 @@ impl Holder {
         let preparation = self.preparation.as_ref()?;
         let is_over = self.contact.is_prepared()
             || !self.contact.can_prepare()
-            || Instant::now() >= preparation.until;
+            || preparation.left().is_zero();
         if !is_over {
             return None;
         }
-        let next = self.preparation.take()?.next;
+        let next = self.preparation.take()?.into_next();
         if self.pending.asks_to_end() {
             self.fail_upgrade("the program is asked to end");
             return None;
@@ -52,8 +41,7 @@ impl Holder {
     /// Returns the time until [`Self::poll_preparation`] must be called again, if a preparation is
     /// in progress.
     pub(super) fn preparation_left(&self) -> Option<Duration> {
-        let until = self.preparation.as_ref()?.until;
-        Some(until.saturating_duration_since(Instant::now()))
+        self.preparation.as_ref().map(Preparation::left)
     }
 }
 

@@ -8,7 +8,7 @@ use eternaltcp::store::StoreMemory;
 use rustix::process::Signal;
 
 use super::crash::{Death, Deaths, Reaction};
-use super::life::{Cause, WorkerCrash};
+use super::worker_crash::{Cause, WorkerCrash};
 
 /// The cause that is never the worker's own fault.
 const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());
