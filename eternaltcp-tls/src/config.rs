@@ -24,7 +24,7 @@ use super::verify::{AnyOwnedKey, Judgement};
 use super::{Identity, SigningPermit, TlsError};
 
 /// The application protocol that both sides must agree on (RFC 7301).
-pub const ALPN: &[u8] = b"eternaltcp/1";
+pub(super) const ALPN: &[u8] = b"eternaltcp/1";
 
 /// The configuration that the connections of a client share. Clones are cheap.
 #[derive(Clone)]

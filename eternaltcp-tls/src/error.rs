@@ -67,13 +67,6 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Returns whether the peer, or the path to it, caused the error; otherwise it is a fault of
-    /// this process.
-    #[must_use]
-    pub fn is_peers_fault(&self) -> bool {
-        !matches!(self, Self::NotEstablished | Self::Closed | Self::Unsigned(_) | Self::Internal(_))
-    }
-
     /// Returns the error of a peer that did not agree on [`ALPN`].
     pub(super) fn no_alpn() -> Self {
         Self::WrongProtocol(format!("it does not offer {}", String::from_utf8_lossy(ALPN)))

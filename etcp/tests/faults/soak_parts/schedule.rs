@@ -188,6 +188,14 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
         Act::Hole => degrade(&["hole=1300"]),
         Act::Slow => degrade(&["rate=2mbit", "queue=262144b"]),
         Act::Lossy => degrade(&["loss=3%"]),
+        Act::Silence => silence(Direction::Both),
+        _ => strike_processes(act, fleet, length, random),
+    }
+}
+
+/// Causes a fault of processes, lets it last for some time if it has a duration, and ends it.
+fn strike_processes(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
+    match act {
         Act::KillClient | Act::KillServer | Act::KillBoth => {
             fleet.some_of(act, random).iter().for_each(|process| process.kill_worker());
         }
@@ -198,10 +206,11 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
         Act::StopClient | Act::StopServer | Act::StopBoth => {
             let stopped = fleet.some_of(act, random);
             stopped.iter().for_each(|process| process.pause());
-            last();
+            // The fault lasts this long; nothing is awaited.
+            std::thread::sleep(length);
             stopped.iter().for_each(|process| process.resume());
         }
         Act::Reconnect => fleet.clients().for_each(|process| process.signal(Signal::USR1)),
-        _ => silence(Direction::Both),
+        _ => unreachable!("a fault of the network: {act:?}"),
     }
 }
