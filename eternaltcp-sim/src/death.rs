@@ -117,7 +117,6 @@ impl World {
         let sessions = sessions.into_iter().map(|detached| RecoveredSession {
             detached,
             socket: None,
-            has_failed: false,
             is_suspect: false,
             is_damaged: false,
         });

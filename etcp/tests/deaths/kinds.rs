@@ -272,6 +272,9 @@ fn sessions_between_unix_sockets_go_on_half_closed_or_whole() {
     proxies.finish();
 }
 
+/// The number of connections for each kind of reset: several resets are under way at a death.
+const RESETS_OF_A_KIND: usize = 8;
+
 #[test]
 fn resets_before_and_after_a_death_are_passed_on_as_resets() {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
@@ -284,7 +287,7 @@ fn resets_before_and_after_a_death_are_passed_on_as_resets() {
         // or without any.
         let mut cases = Vec::new();
         for (is_target, is_early, has_data) in
-            (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
+            (0..8 * RESETS_OF_A_KIND).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
         {
             let mut near = dial(at);
             near.write_all(b"?").expect("it is taken");

@@ -33,10 +33,9 @@ pub struct RecoveredSession {
     pub detached: DetachedSession,
     /// Its local socket, if it has one.
     pub socket: Option<SocketId>,
-    /// Its local socket returned an error: it was reset.
-    pub has_failed: bool,
     /// Its local socket may have returned an error that was not recorded. If reads return the end of
-    /// stream although no FIN has arrived, the socket was reset.
+    /// stream although no FIN has arrived, the socket was reset. [`Kept::judge`] records the answer,
+    /// and [`Kept::has_failed`] returns it.
     pub is_suspect: bool,
     /// Its record is inconsistent: the session is reset.
     pub is_damaged: bool,
@@ -256,7 +255,7 @@ fn recover_session(
     };
     let is_damaged = whole.is_none();
     let detached = whole.unwrap_or_else(|| fail(state));
-    RecoveredSession { detached, socket, has_failed: counts.has_failed, is_suspect, is_damaged }
+    RecoveredSession { detached, socket, is_suspect, is_damaged }
 }
 
 /// Returns how many bytes the local socket took beyond the packets that the record counts. A socket

@@ -96,6 +96,13 @@ impl TunnelMirror {
         }
     }
 
+    /// Returns whether a session's socket has reported an error, to this process or to an earlier
+    /// one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_failed(&self, id: SessionId) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.has_failed(id))
+    }
+
     /// Keeps the driver's note about the tunnel for the next process. Returns false, and changes
     /// nothing, if there is no memory for it.
     pub(super) fn set_note(&mut self, note: &[u8]) -> bool {

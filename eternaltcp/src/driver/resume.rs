@@ -92,7 +92,7 @@ impl Sockets {
                     Some(slot) => stream.with_slot(slot),
                     None => stream,
                 };
-                let progress = progress(session);
+                let progress = progress(session, self.mirror().has_failed(id));
                 return self
                     .insert_recovered(id, RecoveredSocket { stream, metadata, asked, progress });
             }
@@ -150,14 +150,14 @@ fn remaining(stream: &Stream, asked: Option<ProtocolRequest>) -> Option<Protocol
     }
 }
 
-/// Returns the progress of a session's socket.
-fn progress(session: &RecoveredSession) -> LocalProgress {
+/// Returns the progress of a session's socket, which may have reported an error.
+fn progress(session: &RecoveredSession, has_failed: bool) -> LocalProgress {
     let state = &session.detached.state;
     let is_read_out = state.send.phase != SendPhase::Open;
     LocalProgress {
         is_read_out,
         is_shut: state.receive.phase == ReceivePhase::Finished,
-        failed: (session.has_failed && !is_read_out)
+        failed: (has_failed && !is_read_out)
             .then(|| Reset::with_detail(Cause::Application, "the connection was reset")),
     }
 }

@@ -337,3 +337,7 @@ impl Sockets {
         }
     }
 }
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod tests;

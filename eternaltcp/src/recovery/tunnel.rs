@@ -44,6 +44,7 @@ impl RecoveredTunnel {
             detached_for: now.saturating_sub(since),
         };
         tunnel.take_sockets(inherited);
+        tunnel.judge_suspects();
         tunnel.kept.store().set_reading(false);
         if note.is_none() {
             let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
@@ -60,11 +61,17 @@ impl RecoveredTunnel {
             let id = session.detached.state.id;
             let socket =
                 session.socket.and_then(|it| sockets::take(inherited, it.descriptor, it.cookie));
-            if session.is_suspect {
-                let was_reset = socket.as_ref().is_some_and(|socket| was_reset(socket, session));
-                self.kept.judge(id, was_reset);
-            }
             self.sockets.extend(socket.map(|socket| (id, socket)));
+        }
+    }
+
+    /// Records which sockets were reset, although the dead process may have taken the error. This
+    /// comes before any of them is used.
+    pub(crate) fn judge_suspects(&mut self) {
+        for session in self.recovered.sessions.iter().filter(|session| session.is_suspect) {
+            let id = session.detached.state.id;
+            let was_reset = self.sockets.get(&id).is_some_and(|socket| was_reset(socket, session));
+            self.kept.judge(id, was_reset);
         }
     }
 
