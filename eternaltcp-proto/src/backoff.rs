@@ -28,7 +28,7 @@ impl Backoff {
         Ok(Self { least, most, tries: 0 })
     }
 
-    /// Resets the attempts, after a number was delivered or a carrier lived for ten seconds.
+    /// Resets the attempts, after data were delivered, or a carrier lived for ten seconds.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

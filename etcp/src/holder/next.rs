@@ -30,7 +30,7 @@ pub(super) struct Preparation {
 }
 
 impl Preparation {
-    /// Begins now.
+    /// Begins the preparation for a program.
     pub(super) fn begin(next: Next) -> Self {
         Self { next, until: Instant::now() + PATIENCE }
     }
@@ -40,7 +40,7 @@ impl Preparation {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// Ends with the program.
+    /// Ends the preparation, and returns the program.
     pub(super) fn into_next(self) -> Next {
         self.next
     }
