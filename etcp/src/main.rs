@@ -7,6 +7,7 @@
 
 mod ask;
 mod cli;
+mod config;
 mod connect;
 mod cproxy;
 mod credentials;
@@ -51,6 +52,7 @@ use clap::Parser;
 use eternaltcp::process;
 
 use cli::{Cli, CliCommand, CproxyArgs, Internal, InternalCli, SproxyArgs};
+use config::ParseError;
 use exit::ExitError;
 use holder::MainProcess;
 
@@ -59,16 +61,17 @@ fn main() -> ExitCode {
     process::survive_file_size_limit();
     let args: Vec<_> = std::env::args_os().collect();
     let parsed = if cli::is_internal(&args) {
-        InternalCli::try_parse_from(&args).map(run_internal)
+        InternalCli::try_parse_from(&args).map(run_internal).map_err(ParseError::from)
     } else {
-        Cli::try_parse_from(cli::separate(args.clone())).map(|cli| {
-            proxy::hide_password(&cli, &args);
-            run(cli)
+        config::parse(&args).map(|line| {
+            proxy::hide_password(&line.cli, &args);
+            run(line.cli).map_err(|error| line.origins.locate(error))
         })
     };
     let result = match parsed {
         Ok(result) => result,
-        Err(error) => return message::usage(&error, &args).into(),
+        Err(ParseError::Usage(error)) => return message::usage(&error, &args).into(),
+        Err(ParseError::Config(faults)) => return message::faults(&faults).into(),
     };
     message::finish(result).into()
 }

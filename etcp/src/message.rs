@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use eternaltcp::clean;
 
 use crate::cli::{Cli, position_of_command};
+use crate::config::ConfigFault;
 use crate::exit::ExitError;
 use crate::{logging, passphrase, print, stdio};
 
@@ -76,12 +77,18 @@ fn styled(error: &clap::Error, has_colours: bool) -> String {
     if has_colours { text.ansi().to_string() } else { text.to_string() }
 }
 
+/// Reports the faults of configuration files, each on a line of its own, as wrong usage.
+pub(crate) fn faults(faults: &[ConfigFault]) -> u8 {
+    faults.iter().for_each(|fault| complain(&fault.to_string()));
+    2
+}
+
 fn report_usage(text: &str, args: &[OsString]) -> u8 {
     report(ExitError::Usage(format!("{text} (see {})", help_of(args))))
 }
 
 /// Joins the lines of a parser's error, without its usage.
-fn in_one_line(text: &str) -> String {
+pub(crate) fn in_one_line(text: &str) -> String {
     let text = text.strip_prefix("error: ").unwrap_or(text);
     let is_error = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more info");
     let lines = text.lines().map(str::trim).take_while(is_error);

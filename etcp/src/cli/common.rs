@@ -53,6 +53,18 @@ pub(crate) struct TunnelArgs {
     pub(crate) dead_after: Duration,
 }
 
+/// The name of the flag for a configuration file, without its dashes.
+pub(crate) const CONFIG_FLAG: &str = "config";
+
+/// The configuration file of a proxy.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Read flags from this file (TOML), then from *.toml in the folder FILE.d; or from *.toml in
+    /// this folder. A key is a flag without its dashes
+    #[arg(long, value_parser = parse_path(), value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// The recovery of a proxy from its own death.
 #[derive(Debug, Default, Args)]
 pub(crate) struct HolderArgs {

@@ -8,12 +8,14 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use eternaltcp::address::{Forward, Listen, ServerAddress};
 
-use super::common::{HolderArgs, parse_positive};
+use super::common::{ConfigArgs, HolderArgs, parse_positive};
 use super::control::OperatorArgs;
 use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct CproxyArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
     /// A host as ssh takes it, which is answered with the right flag
@@ -24,12 +26,18 @@ pub(crate) struct CproxyArgs {
     #[arg(long, value_name = "ADDR", help_heading = "Forwards")]
     pub(crate) listen: Vec<Listen>,
     /// Listen on [bind:]port and forward to host:hostport; may be repeated
-    #[arg(short = 'L', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
+    #[arg(
+        short = 'L',
+        long = "local-forward",
+        value_name = "[BIND:]PORT:HOST:HOSTPORT",
+        help_heading = "Forwards"
+    )]
     pub(crate) forward: Vec<Forward>,
     /// Listen on [bind:]port for SOCKS4, SOCKS5 and HTTP CONNECT; the server looks up names; may
     /// be repeated
     #[arg(
         short = 'D',
+        long = "dynamic-forward",
         value_parser = Listen::from_bind_spec,
         value_name = "[BIND:]PORT",
         help_heading = "Forwards"
@@ -41,7 +49,12 @@ pub(crate) struct CproxyArgs {
     pub(crate) transparent: Vec<Listen>,
     /// Make the server listen on [bind:]port, and forward to host:hostport as seen from here; may
     /// be repeated
-    #[arg(short = 'R', value_name = "[BIND:]PORT:HOST:HOSTPORT", help_heading = "Forwards")]
+    #[arg(
+        short = 'R',
+        long = "remote-forward",
+        value_name = "[BIND:]PORT:HOST:HOSTPORT",
+        help_heading = "Forwards"
+    )]
     pub(crate) remote: Vec<Forward>,
     /// Tell the targets of -R who connected to the server, in a PROXY protocol v2 header
     #[arg(long, help_heading = "Forwards")]

@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::version;
-pub(crate) use common::{CHECK_FLAG, TunnelArgs};
+pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
     ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, SessionArg, SessionsArgs,

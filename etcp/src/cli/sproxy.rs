@@ -11,12 +11,14 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
 use eternaltcp::server::{MaxStartups, PenaltyRange};
 
-use super::common::{HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
+use super::common::{ConfigArgs, HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
 use super::limits::LimitArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct SproxyArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// Listen for cproxies on this address; [::] includes IPv4
     #[arg(long, default_value = "[::]:6200", value_name = "ADDR", help_heading = "Connection")]
     pub(crate) listen: Listen,

@@ -28,6 +28,13 @@ Files:
     $XDG_STATE_HOME/eternaltcp, else ~/.local/state/eternaltcp.
 ";
 
+const CONFIG_FILES: &str = "\
+  FILE, FILE.d/*.toml
+    The files of --config, in TOML. Each option is a key by its long name without dashes, such as
+    dead-after = \"5s\"; an option that may be repeated takes a list; one without a value is true
+    or false. The command line replaces values of the files, and adds to their lists.
+";
+
 const CONTROL_FILES: &str = "\
   RUNTIME/ROLE.PID.sock
     The control socket. RUNTIME is $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/eternaltcp,
@@ -151,6 +158,7 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
         }
         "etcp-sproxy.1" => vec![
             SERVER_FILES,
+            CONFIG_FILES,
             CONTROL_FILES,
             common,
             EVENT_ENVIRONMENT,
@@ -159,6 +167,7 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
         ],
         "etcp-cproxy.1" => vec![
             CLIENT_FILES,
+            CONFIG_FILES,
             CONTROL_FILES,
             common,
             CLIENT_ENVIRONMENT,

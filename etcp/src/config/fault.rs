@@ -1,0 +1,111 @@
+//! Faults in configuration files, with their positions.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// A place in a configuration file.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ConfigPlace {
+    path: PathBuf,
+    /// The line and the column, in characters, counted from 1; `None`: the whole file.
+    at: Option<(usize, usize)>,
+}
+
+impl ConfigPlace {
+    /// Returns the place that stands for a whole file or folder.
+    pub(super) fn whole(path: &Path) -> Self {
+        Self { path: path.to_owned(), at: None }
+    }
+
+    /// Returns the place of the byte `offset` of a file with this text.
+    pub(super) fn of(path: &Path, text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self { path: path.to_owned(), at: Some((line, before[start..].chars().count() + 1)) }
+    }
+
+    /// Returns whether both are on the same line of one file.
+    pub(super) fn shares_line(&self, other: &Self) -> bool {
+        self.path == other.path && self.at.map(|at| at.0) == other.at.map(|at| at.0)
+    }
+}
+
+impl fmt::Display for ConfigPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.at {
+            Some((line, column)) => write!(f, "{path}:{line}:{column}"),
+            None => write!(f, "{path}"),
+        }
+    }
+}
+
+/// A fault in a configuration file: its place, what is wrong, and what to do.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ConfigFault {
+    place: ConfigPlace,
+    text: String,
+}
+
+impl ConfigFault {
+    pub(super) fn new(place: ConfigPlace, text: impl Into<String>) -> Self {
+        Self { place, text: text.into() }
+    }
+}
+
+impl fmt::Display for ConfigFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.text)
+    }
+}
+
+/// A file, and the faults that were found in it so far.
+pub(super) struct FaultList<'a> {
+    path: &'a Path,
+    text: &'a str,
+    faults: Vec<ConfigFault>,
+}
+
+impl<'a> FaultList<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        Self { path, text, faults: Vec::new() }
+    }
+
+    /// Returns the place of a part of the text.
+    pub(super) fn place(&self, span: &Range<usize>) -> ConfigPlace {
+        ConfigPlace::of(self.path, self.text, span.start)
+    }
+
+    /// Adds a fault at the start of `span`. On a line with a syntax error, other faults may only
+    /// follow from it, and are left out.
+    pub(super) fn add(&mut self, span: &Range<usize>, text: impl Into<String>) {
+        let place = self.place(span);
+        if !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
+            self.faults.push(ConfigFault::new(place, text));
+        }
+    }
+
+    pub(super) fn has_at_line_of(&self, span: &Range<usize>) -> bool {
+        let place = self.place(span);
+        self.faults.iter().any(|fault| fault.place.shares_line(&place))
+    }
+
+    pub(super) fn into_faults(self) -> Vec<ConfigFault> {
+        self.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_lines_and_characters_from_1() {
+        let at = |offset| ConfigPlace::of(Path::new("x"), "a = 1\nü = 2\n", offset).to_string();
+        assert_eq!((at(0), at(4), at(6)), ("x:1:1".into(), "x:1:5".into(), "x:2:1".into()));
+        assert_eq!((at(11), at(99)), ("x:2:5".into(), "x:3:1".into()));
+        assert_eq!(ConfigPlace::whole(Path::new("/a/b")).to_string(), "/a/b");
+    }
+}

@@ -1,0 +1,185 @@
+//! The keys of a configuration file: the flags of a command, by their long names.
+//!
+//! Nothing here lists flags. Their names, kinds and parsers are those of the command line's
+//! definition.
+
+use std::error::Error;
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, Command, CommandFactory};
+
+use crate::cli::{CONFIG_FLAG, Cli};
+
+/// The flags of one command.
+pub(super) struct ConfigKeys {
+    cli: Command,
+    /// The name of the command.
+    name: String,
+}
+
+/// The number of values that a key takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum KeyKind {
+    /// True or false.
+    Switch,
+    /// A number of repetitions.
+    Count,
+    /// One value.
+    One,
+    /// A value, or a list of values.
+    Many,
+}
+
+impl ConfigKeys {
+    pub(super) fn of(command: &str) -> Self {
+        let mut cli = Cli::command();
+        cli.build();
+        Self { cli, name: command.to_owned() }
+    }
+
+    fn command(&self) -> Option<&Command> {
+        self.cli.find_subcommand(&self.name)
+    }
+
+    /// Returns the flags that can be set in a file.
+    fn flags(&self) -> impl Iterator<Item = (&str, &Arg, KeyKind)> {
+        let flags = self.command().into_iter().flat_map(Command::get_arguments);
+        flags.filter(|flag| !flag.is_hide_set()).filter_map(|flag| {
+            let name = flag.get_long().filter(|name| *name != CONFIG_FLAG)?;
+            Some((name, flag, kind_of(flag)?))
+        })
+    }
+
+    /// Returns the flag of a key.
+    pub(super) fn find(&self, key: &str) -> Option<(&Arg, KeyKind)> {
+        self.flags().find(|(name, ..)| *name == key).map(|(_, flag, kind)| (flag, kind))
+    }
+
+    /// Returns the flags that contradict this one.
+    pub(super) fn conflicts(&self, flag: &Arg) -> Vec<&Arg> {
+        let Some(command) = self.command() else { return Vec::new() };
+        let is_against = |other: &&Arg| {
+            let of_other = command.get_arg_conflicts_with(other);
+            of_other.iter().any(|it| it.get_id() == flag.get_id())
+        };
+        let of_flag = command.get_arg_conflicts_with(flag);
+        of_flag.into_iter().chain(command.get_arguments().filter(is_against)).collect()
+    }
+
+    /// Explains that there is no such key.
+    pub(super) fn explain_unknown(&self, key: &str) -> String {
+        let name = &self.name;
+        if let Some(flag) = self.by_short_name(key) {
+            return format!("there is no key {key}: did you mean {flag}?");
+        }
+        if key == CONFIG_FLAG {
+            return format!("{key} cannot be set in a file: give --{key} to etcp {name}");
+        }
+        match self.similar(key) {
+            Some(similar) => format!("there is no key {key}: did you mean {similar}?"),
+            None => format!(
+                "there is no key {key}: keys are the flags of etcp {name}: see etcp {name} --help"
+            ),
+        }
+    }
+
+    fn by_short_name(&self, key: &str) -> Option<&str> {
+        let mut letters = key.chars();
+        let letter = letters.next().filter(|_| letters.next().is_none())?;
+        self.flags().find(|(_, flag, _)| flag.get_short() == Some(letter)).map(|(name, ..)| name)
+    }
+
+    /// Returns the key that the parser of the command line would suggest.
+    fn similar(&self, key: &str) -> Option<String> {
+        let key = key.to_lowercase().replace('_', "-");
+        if self.find(&key).is_some() {
+            return Some(key);
+        }
+        let error = self.parse(&format!("--{key}")).err()?;
+        let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
+            return None;
+        };
+        let flag = flag.strip_prefix("--")?;
+        self.find(flag).map(|_| flag.to_owned())
+    }
+
+    /// Returns the reason why a flag does not take this value.
+    pub(super) fn check(&self, key: &str, value: &str) -> Result<(), String> {
+        match self.parse(&format!("--{key}={value}")) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
+            Err(error) => Err(reason(&error)),
+        }
+    }
+
+    /// Parses one flag as the command line does.
+    fn parse(&self, flag: &str) -> Result<(), clap::Error> {
+        let line: [OsString; 3] = ["etcp".into(), (&self.name).into(), flag.into()];
+        self.cli.clone().try_get_matches_from(line).map(drop)
+    }
+}
+
+fn kind_of(flag: &Arg) -> Option<KeyKind> {
+    match flag.get_action() {
+        ArgAction::SetTrue => Some(KeyKind::Switch),
+        ArgAction::Count => Some(KeyKind::Count),
+        ArgAction::Set => Some(KeyKind::One),
+        ArgAction::Append => Some(KeyKind::Many),
+        _ => None,
+    }
+}
+
+/// Returns what is wrong with a value, without the value and the flag.
+fn reason(error: &clap::Error) -> String {
+    if let Some(ContextValue::Strings(valid)) = error.get(ContextKind::ValidValue)
+        && !valid.is_empty()
+    {
+        return format!("expected {}", valid.join(", "));
+    }
+    match error.source() {
+        Some(source) => source.to_string(),
+        None => "expected a value".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_one_that_was_meant() {
+        let keys = ConfigKeys::of("cproxy");
+        for (key, meant) in [
+            ("dead-afterr", Some("dead-after")),
+            ("dead_after", Some("dead-after")),
+            ("Dead-After", Some("dead-after")),
+            ("sever", Some("server")),
+            ("L", Some("local-forward")),
+            ("i", Some("identity")),
+            ("zzz", None),
+        ] {
+            let text = keys.explain_unknown(key);
+            match meant {
+                Some(meant) => {
+                    assert!(text.ends_with(&format!(": did you mean {meant}?")), "{text}")
+                }
+                None => assert!(text.ends_with("see etcp cproxy --help"), "{text}"),
+            }
+        }
+        assert!(keys.explain_unknown("config").contains("cannot be set in a file"));
+        for hidden in ["check-store", "help", "version"] {
+            assert!(keys.find(hidden).is_none(), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_judged_by_the_parser_of_the_flag() {
+        let keys = ConfigKeys::of("sproxy");
+        assert_eq!(keys.check("dead-after", "5s"), Ok(()));
+        assert_eq!(ConfigKeys::of("cproxy").check("dead-after", "5s"), Ok(()));
+        assert_eq!(keys.check("mptcp", "perhaps"), Err("expected auto, on, off".to_owned()));
+        assert_eq!(keys.check("dead-after", "0s"), Err("it must be longer than zero".to_owned()));
+        assert!(keys.check("identity", "").is_err());
+    }
+}

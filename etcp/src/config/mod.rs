@@ -1,0 +1,171 @@
+//! The configuration file of a proxy.
+//!
+//! A file is another way to write the command line: each key is a flag by its long name, and its
+//! value is parsed by that flag. The arguments of the user come first, and replace those of the
+//! file.
+//!
+//! - `files`: which files are read, and their limits;
+//! - `keys`: the keys, from the definition of the command line;
+//! - `settings`: the contents of the files as arguments;
+//! - `fault`: the positions and texts of faults.
+
+mod fault;
+mod files;
+mod keys;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, Parser};
+use eternaltcp::process::PRIVATE_VARIABLE;
+
+use crate::cli::{self, CONFIG_FLAG, Cli};
+use crate::exit::ExitError;
+use crate::message;
+pub(crate) use fault::{ConfigFault, ConfigPlace};
+use files::ConfigText;
+use keys::{ConfigKeys, KeyKind};
+use settings::Settings;
+
+/// The reason why there is no command line.
+#[derive(Debug)]
+pub(crate) enum ParseError {
+    /// The arguments are wrong, or ask for the help.
+    Usage(clap::Error),
+    /// The configuration files are wrong.
+    Config(Vec<ConfigFault>),
+}
+
+impl From<clap::Error> for ParseError {
+    fn from(error: clap::Error) -> Self {
+        Self::Usage(error)
+    }
+}
+
+/// The command line together with the configuration files that it names.
+#[derive(Debug)]
+pub(crate) struct FullLine {
+    pub(crate) cli: Cli,
+    pub(crate) origins: Origins,
+}
+
+/// The keys that configuration files have set, and their places.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(BTreeMap<String, ConfigPlace>);
+
+impl Origins {
+    /// Names the place in a file before an error about a flag that is set there.
+    pub(crate) fn locate(&self, error: ExitError) -> ExitError {
+        match error {
+            ExitError::Usage(text) => ExitError::Usage(self.located(text)),
+            other => other,
+        }
+    }
+
+    fn located(&self, text: String) -> String {
+        match self.place_of_flag_in(&text) {
+            Some(place) => format!("{place}: {text}"),
+            None => text,
+        }
+    }
+
+    /// Returns the place of the first flag in a text that a file has set.
+    fn place_of_flag_in(&self, text: &str) -> Option<&ConfigPlace> {
+        let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+        let names = text.split("--").skip(1).filter_map(|rest| rest.split(is_end).next());
+        names.filter_map(|name| self.0.get(name)).next()
+    }
+
+    /// Returns an error of the parser as a fault of the file, if a key of the file caused it.
+    fn into_error(self, error: clap::Error) -> ParseError {
+        let line = message::in_one_line(&error.to_string());
+        match self.place_of_flag_in(&line).cloned() {
+            Some(place) => ParseError::Config(vec![ConfigFault::new(place, line)]),
+            None => ParseError::Usage(error),
+        }
+    }
+}
+
+/// Parses the command line, and the configuration files that it names.
+pub(crate) fn parse(args: &[OsString]) -> Result<FullLine, ParseError> {
+    let args = cli::separate(args.to_vec());
+    let Some(line) = UserLine::parse(&args)? else {
+        return Ok(FullLine { cli: Cli::try_parse_from(args)?, origins: Origins::default() });
+    };
+    let texts = files::read(&line.path).map_err(ParseError::Config)?;
+    line.complete(&args, &texts)
+}
+
+/// The arguments of the user, which name a configuration file.
+struct UserLine {
+    /// The name of the command.
+    command: String,
+    path: PathBuf,
+    matches: ArgMatches,
+}
+
+impl UserLine {
+    /// Returns `None` if the arguments name no configuration file.
+    fn parse(args: &[OsString]) -> Result<Option<Self>, clap::Error> {
+        let flag = format!("--{CONFIG_FLAG}");
+        let is_flag = |arg: &OsString| {
+            arg.to_str()
+                .and_then(|arg| arg.strip_prefix(&flag))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if !args.iter().any(is_flag) {
+            return Ok(None);
+        }
+        // What is missing may be in the file.
+        let optional =
+            Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.required(false)));
+        let mut matches = optional.try_get_matches_from(args)?;
+        let Some((command, matches)) = matches.remove_subcommand() else { return Ok(None) };
+        let path = matches.try_get_one::<PathBuf>(CONFIG_FLAG).ok().flatten().cloned();
+        Ok(path.map(|path| Self { command, path, matches }))
+    }
+
+    /// Adds the settings of the files to the arguments, and parses them together.
+    fn complete(self, args: &[OsString], texts: &[ConfigText]) -> Result<FullLine, ParseError> {
+        let keys = ConfigKeys::of(&self.command);
+        let settings = settings::read(texts, &keys).map_err(ParseError::Config)?;
+        let (added, origins) = self.added(settings, &keys);
+        let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+        let mut all = args.to_vec();
+        all.splice(end..end, added.into_iter().map(OsString::from));
+        match Cli::try_parse_from(all) {
+            Ok(cli) => Ok(FullLine { cli, origins }),
+            Err(error) => Err(origins.into_error(error)),
+        }
+    }
+
+    /// Returns the arguments that the files add.
+    fn added(&self, settings: Settings, keys: &ConfigKeys) -> (Vec<String>, Origins) {
+        let (mut added, mut origins) = (Vec::new(), Origins::default());
+        for (key, setting) in settings {
+            if !self.replaces(&key, keys) {
+                added.extend(setting.args);
+                origins.0.insert(key, setting.place);
+            }
+        }
+        (added, origins)
+    }
+
+    /// Returns whether the user's arguments replace the key of a file. Lists are joined.
+    fn replaces(&self, key: &str, keys: &ConfigKeys) -> bool {
+        let Some((flag, kind)) = keys.find(key) else { return true };
+        let is_given = |flag: &clap::Arg| {
+            self.matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)
+        };
+        // A password on the command line was moved to the environment.
+        let is_hidden = key == "proxy" && std::env::var_os(PRIVATE_VARIABLE).is_some();
+        (kind != KeyKind::Many && is_given(flag))
+            || is_hidden
+            || keys.conflicts(flag).into_iter().any(is_given)
+    }
+}

@@ -1,0 +1,131 @@
+//! The settings of configuration files, as arguments of the command line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{ConfigFault, ConfigPlace, FaultList};
+use super::files::ConfigText;
+use super::keys::{ConfigKeys, KeyKind};
+
+/// The highest value of a key that counts repetitions.
+const MAX_COUNT: i64 = 9;
+
+/// The values of one key, and where the last of them is written.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) args: Vec<String>,
+    pub(super) place: ConfigPlace,
+}
+
+/// The values of all keys.
+pub(super) type Settings = BTreeMap<String, Setting>;
+
+/// Reads the settings of all files. Of several files that set a key, the last one counts; lists are
+/// joined. All faults of all files are returned.
+pub(super) fn read(texts: &[ConfigText], keys: &ConfigKeys) -> Result<Settings, Vec<ConfigFault>> {
+    let (mut settings, mut faults) = (Settings::new(), Vec::new());
+    for ConfigText { path, text } in texts {
+        let mut reader =
+            SettingsReader { keys, list: FaultList::new(path, text), settings: &mut settings };
+        reader.read(text);
+        faults.extend(reader.list.into_faults());
+    }
+    faults.sort();
+    if faults.is_empty() { Ok(settings) } else { Err(faults) }
+}
+
+/// Reads the settings of one file.
+struct SettingsReader<'a> {
+    keys: &'a ConfigKeys,
+    list: FaultList<'a>,
+    settings: &'a mut Settings,
+}
+
+impl SettingsReader<'_> {
+    fn read(&mut self, text: &str) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let message = error.message().replace('\n', ", ");
+            self.list.add(&error.span().unwrap_or_default(), message);
+        }
+        for (key, value) in table.get_ref() {
+            // A line with a syntax error has no reliable content.
+            if !self.list.has_at_line_of(&key.span()) {
+                self.set(key.get_ref(), &key.span(), value);
+            }
+        }
+    }
+
+    fn set(&mut self, key: &str, at: &Range<usize>, value: &Spanned<DeValue<'_>>) {
+        let Some((_, kind)) = self.keys.find(key) else {
+            return self.list.add(at, self.keys.explain_unknown(key));
+        };
+        let Some(args) = self.args(key, kind, value) else { return };
+        let place = self.list.place(at);
+        let earlier = self.settings.remove(key).filter(|_| kind == KeyKind::Many);
+        let earlier = earlier.map(|setting| setting.args).unwrap_or_default();
+        let args = earlier.into_iter().chain(args).collect();
+        self.settings.insert(key.to_owned(), Setting { args, place });
+    }
+
+    /// Returns the arguments that mean the same as a key with its value, or `None` after a fault.
+    fn args(
+        &mut self,
+        key: &str,
+        kind: KeyKind,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Option<Vec<String>> {
+        let (span, found) = (value.span(), value.get_ref());
+        match (kind, found) {
+            (KeyKind::Switch, DeValue::Boolean(is_set)) => {
+                Some(is_set.then(|| format!("--{key}")).into_iter().collect())
+            }
+            (KeyKind::Switch, _) => self.refuse(&span, format!("{key}: write true or false")),
+            (KeyKind::Count, _) => match number(found).filter(|it| (0..=MAX_COUNT).contains(it)) {
+                Some(times) => Some((0..times).map(|_| format!("--{key}")).collect()),
+                None => self.refuse(&span, format!("{key}: write a number from 0 to {MAX_COUNT}")),
+            },
+            (KeyKind::Many, DeValue::Array(values)) => {
+                let all: Vec<_> = values.iter().map(|value| self.arg(key, value)).collect();
+                all.into_iter().collect()
+            }
+            (KeyKind::One, DeValue::Array(_)) => self
+                .refuse(&span, format!("{key} takes one value, not a list: remove the brackets")),
+            (KeyKind::One | KeyKind::Many, _) => self.arg(key, value).map(|arg| vec![arg]),
+        }
+    }
+
+    /// Returns the argument for one value.
+    fn arg(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
+        let span = value.span();
+        let text = match value.get_ref() {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(_) => match number(value.get_ref()) {
+                Some(number) => number.to_string(),
+                None => return self.refuse(&span, format!("{key}: the number is too large")),
+            },
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(is_true) => is_true.to_string(),
+            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                return self.refuse(&span, format!("{key}: write the value as a text in quotes"));
+            }
+        };
+        match self.keys.check(key, &text) {
+            Ok(()) => Some(format!("--{key}={text}")),
+            Err(why) => self.refuse(&span, format!("invalid value {text:?} for {key}: {why}")),
+        }
+    }
+
+    fn refuse<T>(&mut self, span: &Range<usize>, text: String) -> Option<T> {
+        self.list.add(span, text);
+        None
+    }
+}
+
+fn number(value: &DeValue<'_>) -> Option<i64> {
+    let DeValue::Integer(number) = value else { return None };
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
