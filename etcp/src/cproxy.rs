@@ -83,6 +83,24 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
     Ok(rules)
 }
 
+/// Describes the forwards for their user, in a line each.
+pub(crate) fn describe_forwards(args: &CproxyArgs) -> Result<Vec<String>, ExitError> {
+    let local = rules(args)?.into_iter().map(|rule| {
+        let to = match &rule.kind {
+            ListenerKind::Forward(Some(target)) => format!("forwards to {target}"),
+            ListenerKind::Forward(None) => "forwards to the default target".to_owned(),
+            ListenerKind::Dynamic => "serves SOCKS and HTTP CONNECT".to_owned(),
+            ListenerKind::Transparent => "forwards redirected connections".to_owned(),
+        };
+        format!("listens on {}, and {to}", rule.listen)
+    });
+    let remote = remotes(args)?.into_iter().map(|remote| {
+        let (listen, target) = (&remote.forward.listen, &remote.forward.target);
+        format!("lets the server listen on {listen}, and forwards to {target}")
+    });
+    Ok(local.chain(remote).collect())
+}
+
 /// Returns the forwards whose listeners are at the server. Each has a different address.
 fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
     let mut remotes: Vec<RemoteForward> = Vec::new();

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod check;
 mod cli;
 mod config;
 mod connect;
@@ -115,6 +116,10 @@ fn run(cli: Cli) -> Result<(), ExitError> {
         CliCommand::Cproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
             cproxy::run(args, process)
+        }
+        CliCommand::Check(args) => {
+            logging::start(&cli.log, logging::Level::Warn)?;
+            check::run(&args)
         }
         CliCommand::Connect(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;

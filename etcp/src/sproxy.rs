@@ -180,7 +180,9 @@ fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, ExitE
 }
 
 /// Returns the address to listen on, and the further addresses that it stands for.
-fn carrier_addresses(listen: &Listen) -> Result<(SocketAddr, Vec<SocketAddr>), ExitError> {
+pub(crate) fn carrier_addresses(
+    listen: &Listen,
+) -> Result<(SocketAddr, Vec<SocketAddr>), ExitError> {
     if let Listen::Host(ListenHost::Any, port) = listen {
         return Ok(((Ipv6Addr::UNSPECIFIED, *port).into(), Vec::new()));
     }

@@ -43,6 +43,11 @@ Examples:
   Forward port 8080 of the server to port 3000 here:
     etcp cproxy --server example.org -R 8080:localhost:3000";
 
+pub(super) const CHECK: &str = "\
+Examples:
+  Check a file before sproxy is started with it:
+    etcp check /etc/eternaltcp/sproxy.toml && systemctl start etcp-sproxy";
+
 pub(super) const CONNECT: &str = "\
 Examples:
   Use ssh through the server's sproxy:

@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
+mod check;
 mod common;
 mod connect;
 mod control;
@@ -22,6 +23,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::version;
+pub(crate) use check::CheckArgs;
 pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
@@ -90,6 +92,9 @@ pub(crate) enum CliCommand {
     /// Run beside the application: accept its connections and forward them
     #[command(after_long_help = examples::CPROXY)]
     Cproxy(CproxyArgs),
+    /// Check a configuration file of sproxy or cproxy
+    #[command(after_long_help = examples::CHECK)]
+    Check(CheckArgs),
     /// Forward stdin and stdout as one connection, for ssh's ProxyCommand
     #[command(after_long_help = examples::CONNECT)]
     Connect(ConnectArgs),

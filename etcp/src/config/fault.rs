@@ -18,6 +18,10 @@ impl ConfigPlace {
         Self { path: path.to_owned(), at: None }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the place of the byte `offset` of a file with this text.
     pub(super) fn of(path: &Path, text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
@@ -50,7 +54,7 @@ pub(crate) struct ConfigFault {
 }
 
 impl ConfigFault {
-    pub(super) fn new(place: ConfigPlace, text: impl Into<String>) -> Self {
+    pub(crate) fn new(place: ConfigPlace, text: impl Into<String>) -> Self {
         Self { place, text: text.into() }
     }
 }

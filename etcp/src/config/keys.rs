@@ -11,6 +11,9 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::cli::{CONFIG_FLAG, Cli};
 
+/// The commands with configuration files.
+pub(super) const COMMANDS: [&str; 2] = ["sproxy", "cproxy"];
+
 /// The flags of one command.
 pub(super) struct ConfigKeys {
     cli: Command,
@@ -76,6 +79,9 @@ impl ConfigKeys {
         if key == CONFIG_FLAG {
             return format!("{key} cannot be set in a file: give --{key} to etcp {name}");
         }
+        if let Some(other) = self.other_command(key) {
+            return format!("{key} is a key of etcp {other}, not of etcp {name}: leave it out");
+        }
         match self.similar(key) {
             Some(similar) => format!("there is no key {key}: did you mean {similar}?"),
             None => format!(
@@ -88,6 +94,14 @@ impl ConfigKeys {
         let mut letters = key.chars();
         let letter = letters.next().filter(|_| letters.next().is_none())?;
         self.flags().find(|(_, flag, _)| flag.get_short() == Some(letter)).map(|(name, ..)| name)
+    }
+
+    /// Returns the other command that has such a key.
+    fn other_command(&self, key: &str) -> Option<&'static str> {
+        let mut others = COMMANDS.into_iter().filter(|name| *name != self.name);
+        others.find(|name| {
+            Self { cli: self.cli.clone(), name: (*name).to_owned() }.find(key).is_some()
+        })
     }
 
     /// Returns the key that the parser of the command line would suggest.
@@ -167,6 +181,8 @@ mod tests {
                 None => assert!(text.ends_with("see etcp cproxy --help"), "{text}"),
             }
         }
+        let text = keys.explain_unknown("permit");
+        assert!(text.starts_with("permit is a key of etcp sproxy, not of etcp cproxy"), "{text}");
         assert!(keys.explain_unknown("config").contains("cannot be set in a file"));
         for hidden in ["check-store", "help", "version"] {
             assert!(keys.find(hidden).is_none(), "{hidden}");

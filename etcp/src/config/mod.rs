@@ -16,10 +16,11 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
 use eternaltcp::process::PRIVATE_VARIABLE;
@@ -29,7 +30,7 @@ use crate::exit::ExitError;
 use crate::message;
 pub(crate) use fault::{ConfigFault, ConfigPlace};
 use files::ConfigText;
-use keys::{ConfigKeys, KeyKind};
+use keys::{COMMANDS, ConfigKeys, KeyKind};
 use settings::Settings;
 
 /// The reason why there is no command line.
@@ -67,6 +68,16 @@ impl Origins {
         }
     }
 
+    /// Returns the place of a key that a file has set, or that of the file itself.
+    pub(crate) fn place(&self, key: &str, path: &Path) -> ConfigPlace {
+        self.0.get(key).cloned().unwrap_or_else(|| ConfigPlace::whole(path))
+    }
+
+    /// Returns how many files have set something.
+    pub(crate) fn files(&self) -> usize {
+        self.0.values().map(ConfigPlace::path).collect::<BTreeSet<_>>().len()
+    }
+
     fn located(&self, text: String) -> String {
         match self.place_of_flag_in(&text) {
             Some(place) => format!("{place}: {text}"),
@@ -75,7 +86,7 @@ impl Origins {
     }
 
     /// Returns the place of the first flag in a text that a file has set.
-    fn place_of_flag_in(&self, text: &str) -> Option<&ConfigPlace> {
+    pub(crate) fn place_of_flag_in(&self, text: &str) -> Option<&ConfigPlace> {
         let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         let names = text.split("--").skip(1).filter_map(|rest| rest.split(is_end).next());
         names.filter_map(|name| self.0.get(name)).next()
@@ -99,6 +110,35 @@ pub(crate) fn parse(args: &[OsString]) -> Result<FullLine, ParseError> {
     };
     let texts = files::read(&line.path).map_err(ParseError::Config)?;
     line.complete(&args, &texts)
+}
+
+/// Parses configuration files as if they were named on a command line without other arguments. The
+/// command is the one whose keys they have.
+pub(crate) fn inspect(path: &Path) -> Result<FullLine, Vec<ConfigFault>> {
+    let texts = files::read(path)?;
+    let command = command_of(&texts);
+    let args = ["etcp".into(), command.into(), format!("--{CONFIG_FLAG}").into(), path.into()];
+    let whole = |text: String| vec![ConfigFault::new(ConfigPlace::whole(path), text)];
+    let line = UserLine::parse(&args).map_err(|error| whole(error.to_string()))?;
+    let Some(line) = line else { return Err(whole("there is no such command".to_owned())) };
+    line.complete(&args, &texts).map_err(|error| match error {
+        ParseError::Config(faults) => faults,
+        ParseError::Usage(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            let text =
+                "cproxy needs a server: write server = \"HOST\", or name it on each command line";
+            whole(text.to_owned())
+        }
+        ParseError::Usage(error) => whole(message::in_one_line(&error.to_string())),
+    })
+}
+
+/// Returns the command whose keys the files have. If both have as many of them, only a client names
+/// a server.
+fn command_of(texts: &[ConfigText]) -> &'static str {
+    let counts = COMMANDS.map(|name| settings::count_known(texts, &ConfigKeys::of(name)));
+    let names_server = settings::have(texts, "server");
+    let is_client = counts[1] > counts[0] || (counts[1] == counts[0] && names_server);
+    COMMANDS[usize::from(is_client)]
 }
 
 /// The arguments of the user, which name a configuration file.

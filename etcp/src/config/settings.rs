@@ -37,6 +37,26 @@ pub(super) fn read(texts: &[ConfigText], keys: &ConfigKeys) -> Result<Settings, 
     if faults.is_empty() { Ok(settings) } else { Err(faults) }
 }
 
+/// Returns how many keys in the files are keys of a command.
+pub(super) fn count_known(texts: &[ConfigText], keys: &ConfigKeys) -> usize {
+    names(texts).iter().filter(|key| keys.find(key).is_some()).count()
+}
+
+/// Returns whether one of the files sets a key.
+pub(super) fn have(texts: &[ConfigText], key: &str) -> bool {
+    names(texts).iter().any(|name| name == key)
+}
+
+/// Returns the names of all keys in the files.
+fn names(texts: &[ConfigText]) -> Vec<String> {
+    let tables = texts.iter().map(|text| DeTable::parse_recoverable(&text.text).0);
+    tables
+        .flat_map(|table| {
+            table.get_ref().keys().map(|key| key.get_ref().to_string()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// Reads the settings of one file.
 struct SettingsReader<'a> {
     keys: &'a ConfigKeys,

@@ -1,7 +1,5 @@
 //! The command line and configuration files together.
 
-use std::path::Path;
-
 use super::*;
 
 /// A value for each flag that takes one, by the flag or by the name of its value.

@@ -140,6 +140,13 @@ Exit status:
   3  rejected by the server, or the server is not trusted
 ";
 
+const CHECK_STATUS: &str = "\
+Exit status:
+  0  the file is right
+  1  it is not; each fault is printed with its file, line and column
+  2  wrong usage
+";
+
 const PLAIN_STATUS: &str = "\
 Exit status:
   0  success
@@ -175,6 +182,9 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
             CPROXY_SIGNALS,
             PROXY_STATUS,
         ],
+        "etcp-check.1" => {
+            vec!["Files:\n", CONFIG_FILES, common, PLAIN_SIGNALS, CHECK_STATUS]
+        }
         "etcp-connect.1" => {
             vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, CONNECT_SIGNALS, CONNECT_STATUS]
         }
@@ -203,14 +213,17 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
 pub(super) fn see_also(page: &str) -> &'static str {
     match page {
         "etcp.1" => {
-            "etcp-sproxy(1), etcp-cproxy(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), \
+            "etcp-sproxy(1), etcp-cproxy(1), etcp-check(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), \
              etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-drain(1), etcp-upgrade(1), \
              etcp-demo(1), "
         }
         "etcp-sproxy.1" => {
-            "etcp(1), etcp-cproxy(1), etcp-status(1), etcp-drain(1), etcp-upgrade(1), "
+            "etcp(1), etcp-cproxy(1), etcp-check(1), etcp-status(1), etcp-drain(1), etcp-upgrade(1), "
         }
-        "etcp-cproxy.1" => "etcp(1), etcp-sproxy(1), etcp-connect(1), etcp-status(1), ",
+        "etcp-cproxy.1" => {
+            "etcp(1), etcp-sproxy(1), etcp-check(1), etcp-connect(1), etcp-status(1), "
+        }
+        "etcp-check.1" => "etcp(1), etcp-sproxy(1), etcp-cproxy(1), ",
         "etcp-connect.1" | "etcp-run.1" => "etcp(1), etcp-cproxy(1), etcp-sproxy(1), ",
         "etcp-sessions-kill.1" => "etcp(1), etcp-sessions(1), etcp-status(1), ",
         "etcp-sessions.1" => "etcp(1), etcp-sessions-kill(1), etcp-status(1), ",

@@ -83,6 +83,17 @@ pub(crate) fn open_authorized_keys(
     Ok((AuthorizedKeys::parse(&read(path, &file)?), file))
 }
 
+/// Reads an `authorized_keys` file as a server does.
+///
+/// # Errors
+/// The file is missing, cannot be read, or must not be trusted.
+pub fn load_authorized_keys(
+    path: &Path,
+    modes: Option<&StrictModes>,
+) -> Result<AuthorizedKeys, FileError> {
+    open_authorized_keys(path, modes).map(|(keys, _)| keys)
+}
+
 /// Returns the reason why a required file cannot be opened.
 pub(crate) fn missing_or_unreadable(path: &Path, error: io::Error) -> FileError {
     match error.kind() {
@@ -179,13 +190,6 @@ mod tests {
         fs,
         os::unix::fs::{MetadataExt, PermissionsExt},
     };
-
-    fn load_authorized_keys(
-        path: &Path,
-        modes: Option<&StrictModes>,
-    ) -> Result<AuthorizedKeys, FileError> {
-        open_authorized_keys(path, modes).map(|(keys, _)| keys)
-    }
 
     fn file(text: impl AsRef<[u8]>, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

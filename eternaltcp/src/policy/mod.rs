@@ -23,8 +23,8 @@ mod targets_of_keys;
 
 pub(crate) use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
-pub use files::check_known_hosts;
 pub(crate) use files::{FileError, append_known_host, missing_or_unreadable, open_authorized_keys};
+pub use files::{check_known_hosts, load_authorized_keys};
 pub(crate) use known_hosts::hashed_known_hosts_line;
 pub use known_hosts::{HostKey, HostSearch, known_hosts_line};
 pub use listens::ListenPermit;

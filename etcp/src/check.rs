@@ -1,0 +1,165 @@
+//! `etcp check`: whether a proxy could be started with a configuration file, and what the file
+//! amounts to.
+//!
+//! The files that it names are read, too, but nothing is listened on, connected or created.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use eternaltcp::policy::{StrictModes, load_authorized_keys};
+use eternaltcp::report::counted;
+use eternaltcp::tls::{Identity, PrivateFile};
+
+use crate::cli::{CheckArgs, CliCommand, CproxyArgs, SproxyArgs, YesNo};
+use crate::config::{self, ConfigFault, Origins};
+use crate::exit::ExitError;
+use crate::proxy::ProxyChoice;
+use crate::{cproxy, message, paths, print, sproxy};
+
+pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
+    let path = &args.file;
+    let checked = config::inspect(path).and_then(|line| {
+        let mut findings =
+            Findings { path, origins: line.origins, faults: Vec::new(), lines: Vec::new() };
+        let name = match line.cli.command {
+            CliCommand::Sproxy(args) => findings.check_server(&args).map(|()| "sproxy"),
+            CliCommand::Cproxy(args) => findings.check_client(&args).map(|()| "cproxy"),
+            _ => Ok("neither"),
+        };
+        match name {
+            Ok(name) if findings.faults.is_empty() => Ok(findings.summary(name)),
+            Ok(_) => Err(findings.faults),
+            Err(error) => {
+                findings.add_error("", error);
+                Err(findings.faults)
+            }
+        }
+    });
+    match checked {
+        Ok(lines) => print::all(&lines).map(drop),
+        Err(faults) => {
+            message::faults(&faults);
+            Err(ExitError::Ended(1))
+        }
+    }
+}
+
+/// What was found in a configuration file so far.
+struct Findings<'a> {
+    path: &'a Path,
+    origins: Origins,
+    faults: Vec<ConfigFault>,
+    /// What the file amounts to.
+    lines: Vec<String>,
+}
+
+impl Findings<'_> {
+    /// Adds a fault at the key that caused it.
+    fn add(&mut self, key: &str, text: impl Into<String>) {
+        let place = self.origins.place(key, self.path);
+        self.faults.push(ConfigFault::new(place, text));
+    }
+
+    /// Adds a fault that the proxy would report, at the first flag that its text names, or else at
+    /// `key`.
+    fn add_error(&mut self, key: &str, error: ExitError) {
+        let text = error.text().to_owned();
+        let place = self.origins.place_of_flag_in(&text).cloned();
+        let place = place.unwrap_or_else(|| self.origins.place(key, self.path));
+        self.faults.push(ConfigFault::new(place, text));
+    }
+
+    fn take<T>(&mut self, key: &str, result: Result<T, ExitError>) -> Option<T> {
+        result.map_err(|error| self.add_error(key, error)).ok()
+    }
+
+    fn check_server(&mut self, args: &SproxyArgs) -> Result<(), ExitError> {
+        self.take("dead-after", sproxy::tunnel_config(&args.tunnel));
+        self.take("listen", sproxy::carrier_addresses(&args.listen));
+        self.lines
+            .push(format!("listens on {}; the default target is {}", args.listen, args.target));
+        self.lines.push(match joined(&args.permit).as_str() {
+            "" => "permits no other target".to_owned(),
+            permits => format!("permits {permits}"),
+        });
+        let listens = joined(&args.permit_listen);
+        if !listens.is_empty() {
+            self.lines.push(format!("permits listening (-R) on {listens}"));
+        }
+        let keys =
+            args.authorized_keys.clone().map_or_else(|| paths::ssh("authorized_keys"), Ok)?;
+        self.check_authorized(&keys, args.strict_modes == YesNo::Yes);
+        let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
+        self.check_server_key(&own);
+        Ok(())
+    }
+
+    /// Checks the admitted keys. As for sproxy, a line that admits nobody is no fault: it may be meant
+    /// for sshd.
+    fn check_authorized(&mut self, path: &Path, is_strict: bool) {
+        let modes = is_strict.then(StrictModes::of_this_user);
+        match load_authorized_keys(path, modes.as_ref()) {
+            Ok(keys) => {
+                for warning in keys.warnings() {
+                    let (path, line) = (path.display(), warning.line);
+                    message::complain(&format!("warning: {path}:{line}: {}", warning.reason));
+                }
+                let count = counted(keys.len(), "key", "keys");
+                self.lines.push(format!("admits {count} of {}", path.display()));
+            }
+            Err(error) => self.add("authorized-keys", error.to_string()),
+        }
+    }
+
+    fn check_server_key(&mut self, path: &Path) {
+        let shown = path.display();
+        if !path.exists() {
+            return self.lines.push(format!("creates its key at its first start: {shown}"));
+        }
+        match Identity::load(path) {
+            Ok(own) => {
+                self.lines
+                    .push(format!("its key is {} of {shown}", own.public_key().fingerprint()));
+            }
+            Err(error) => self.add("identity", error.to_string()),
+        }
+    }
+
+    fn check_client(&mut self, args: &CproxyArgs) -> Result<(), ExitError> {
+        self.take("dead-after", sproxy::tunnel_config(&args.server.tunnel));
+        self.take("proxy", ProxyChoice::of(args.server.proxy.as_deref()));
+        self.lines.push(format!("connects to {}", joined(&args.server.server)));
+        if let Some(lines) = self.take("remote-forward", cproxy::describe_forwards(args)) {
+            self.lines.extend(lines);
+        }
+        for path in &args.server.identity {
+            // A passphrase is asked for only at the start.
+            if let Err(error) = PrivateFile::read(path) {
+                self.add("identity", error.to_string());
+            }
+        }
+        let none = PathBuf::from("none");
+        let config = args.server.ssh_config.as_ref().filter(|path| **path != none);
+        for (key, path) in
+            [("known-hosts", args.server.known_hosts.as_ref()), ("ssh-config", config)]
+        {
+            if let Some((path, error)) = path.and_then(|path| Some((path, File::open(path).err()?)))
+            {
+                self.add(key, format!("cannot read {}: {error}", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self, name: &str) -> String {
+        let count = self.origins.files();
+        let more = if count > 1 { format!(" ({count} files)") } else { String::new() };
+        let mut text = format!("{}{more} is right. With it, etcp {name}:\n", self.path.display());
+        self.lines.iter().for_each(|line| text += &format!("  {line}\n"));
+        text
+    }
+}
+
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
