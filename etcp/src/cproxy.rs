@@ -1,45 +1,32 @@
 //! `etcp cproxy`.
 
-use eternaltcp::address::{Listen, ListenHost, Target};
-use eternaltcp::client::{
-    Client, ClientConfig, Opener, RemoteForward, Servers, serve_dynamic, serve_transparent,
-};
-use eternaltcp::control::Subject;
-use eternaltcp::recovery::Recovery;
-use eternaltcp::{Congestion, Listener, Missing, this_instance};
-use tracing::{info, warn};
+mod forwards;
+mod reload;
 
-use crate::cli::{CproxyArgs, OperatorArgs, ServerArgs};
+use eternaltcp::address::{Listen, ListenHost};
+use eternaltcp::client::{Client, ClientConfig, RemoteForward};
+use eternaltcp::control::Subject;
+use eternaltcp::{Congestion, this_instance};
+
+use crate::cli::{CliCommand, CproxyArgs, OperatorArgs, ServerArgs};
+use crate::config::ActiveConfig;
 use crate::credentials::Credentials;
 use crate::exit::{ExitError, of_client};
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::operator::Operator;
+use crate::reloading::LiveConfig;
 use crate::runtime;
-use crate::signals::{Hangup, Signals, run_client};
+use crate::signals::{Hangup, Signals};
 use crate::sproxy::tunnel_config;
-use crate::taken::{cannot_listen, explain};
+pub(crate) use forwards::accept;
+use forwards::{BoundRule, ListenerKind, Rule, RunningForwards};
+use reload::{ClientReloader, KEYS};
 
 /// The default address on which cproxy listens.
 const DEFAULT_LISTEN: &str = "localhost:5200";
 
 /// The maximum amount that a tunnel holds for its server.
 const MAX_QUEUE: u64 = 64 << 20;
-
-/// A listener, and the use of its connections.
-struct Rule {
-    listen: Listen,
-    kind: ListenerKind,
-}
-
-/// The destination of a listener's sessions.
-enum ListenerKind {
-    /// To one target; `None`: the server's default target.
-    Forward(Option<Target>),
-    /// The target that each connection names.
-    Dynamic,
-    /// The original destination of each connection.
-    Transparent,
-}
 
 /// The forwards of one cproxy.
 struct Forwards {
@@ -49,7 +36,11 @@ struct Forwards {
     remotes: Vec<RemoteForward>,
 }
 
-pub(crate) fn run(args: CproxyArgs, process: MainProcess) -> Result<(), ExitError> {
+pub(crate) fn run(
+    args: CproxyArgs,
+    process: MainProcess,
+    active: Option<ActiveConfig>,
+) -> Result<(), ExitError> {
     let rules = rules(&args)?;
     let remotes = remotes(&args)?;
     let local = rules.iter().map(|rule| rule.listen.to_string());
@@ -61,7 +52,9 @@ pub(crate) fn run(args: CproxyArgs, process: MainProcess) -> Result<(), ExitErro
     // A tunnel that the server does not know any more is replaced.
     let most = KeptAtMost { memory: 2 * MAX_QUEUE, tunnels: 4, sessions: runtime::most_sessions() };
     process.serve(most, None, |life| {
-        runtime::block_on(serve(config, Forwards { rules, remotes }, args.operator, life))?
+        let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
+        let forwards = Forwards { rules, remotes };
+        runtime::block_on(serve(config, forwards, args.operator, live, life))?
     })
 }
 
@@ -124,38 +117,32 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
 
 async fn serve(
     config: ClientConfig,
-    forwards: Forwards,
+    mut forwards: Forwards,
     operator: OperatorArgs,
+    mut live: LiveConfig,
     mut life: Life,
 ) -> Result<(), ExitError> {
     let signals = Signals::listen(Hangup::of_terminal())?;
     life.handles_signals();
     stop_with_holder();
+    if let Some(CliCommand::Cproxy(args)) = live.kept() {
+        forwards.rules = rules(&args)?;
+    }
     let mut recovery = life.take_recovery();
     // The addresses of a client that is being drained may be its successor's.
     let is_draining = recovery.is_draining();
     let drained = forwards.rules.iter().filter(|_| is_draining);
     let mut names: Vec<_> = drained.map(|rule| rule.listen.to_string()).collect();
     let rules = forwards.rules.into_iter().filter(|_| !is_draining);
-    let listeners: Vec<_> =
-        rules.map(|rule| rule.listen(&mut recovery)).collect::<Result<_, _>>()?;
+    let bound: Vec<_> = rules.map(|rule| rule.listen(&mut recovery)).collect::<Result<_, _>>()?;
     let servers = config.servers.clone();
     let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
-    let parts = listeners.iter().flat_map(|(listener, _)| listener.parts());
-    names.extend(parts.map(|part| part.to_string()));
+    let mut running = RunningForwards::new(servers, client.opener(), monitor.clone());
+    names.extend(bound.iter().flat_map(BoundRule::names));
     let subject = Subject::Client(monitor.clone());
     let operator = Operator::start(operator, subject, names, &life, &mut recovery)?;
-    for (listener, kind) in listeners {
-        let accepting = kind.serve(listener, servers.clone(), client.opener());
-        let draining = monitor.draining();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = accepting => {}
-                () = draining => {}
-            }
-        });
-    }
+    bound.into_iter().for_each(|bound| running.start(bound));
     for remote in forwards.remotes {
         // The log says where the server listens.
         let _ = client.forward_remotely(remote);
@@ -167,54 +154,9 @@ async fn serve(
     });
     life.ready();
     recovery.finish();
-    let end = run_client(client, signals).await;
+    let end = ClientReloader::new(live, running, &operator).run(client, signals).await;
     operator.end().await;
     of_client(end)
-}
-
-impl Rule {
-    /// Listens, and logs where.
-    fn listen(self, recovery: &mut Recovery) -> Result<(Listener, ListenerKind), ExitError> {
-        let listener = self.bind(recovery)?;
-        for part in listener.parts() {
-            info!("listening on {part}");
-        }
-        for Missing { address, error, .. } in listener.missing() {
-            let why = explain(&Listen::Tcp(*address), error);
-            warn!("not listening on {address}: {why}");
-        }
-        Ok((listener, self.kind))
-    }
-
-    fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
-        let listen = &self.listen;
-        let listener = match self.kind {
-            ListenerKind::Transparent => Listener::recover_or_bind_transparent(recovery, listen),
-            _ => Listener::recover_or_bind(recovery, listen),
-        };
-        listener.map_err(|error| cannot_listen(listen, &error))
-    }
-}
-
-impl ListenerKind {
-    /// Serves `listener` for as long as the client runs.
-    async fn serve(self, listener: Listener, servers: Servers, opener: Opener) {
-        match self {
-            Self::Forward(target) => accept(listener, target, opener).await,
-            Self::Dynamic => serve_dynamic(listener, opener).await,
-            Self::Transparent => serve_transparent(listener, servers, opener).await,
-        }
-    }
-}
-
-/// Forwards every connection that `listener` accepts.
-pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
-    loop {
-        let stream = listener.accept().await;
-        if !opener.carry(stream, target.as_ref()).await {
-            return;
-        }
-    }
 }
 
 /// Builds the configuration that every kind of client needs, with `name` as the default name.

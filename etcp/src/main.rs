@@ -29,6 +29,8 @@ mod paths;
 mod print;
 mod proxy;
 mod reconnect;
+mod reload;
+mod reloading;
 mod run;
 mod running;
 mod runtime;
@@ -53,7 +55,7 @@ use clap::Parser;
 use eternaltcp::process;
 
 use cli::{Cli, CliCommand, CproxyArgs, Internal, InternalCli, SproxyArgs};
-use config::ParseError;
+use config::{ActiveConfig, ParseError};
 use exit::ExitError;
 use holder::MainProcess;
 
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
     } else {
         config::parse(&args).map(|line| {
             proxy::hide_password(&line.cli, &args);
-            run(line.cli).map_err(|error| line.origins.locate(error))
+            run(line.cli, line.active).map_err(|error| line.origins.locate(error))
         })
     };
     let result = match parsed {
@@ -105,17 +107,17 @@ fn main_process(command: &CliCommand) -> MainProcess {
     }
 }
 
-fn run(cli: Cli) -> Result<(), ExitError> {
+fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
     let process = main_process(&cli.command);
     hide_keys();
     match cli.command {
         CliCommand::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
-            sproxy::run(args, process)
+            sproxy::run(args, process, active)
         }
         CliCommand::Cproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
-            cproxy::run(args, process)
+            cproxy::run(args, process, active)
         }
         CliCommand::Check(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
@@ -136,6 +138,7 @@ fn run(cli: Cli) -> Result<(), ExitError> {
         CliCommand::Status(args) => status::run(args),
         CliCommand::Sessions(args) => sessions::run(args),
         CliCommand::Reconnect(args) => reconnect::run(args),
+        CliCommand::Reload(args) => reload::run(&args),
         CliCommand::Drain(args) => drain::run(args),
         CliCommand::Upgrade(args) => upgrade::run(&args),
         CliCommand::Ssh(args) => ssh::run(args, &cli.log),

@@ -17,7 +17,7 @@ use crate::hook::Hook;
 /// Both parts, for as long as the proxy lives.
 #[derive(Debug)]
 pub(crate) struct Operator {
-    _control: Option<ControlSocket>,
+    control: Option<ControlSocket>,
     hook: Option<Hook>,
 }
 
@@ -70,7 +70,14 @@ impl Operator {
         }
         let first = life.restart().map(|(crash, _)| restarted(crash));
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
-        Ok(Self { _control: control, hook })
+        Ok(Self { control, hook })
+    }
+
+    /// Changes the addresses that the status shows.
+    pub(crate) fn set_listen(&self, listen: Vec<String>) {
+        if let Some(control) = &self.control {
+            control.set_listen(listen);
+        }
     }
 
     /// Ends both: removes the socket's file, and kills a running command of the hook.

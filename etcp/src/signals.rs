@@ -6,7 +6,7 @@
 
 use std::future::pending;
 
-use eternaltcp::client::{Client, ClientEnd, ClientMonitor};
+use eternaltcp::client::ClientMonitor;
 use eternaltcp::process::was_ignored;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -174,15 +174,4 @@ pub(crate) fn cannot_upgrade() {
             "one process serves, without a holder: its program cannot be replaced while it runs"
         );
     }
-}
-
-/// Runs a client until it ends by itself or a signal asks it to end; then closes it in order.
-pub(crate) async fn run_client(mut client: Client, signals: Signals) -> ClientEnd {
-    let stop = signals.handle(client.monitor());
-    tokio::select! {
-        end = client.ended() => return end,
-        _ = stop => {}
-    }
-    client.close().await;
-    client.ended().await
 }

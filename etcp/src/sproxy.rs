@@ -1,11 +1,13 @@
 //! `etcp sproxy`.
 
+mod own_key;
+mod reload;
+
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
-use eternaltcp::control::Subject;
+use eternaltcp::control::{Subject, take_reloads};
 use eternaltcp::policy::StrictModes;
 use eternaltcp::server::{Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
@@ -13,20 +15,29 @@ use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
 use crate::cli::{OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
+use crate::config::ActiveConfig;
 use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::operator::Operator;
+use crate::reloading::{LiveConfig, next_request};
 use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
+use own_key::OwnKey;
+use reload::{KEYS, ServerReloader};
 
-pub(crate) fn run(mut args: SproxyArgs, process: MainProcess) -> Result<(), ExitError> {
+pub(crate) fn run(
+    mut args: SproxyArgs,
+    process: MainProcess,
+    active: Option<ActiveConfig>,
+) -> Result<(), ExitError> {
     let operator = std::mem::take(&mut args.operator);
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
-    let config = configure(args, own_key.identity.clone())?;
+    let addresses = carrier_addresses(&listen)?;
+    let config = configure(args, own_key.identity.clone(), addresses)?;
     runtime::raise_descriptors()?;
-    let setup = Setup { listen, own_key, config, operator };
+    let setup = Setup { listen, own_key, config, operator, active };
     let most = most_kept(&setup.config);
     let key = setup.own_key.identity.public_key().fingerprint().to_string();
     process.serve(most, Some(key), |life| serve(setup, life))
@@ -45,6 +56,7 @@ struct Setup {
     own_key: OwnKey,
     config: ServerConfig,
     operator: OperatorArgs,
+    active: Option<ActiveConfig>,
 }
 
 /// Returns the maximum state that the tunnels of a server hold.
@@ -58,7 +70,10 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 }
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
-    let Setup { listen, own_key, config, operator } = setup;
+    let Setup { listen, own_key, config, operator, active } = setup;
+    let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
+    let mut reloader = ServerReloader::new(live, config, own_key);
+    let config = reloader.config()?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.
@@ -84,12 +99,9 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
             warn!("not listening on {address}: {why}");
         }
         // All addresses have the same port.
-        introduce(
-            &own_key.identity.public_key(),
-            addresses.first().map_or(0, |address| address.port()),
-        );
+        introduce(&reloader.public_key(), addresses.first().map_or(0, |address| address.port()));
         life.ready();
-        let asked = handle(signals, server.monitor(), &own_key);
+        let asked = handle(signals, server.monitor(), reloader);
         server.run(asked).await;
         operator.end().await;
         Ok(())
@@ -99,50 +111,21 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
     result
 }
 
-/// The server's key, and its file.
-struct OwnKey {
-    identity: Identity,
-    path: PathBuf,
-}
-
-impl OwnKey {
-    /// Loads the key, and creates it at a first start.
-    fn load(path: Option<PathBuf>, must_exist: bool) -> Result<Self, ExitError> {
-        let path = path.map_or_else(paths::server_identity, Ok)?;
-        let load = if must_exist { Identity::load } else { Identity::load_or_create };
-        let identity = load(&path).map_err(ExitError::failed)?;
-        Ok(Self { identity, path })
-    }
-
-    /// Warns if the file has another key now. Clients with sessions know the server by its present
-    /// key, and would accept no carrier to another one, so the key stays until the process ends.
-    async fn look_again(&self) {
-        let path = self.path.clone();
-        let found = tokio::task::spawn_blocking(move || Identity::load(&path)).await;
-        let stays =
-            format!("the key {} stays until a restart", self.identity.public_key().fingerprint());
-        match found {
-            Ok(Ok(found)) if found.public_key() == self.identity.public_key() => {}
-            Ok(Ok(found)) => warn!(
-                "{} has another server key now, {}: {stays}, because clients with sessions know the server by it",
-                self.path.display(),
-                found.public_key().fingerprint(),
-            ),
-            Ok(Err(error)) => warn!("the server key cannot be read again: {error}; {stays}"),
-            Err(error) => warn!("the server key cannot be read again: {error}; {stays}"),
-        }
-    }
-}
-
-/// Carries out the requests of signals, until one ends the program.
-async fn handle(mut signals: Signals, monitor: ServerMonitor, own_key: &OwnKey) {
+/// Carries out the requests of signals and reloads, until a signal ends the program.
+async fn handle(mut signals: Signals, monitor: ServerMonitor, mut reloader: ServerReloader) {
+    let mut reloads = take_reloads();
     loop {
-        match signals.next().await {
-            SignalRequest::Stop(_) => return,
-            SignalRequest::Reload => {
-                monitor.reload().await;
-                own_key.look_again().await;
+        let request = tokio::select! {
+            request = signals.next() => request,
+            asked = next_request(&mut reloads) => {
+                // The requester may be gone.
+                let _ = asked.send(reloader.reload(&monitor).await);
+                continue;
             }
+        };
+        match request {
+            SignalRequest::Stop(_) => return,
+            SignalRequest::Reload => drop(reloader.reload(&monitor).await),
             // A signal to every process called etcp is meant for the clients.
             SignalRequest::Reconnect => {}
             SignalRequest::Upgrade => cannot_upgrade(),
@@ -150,8 +133,13 @@ async fn handle(mut signals: Signals, monitor: ServerMonitor, own_key: &OwnKey) 
     }
 }
 
-fn configure(args: SproxyArgs, identity: Identity) -> Result<ServerConfig, ExitError> {
-    let (listen, also_listen) = carrier_addresses(&args.listen)?;
+/// Returns the configuration of a server that listens on these addresses: the first one, and
+/// further ones.
+fn configure(
+    args: SproxyArgs,
+    identity: Identity,
+    (listen, also_listen): (SocketAddr, Vec<SocketAddr>),
+) -> Result<ServerConfig, ExitError> {
     let authorized_keys = match args.authorized_keys {
         Some(path) => path,
         None => paths::ssh("authorized_keys")?,

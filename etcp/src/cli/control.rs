@@ -1,4 +1,4 @@
-//! The command lines of `etcp status`, `sessions`, `reconnect`, `drain` and `upgrade`, and the flags of the
+//! The command lines of `etcp status`, `sessions`, `reconnect`, `reload`, `drain` and `upgrade`, and the flags of the
 //! proxies for them.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
@@ -111,6 +111,12 @@ impl FromStr for SessionArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconnectArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) which: WhichArgs,
 }

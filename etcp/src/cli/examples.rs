@@ -91,6 +91,13 @@ Examples:
   Make every cproxy of this user reconnect now:
     etcp reconnect";
 
+pub(super) const RELOAD: &str = "\
+Examples:
+  Apply a changed configuration file; existing sessions continue if they are still permitted:
+    etcp check /etc/eternaltcp/sproxy.toml && etcp reload
+  Apply what a reload cannot change, too:
+    etcp upgrade";
+
 pub(super) const DRAIN: &str = "\
 Examples:
   Let the proxy exit after its last session, at the latest after an hour, and wait for it:

@@ -27,7 +27,7 @@ pub(crate) use check::CheckArgs;
 pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
-    ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, SessionArg, SessionsArgs,
+    ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg, SessionsArgs,
     SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
@@ -113,6 +113,9 @@ pub(crate) enum CliCommand {
     /// Make a running cproxy reconnect now
     #[command(after_long_help = examples::RECONNECT)]
     Reconnect(ReconnectArgs),
+    /// Make a running proxy read its configuration file and keys again
+    #[command(after_long_help = examples::RELOAD)]
+    Reload(ReloadArgs),
     /// Make a running proxy accept no new sessions and exit after the last one
     #[command(after_long_help = examples::DRAIN)]
     Drain(DrainArgs),

@@ -4,11 +4,13 @@
 //! value is parsed by that flag. The arguments of the user come first, and replace those of the
 //! file.
 //!
+//! - `active`: the settings in force, and what a reload changes in them;
 //! - `files`: which files are read, and their limits;
 //! - `keys`: the keys, from the definition of the command line;
 //! - `settings`: the contents of the files as arguments;
 //! - `fault`: the positions and texts of faults.
 
+mod active;
 mod fault;
 mod files;
 mod keys;
@@ -28,6 +30,7 @@ use eternaltcp::process::PRIVATE_VARIABLE;
 use crate::cli::{self, CONFIG_FLAG, Cli};
 use crate::exit::ExitError;
 use crate::message;
+pub(crate) use active::{ActiveConfig, ReloadKeys};
 pub(crate) use fault::{ConfigFault, ConfigPlace};
 use files::ConfigText;
 use keys::{COMMANDS, ConfigKeys, KeyKind};
@@ -53,6 +56,8 @@ impl From<clap::Error> for ParseError {
 pub(crate) struct FullLine {
     pub(crate) cli: Cli,
     pub(crate) origins: Origins,
+    /// What a reload starts from, if the line names configuration files.
+    pub(crate) active: Option<ActiveConfig>,
 }
 
 /// The keys that configuration files have set, and their places.
@@ -106,10 +111,11 @@ impl Origins {
 pub(crate) fn parse(args: &[OsString]) -> Result<FullLine, ParseError> {
     let args = cli::separate(args.to_vec());
     let Some(line) = UserLine::parse(&args)? else {
-        return Ok(FullLine { cli: Cli::try_parse_from(args)?, origins: Origins::default() });
+        let cli = Cli::try_parse_from(args)?;
+        return Ok(FullLine { cli, origins: Origins::default(), active: None });
     };
     let texts = files::read(&line.path).map_err(ParseError::Config)?;
-    line.complete(&args, &texts)
+    line.complete(&texts)
 }
 
 /// Parses configuration files as if they were named on a command line without other arguments. The
@@ -121,7 +127,7 @@ pub(crate) fn inspect(path: &Path) -> Result<FullLine, Vec<ConfigFault>> {
     let whole = |text: String| vec![ConfigFault::new(ConfigPlace::whole(path), text)];
     let line = UserLine::parse(&args).map_err(|error| whole(error.to_string()))?;
     let Some(line) = line else { return Err(whole("there is no such command".to_owned())) };
-    line.complete(&args, &texts).map_err(|error| match error {
+    line.complete(&texts).map_err(|error| match error {
         ParseError::Config(faults) => faults,
         ParseError::Usage(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
             let text =
@@ -142,7 +148,9 @@ fn command_of(texts: &[ConfigText]) -> &'static str {
 }
 
 /// The arguments of the user, which name a configuration file.
+#[derive(Clone, Debug)]
 struct UserLine {
+    args: Vec<OsString>,
     /// The name of the command.
     command: String,
     path: PathBuf,
@@ -167,33 +175,38 @@ impl UserLine {
         let mut matches = optional.try_get_matches_from(args)?;
         let Some((command, matches)) = matches.remove_subcommand() else { return Ok(None) };
         let path = matches.try_get_one::<PathBuf>(CONFIG_FLAG).ok().flatten().cloned();
-        Ok(path.map(|path| Self { command, path, matches }))
+        Ok(path.map(|path| Self { args: args.to_vec(), command, path, matches }))
     }
 
     /// Adds the settings of the files to the arguments, and parses them together.
-    fn complete(self, args: &[OsString], texts: &[ConfigText]) -> Result<FullLine, ParseError> {
-        let keys = ConfigKeys::of(&self.command);
-        let settings = settings::read(texts, &keys).map_err(ParseError::Config)?;
-        let (added, origins) = self.added(settings, &keys);
-        let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
-        let mut all = args.to_vec();
-        all.splice(end..end, added.into_iter().map(OsString::from));
-        match Cli::try_parse_from(all) {
-            Ok(cli) => Ok(FullLine { cli, origins }),
-            Err(error) => Err(origins.into_error(error)),
-        }
+    fn complete(self, texts: &[ConfigText]) -> Result<FullLine, ParseError> {
+        let settings = self.read_settings(texts).map_err(ParseError::Config)?;
+        self.parse_with(settings)
     }
 
-    /// Returns the arguments that the files add.
-    fn added(&self, settings: Settings, keys: &ConfigKeys) -> (Vec<String>, Origins) {
-        let (mut added, mut origins) = (Vec::new(), Origins::default());
-        for (key, setting) in settings {
-            if !self.replaces(&key, keys) {
-                added.extend(setting.args);
-                origins.0.insert(key, setting.place);
+    /// Returns the settings of the files that the user's arguments do not replace.
+    fn read_settings(&self, texts: &[ConfigText]) -> Result<Settings, Vec<ConfigFault>> {
+        let keys = ConfigKeys::of(&self.command);
+        let mut settings = settings::read(texts, &keys)?;
+        settings.retain(|key, _| !self.replaces(key, &keys));
+        Ok(settings)
+    }
+
+    /// Parses the user's arguments together with these settings.
+    fn parse_with(self, settings: Settings) -> Result<FullLine, ParseError> {
+        let end = self.args.iter().position(|arg| arg == "--").unwrap_or(self.args.len());
+        let mut all = self.args.clone();
+        let added = settings.values().flat_map(|setting| &setting.args).map(OsString::from);
+        all.splice(end..end, added);
+        let places = settings.iter().map(|(key, setting)| (key.clone(), setting.place.clone()));
+        let origins = Origins(places.collect());
+        match Cli::try_parse_from(all) {
+            Ok(cli) => {
+                let active = Some(ActiveConfig::new(self, settings));
+                Ok(FullLine { cli, origins, active })
             }
+            Err(error) => Err(origins.into_error(error)),
         }
-        (added, origins)
     }
 
     /// Returns whether the user's arguments replace the key of a file. Lists are joined.

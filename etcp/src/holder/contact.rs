@@ -15,6 +15,8 @@ use eternaltcp_sys::Words;
 use rustix::io::pread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
+use super::kept_settings::KeptSettings;
+
 /// The signal with which a worker makes its holder look at the words. Its default action is to do
 /// nothing.
 pub(super) const LOOK: Signal = Signal::URG;
@@ -79,6 +81,8 @@ pub(super) struct Contact {
     main: Pid,
     /// /proc/PID/stat of the main process.
     state: Arc<File>,
+    /// `None`: the system has no memory for them.
+    settings: Option<KeptSettings>,
 }
 
 impl Contact {
@@ -86,7 +90,8 @@ impl Contact {
     /// process.
     pub(super) fn create(state: File) -> io::Result<Self> {
         let words = Words::create(NAME, LENGTH, 0)?;
-        Ok(Self { words, holder: getpid(), main: getpid(), state: Arc::new(state) })
+        let (holder, state) = (getpid(), Arc::new(state));
+        Ok(Self { words, holder, main: holder, state, settings: KeptSettings::create().ok() })
     }
 
     /// Creates the words of a program that takes over from another one.
@@ -116,6 +121,11 @@ impl Contact {
     /// Returns /proc/PID/stat of the main process.
     pub(super) fn state(&self) -> &File {
         &self.state
+    }
+
+    /// Returns the settings that workers keep for each other.
+    pub(super) fn settings(&self) -> Option<&KeptSettings> {
+        self.settings.as_ref()
     }
 
     /// Returns the last upgrade.

@@ -4,6 +4,8 @@ use eternaltcp::recovery::Recovery;
 
 #[cfg(target_os = "linux")]
 use super::contact::Contact;
+#[cfg(target_os = "linux")]
+use super::kept_settings::KeptSettings;
 use super::manager::ServiceManager;
 use super::worker_crash::WorkerCrash;
 
@@ -63,6 +65,14 @@ impl Life {
         }
     }
 
+    /// Returns the settings that an earlier worker has kept for this one.
+    pub(crate) fn settings_keeper(&self) -> SettingsKeeper {
+        SettingsKeeper {
+            #[cfg(target_os = "linux")]
+            kept: self.contact.as_ref().map(|contact| contact.settings().cloned()),
+        }
+    }
+
     /// Tells the service manager that the proxy serves.
     pub(crate) fn ready(&self) {
         #[cfg(target_os = "linux")]
@@ -73,5 +83,34 @@ impl Life {
         if let Some(manager) = ServiceManager::of_environment() {
             manager.ready();
         }
+    }
+}
+
+/// Keeps reloaded settings for the next worker, if there can be one.
+#[derive(Clone, Debug)]
+pub(crate) struct SettingsKeeper {
+    /// `None`: no worker follows. `Some(None)`: there is no memory for settings.
+    #[cfg(target_os = "linux")]
+    kept: Option<Option<KeptSettings>>,
+}
+
+impl SettingsKeeper {
+    /// Keeps these settings. Returns false if they are too long, or cannot be kept at all.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no worker follows"))]
+    pub(crate) fn keep(&self, settings: &[u8]) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &self.kept {
+            return kept.as_ref().is_some_and(|kept| kept.keep(settings));
+        }
+        true
+    }
+
+    /// Returns the settings that were kept last, by this worker or an earlier one.
+    pub(crate) fn get(&self) -> Option<Vec<u8>> {
+        #[cfg(target_os = "linux")]
+        if let Some(Some(kept)) = &self.kept {
+            return kept.get();
+        }
+        None
     }
 }

@@ -23,6 +23,8 @@ mod exchange;
 mod handover;
 #[cfg(target_os = "linux")]
 mod hold;
+#[cfg(target_os = "linux")]
+mod kept_settings;
 mod life;
 #[cfg(target_os = "linux")]
 mod main_waiter;
@@ -57,7 +59,7 @@ mod workers;
 use crate::exit::ExitError;
 use crate::logging;
 
-pub(crate) use life::Life;
+pub(crate) use life::{Life, SettingsKeeper};
 pub(crate) use stop::{look, stop_with_holder};
 pub(crate) use worker_crash::WorkerCrash;
 

@@ -43,7 +43,7 @@ const FISH: &str = r#"
 for command in cproxy connect run
     complete -c etcp -n "__fish_etcp_using_subcommand $command" -s s -l server -x -a "(etcp complete-values hosts 2>/dev/null)"
 end
-for command in status reconnect drain sessions upgrade
+for command in status reconnect reload drain sessions upgrade
     complete -c etcp -n "__fish_etcp_using_subcommand $command" -l control -r -F -a "(etcp complete-values sockets 2>/dev/null)"
 end
 complete -c etcp -n "__fish_etcp_using_subcommand ssh" -a "(etcp complete-values hosts 2>/dev/null)"

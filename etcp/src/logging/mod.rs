@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, registry, reload};
 
 use crate::cli::{LogArgs, LogFormat};
 use crate::exit::ExitError;
@@ -46,6 +46,9 @@ pub(crate) enum Level {
     Error,
 }
 
+/// Replaces the filter of the log.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
 /// Whether each line of the log is a JSON object.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
@@ -59,6 +62,8 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
     };
     IS_JSON.store(format == Format::Json, Ordering::Relaxed);
     let lines = Lines::new(format, |line| writer().push(line));
+    let (filter, handle) = reload::Layer::new(filter);
+    let _ = FILTER.set(handle);
     registry().with(filter).with(lines).init();
     std::panic::set_hook(Box::new(|panic| {
         eternaltcp::recovery::note_panic();
@@ -76,6 +81,16 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
         tracing::warn!("RUST_LOG: {odd:?} is not understood, and ignored");
     }
     Ok(())
+}
+
+/// Changes the level of the log. Directives of `RUST_LOG` still override it.
+pub(crate) fn set_level(args: &LogArgs, level: Level) {
+    let text = std::env::var("RUST_LOG").unwrap_or_default();
+    let (filter, _) = filter::read(&text, default_filter(args.verbose, level));
+    if let Some(handle) = FILTER.get() {
+        // An error means that the log has ended.
+        let _ = handle.reload(filter);
+    }
 }
 
 /// Prints a line on stderr, after the lines that were logged before, and waits briefly until it is

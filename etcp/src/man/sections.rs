@@ -73,14 +73,15 @@ const EVENT_ENVIRONMENT: &str = "\
 const SERVER_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT   close every tunnel in order, then exit
-  SIGHUP                     read authorized_keys again
+  SIGHUP                     read the configuration files and authorized_keys again, as etcp reload
   A signal that was ignored at the start stays ignored.
 ";
 
 const CPROXY_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT   close the tunnel in order, then exit
-  SIGHUP                     with a terminal exit, without one read the keys again
+  SIGHUP                     with a terminal exit, without one read the configuration files and
+                             keys again, as etcp reload
   SIGUSR1                    connect again now
   A signal that was ignored at the start stays ignored.
 ";
@@ -214,11 +215,11 @@ pub(super) fn see_also(page: &str) -> &'static str {
     match page {
         "etcp.1" => {
             "etcp-sproxy(1), etcp-cproxy(1), etcp-check(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), \
-             etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-drain(1), etcp-upgrade(1), \
+             etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-reload(1), etcp-drain(1), etcp-upgrade(1), \
              etcp-demo(1), "
         }
         "etcp-sproxy.1" => {
-            "etcp(1), etcp-cproxy(1), etcp-check(1), etcp-status(1), etcp-drain(1), etcp-upgrade(1), "
+            "etcp(1), etcp-cproxy(1), etcp-check(1), etcp-status(1), etcp-reload(1), etcp-drain(1), etcp-upgrade(1), "
         }
         "etcp-cproxy.1" => {
             "etcp(1), etcp-sproxy(1), etcp-check(1), etcp-connect(1), etcp-status(1), "

@@ -7,6 +7,7 @@ mod drain;
 mod hooks;
 mod keys;
 mod proxy;
+mod reload;
 mod remote;
 mod send_proxy;
 mod signals;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use super::message::{
     UpgradeAnswer,
 };
 use super::path::ControlPath;
+use super::reload::reload;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};
 use crate::net::listener::AcceptPause;
@@ -45,7 +46,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct ServedSocket {
     pub(super) subject: Subject,
-    pub(super) listen: Vec<String>,
+    pub(super) listen: Mutex<Vec<String>>,
     pub(super) started_at: SystemTime,
     pub(super) path: ControlPath,
 }
@@ -218,6 +219,7 @@ impl ServedSocket {
             }
             Request::Upgrade { program, check } => upgrade(program.as_deref(), check),
             Request::UpgradeStatus {} => upgrades().map(|it| told(it.status())),
+            Request::Reload {} => reload().await.map(Answer::Reloaded),
         };
         result.unwrap_or_else(Answer::from)
     }
@@ -228,6 +230,10 @@ impl ServedSocket {
         let moved = self.path.leave();
         let control = moved.and_then(|path| path.into_os_string().into_string().ok());
         Ok(Answer::Draining { sessions, control })
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.listen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn status(&self) -> Answer {
@@ -241,7 +247,7 @@ impl ServedSocket {
             last_restart: process.and_then(|process| process.last_restart.as_ref()).map(restarted),
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
-            listen: self.listen.clone(),
+            listen: self.addresses(),
             is_draining: self.subject.is_draining(),
             tunnels: self.subject.tunnels().await,
         }))

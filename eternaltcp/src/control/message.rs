@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::reload::ReloadAnswer;
 use crate::status::TunnelStatus;
 
 /// The version of the protocol. A new field in an answer does not change it.
@@ -56,6 +57,8 @@ pub enum Request {
     },
     /// Return the state of the last upgrade.
     UpgradeStatus {},
+    /// Read the configuration files and keys again.
+    Reload {},
 }
 
 impl Request {
@@ -137,6 +140,8 @@ pub enum Answer {
     Stopping {},
     /// The progress of the last upgrade.
     Upgrade(UpgradeAnswer),
+    /// The result of a reload.
+    Reloaded(ReloadAnswer),
     /// The request was not carried out.
     Error(Fault),
 }

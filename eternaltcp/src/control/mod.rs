@@ -10,6 +10,7 @@ mod hold;
 mod message;
 mod path;
 mod place;
+mod reload;
 mod serve;
 mod subject;
 
@@ -21,5 +22,6 @@ pub use message::{
 };
 pub use path::ControlPath;
 pub use place::{Claim, FoundSocket, default_folders, find, known_folders};
+pub use reload::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
 pub use serve::ControlSocket;
 pub use subject::Subject;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::net::UnixListener;
@@ -33,6 +33,7 @@ pub struct ControlSocket {
     /// Its record in the store is cleared before the socket is closed.
     _hold: Arc<Mutex<SocketHold>>,
     path: ControlPath,
+    served: Arc<ServedSocket>,
     task: AbortHandle,
 }
 
@@ -137,11 +138,21 @@ impl ControlSocket {
         listen: Vec<String>,
     ) -> Self {
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
-        let served = Arc::new(ServedSocket { subject, listen, started_at, path: path.clone() });
+        let served = Arc::new(ServedSocket {
+            subject,
+            listen: Mutex::new(listen),
+            started_at,
+            path: path.clone(),
+        });
         let hold = Arc::new(Mutex::new(hold));
         let restorer = SocketRestorer::new(path.clone(), Arc::clone(&hold));
-        let task = tokio::spawn(accept(listener, served, restorer)).abort_handle();
-        Self { _hold: hold, path, task }
+        let task = tokio::spawn(accept(listener, Arc::clone(&served), restorer)).abort_handle();
+        Self { _hold: hold, path, served, task }
+    }
+
+    /// Changes the addresses of the proxy that the status shows.
+    pub fn set_listen(&self, listen: Vec<String>) {
+        *self.served.listen.lock().unwrap_or_else(PoisonError::into_inner) = listen;
     }
 
     /// Returns the path of the socket, which may change.

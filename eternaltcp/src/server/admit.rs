@@ -100,19 +100,22 @@ async fn admit(
     from: IpAddr,
     guard: &mut Guard,
 ) -> Result<(), RejectedCarrier> {
-    let limits = &context.limits;
     let Guard::Stranger(ticket) = guard else { return Err(AcceptFailure::TimedOut.into()) };
     let mut handshake = Handshake::perform(context, stream, from, ticket).await?;
     match user_of(context, &handshake) {
         Some(user) => guard.recognise(&user),
         None => guard.reject(),
     }
-    let request =
-        match timeout_at(Instant::now() + limits.login_grace, handshake.read_request()).await {
-            Ok(Ok(request)) => request,
-            Ok(Err(error)) => return Err(handshake.reject(error)),
-            Err(_) => return Err(AcceptFailure::TimedOut.into()),
-        };
+    let request = match timeout_at(
+        Instant::now() + context.rules().limits.login_grace,
+        handshake.read_request(),
+    )
+    .await
+    {
+        Ok(Ok(request)) => request,
+        Ok(Err(error)) => return Err(handshake.reject(error)),
+        Err(_) => return Err(AcceptFailure::TimedOut.into()),
+    };
     let hello = match request {
         ClientRequest::Attach(hello) => hello,
         ClientRequest::StandBy(request) => {
@@ -142,7 +145,7 @@ async fn wait(
     id: TunnelId,
     guard: &mut Guard,
 ) -> Result<Promotion, AcceptFailure> {
-    context.keys.refresh().await;
+    context.keys().refresh().await;
     let entry = existing(context, handshake, id).map_err(AcceptFailure::Refused)?;
     let slot =
         StandbySlot::take(context, &entry, handshake.from).map_err(AcceptFailure::Refused)?;
@@ -158,7 +161,7 @@ async fn join(
     id: TunnelId,
     guard: &mut Guard,
 ) -> Result<(), RejectedCarrier> {
-    context.keys.refresh().await;
+    context.keys().refresh().await;
     let entry = existing(context, &handshake, id).map_err(AcceptFailure::Refused)?;
     let from = handshake.from;
     let Some((request, mut carrier)) = handshake.into_join() else {
@@ -195,7 +198,7 @@ impl Destination {
 fn user_of(context: &Context, handshake: &Handshake) -> Option<PublicKey> {
     let tunnels = context.registry.user_of(&handshake.key);
     tunnels.or_else(|| {
-        context.keys.judge(&handshake.key, handshake.from).is_ok().then(|| handshake.key.clone())
+        context.keys().judge(&handshake.key, handshake.from).is_ok().then(|| handshake.key.clone())
     })
 }
 
@@ -205,7 +208,7 @@ async fn authorize(
     handshake: &Handshake,
     hello: &Hello,
 ) -> Result<Destination, Refusal> {
-    context.keys.refresh().await;
+    context.keys().refresh().await;
     match &hello.intent {
         Intent::Resume { tunnel } => {
             existing(context, handshake, *tunnel).map(|entry| Destination::Existing(*tunnel, entry))
@@ -215,14 +218,14 @@ async fn authorize(
                 let advice = "it is about to end and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
-            context.keys.admit(&handshake.key, handshake.from)?;
+            context.keys().admit(&handshake.key, handshake.from)?;
             let own = std::str::from_utf8(enrol)
                 .ok()
                 .and_then(|text| PublicKey::from_openssh(text).ok())
                 .ok_or_else(|| {
                     Refusal::last(RefusalCode::Version, "the tunnel's own key cannot be read")
                 })?;
-            let patience = hello.settings.dead_after.min(context.tunnel.dead_after) * 2 / 3;
+            let patience = hello.settings.dead_after.min(context.rules().tunnel.dead_after) * 2 / 3;
             let born = hello.epoch;
             check_name(context, &handshake.key, &own, instance, born, patience).await?;
             let (user, instance) = (handshake.key.clone(), instance.clone());
@@ -249,7 +252,7 @@ fn existing(
         }
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
     })?;
-    context.keys.readmit(&entry.user, handshake.from)?;
+    context.keys().readmit(&entry.user, handshake.from)?;
     Ok(entry)
 }
 
@@ -303,7 +306,7 @@ async fn hand_over(
     mut handshake: Handshake,
     destination: Destination,
 ) -> Result<(), RejectedCarrier> {
-    let deadline = Instant::now() + context.limits.numbers_grace;
+    let deadline = Instant::now() + context.rules().limits.numbers_grace;
     timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| AcceptFailure::TimedOut)??;
     let found = match destination {
         Destination::Existing(id, entry) => Ok((id, entry)),
@@ -342,16 +345,17 @@ fn start_tunnel(
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| std::io::Error::other("no randomness"))?;
     let id = TunnelId(id);
-    let (handle, commands) = channel(context.limits.max_waiting);
+    let rules = context.rules();
+    let (handle, commands) = channel(rules.limits.max_waiting);
     let span = spans::server_tunnel(id, &user.fingerprint());
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
     entry.span = span.clone();
     let entry = context
         .registry
-        .insert(id, entry, &context.limits, &context.notices)
+        .insert(id, entry, &rules.limits, &context.notices)
         .map_err(AcceptFailure::Refused)?;
     limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
-    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..context.tunnel.clone() };
+    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..rules.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));

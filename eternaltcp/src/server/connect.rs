@@ -24,11 +24,12 @@ pub(super) async fn connect(
 ) -> Result<Stream, Reset> {
     let (admission, needs_address) = judge(context, entry, target)?;
     let places = take_places(context, entry)?;
-    let header = context.send_proxy.then(|| proxy_header(origin));
+    let rules = context.rules();
+    let header = rules.send_proxy.then(|| proxy_header(origin));
     let wanted = Reach {
         target,
         header: header.as_deref().unwrap_or_default(),
-        patience: context.limits.connect_timeout,
+        patience: rules.limits.connect_timeout,
         lookups: &context.lookups,
         user: &Some(entry.user.clone()),
         places,
@@ -37,7 +38,7 @@ pub(super) async fn connect(
         if !needs_address {
             return Ok(addresses);
         }
-        let decided = context.targets.decide_addresses(&admission, target, &addresses);
+        let decided = rules.targets.decide_addresses(&admission, target, &addresses);
         decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))
     })
     .await
@@ -56,7 +57,7 @@ pub(super) async fn permit(
     if let (true, Target::Tcp { host, port }) = (needs_address, target) {
         let user = Some(entry.user.clone());
         let addresses = context.lookups.resolve(&user, host, *port).await?;
-        let decided = context.targets.decide_addresses(&admission, target, &addresses);
+        let decided = context.rules().targets.decide_addresses(&admission, target, &addresses);
         decided.map_err(|refusal| not_permitted(target, &refusal.to_string()))?;
     }
     Ok(())
@@ -73,9 +74,10 @@ pub(super) fn forbids(
     payload: &[u8],
     address: Option<SocketAddr>,
 ) -> Option<Reset> {
-    let policy = &context.targets;
+    let rules = context.rules();
+    let policy = &rules.targets;
     let target = match decode_open(payload)?.wanted {
-        Requested::Default => context.target.clone(),
+        Requested::Default => rules.target.clone(),
         Requested::Named(target) => target,
         Requested::Resolver => {
             let refusal = policy.decide_resolver(admission, address?).err()?;
@@ -96,18 +98,19 @@ pub(super) fn forbids(
 
 /// Connects to the first of this machine's resolvers that is permitted and answers.
 pub(super) async fn dial_resolver(context: &Context, entry: &TunnelEntry) -> Result<Stream, Reset> {
-    let deadline = Instant::now() + context.limits.connect_timeout;
+    let rules = context.rules();
+    let deadline = Instant::now() + rules.limits.connect_timeout;
     let failed = |cause, why: &dyn std::fmt::Display| {
         Reset::with_detail(cause, format!("the server's resolver: {why}"))
     };
     let admission = context
-        .keys
+        .keys()
         .judge(&entry.user, entry.from())
         .map_err(|denial| failed(Cause::NotPermitted, &denial))?;
     let resolvers = resolvers().await;
     let judged = resolvers
         .iter()
-        .map(|resolver| context.targets.decide_resolver(&admission, *resolver).map(|()| *resolver));
+        .map(|resolver| rules.targets.decide_resolver(&admission, *resolver).map(|()| *resolver));
     let permitted: Vec<_> = judged.clone().flatten().collect();
     if let (true, Some(refusal)) = (permitted.is_empty(), judged.flat_map(Result::err).next()) {
         return Err(failed(Cause::NotPermitted, &refusal));
@@ -132,10 +135,10 @@ fn judge(
     target: &Target,
 ) -> Result<(Admission, bool), Reset> {
     let admission = context
-        .keys
+        .keys()
         .judge(&entry.user, entry.from())
         .map_err(|denial| not_permitted(target, &denial.to_string()))?;
-    match context.targets.decide_name(&admission, target) {
+    match context.rules().targets.decide_name(&admission, target) {
         TargetDecision::Allowed => Ok((admission, false)),
         TargetDecision::NeedsAddress => Ok((admission, true)),
         TargetDecision::Denied(refusal) => Err(not_permitted(target, &refusal.to_string())),

@@ -61,7 +61,8 @@ impl Handshake {
         from: IpAddr,
         ticket: &Ticket,
     ) -> Result<Self, AcceptFailure> {
-        let limits = &context.limits;
+        let rules = context.rules();
+        let limits = &rules.limits;
         let hello = Instant::now() + limits.login_grace;
         let signature = hello + limits.login_grace + limits.signature_grace;
         let answer = if ticket.is_neighbour() { signature } else { hello + limits.login_grace };

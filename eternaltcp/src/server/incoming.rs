@@ -109,7 +109,7 @@ pub(super) async fn hand_out(
 ) -> Result<Stream, Reset> {
     let SessionRequest { target, is_named, origin } = asked;
     let late = Reset::with_detail(Cause::TimedOut, target.to_string());
-    let answered = timeout(context.limits.connect_timeout, async {
+    let answered = timeout(context.rules().limits.connect_timeout, async {
         permit(context, entry, &target).await?;
         let target = target.clone();
         let (answer, answered) = oneshot::channel();

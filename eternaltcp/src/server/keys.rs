@@ -55,6 +55,7 @@ pub(super) struct KeyStore {
 #[derive(Debug)]
 struct File {
     path: PathBuf,
+    modes: Option<StrictModes>,
     looks: CheckRequests,
 }
 
@@ -65,8 +66,8 @@ impl KeyStore {
         match source {
             KeySource::File(path) => {
                 let state = Arc::default();
-                let looks = watch(path.clone(), modes, Arc::clone(&state))?;
-                Ok(Self { file: Some(File { path, looks }), state })
+                let looks = watch(path.clone(), modes.clone(), Arc::clone(&state))?;
+                Ok(Self { file: Some(File { path, modes, looks }), state })
             }
             KeySource::Fixed(keys) => {
                 Ok(Self { file: None, state: Arc::new(Mutex::new(KeyFileState::fixed(keys))) })
@@ -74,10 +75,20 @@ impl KeyStore {
         }
     }
 
+    /// Returns whether the keys are those of this file, which is trusted under the same conditions.
+    pub(super) fn is_of(&self, source: &KeySource, modes: Option<&StrictModes>) -> bool {
+        match (&self.file, source) {
+            (Some(file), KeySource::File(path)) => {
+                file.path == *path && file.modes.as_ref() == modes
+            }
+            _ => false,
+        }
+    }
+
     /// Makes the thread read the file again if it changed, or could not be read before. The check
     /// starts after this call.
     pub(super) async fn refresh(&self) {
-        let Some(File { path, looks }) = &self.file else { return };
+        let Some(File { path, looks, .. }) = &self.file else { return };
         let (done, looked) = oneshot::channel();
         let asked = looks.send(done).is_ok();
         if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
@@ -174,7 +185,7 @@ mod tests {
         let keys = AuthorizedKeys::parse(&key.to_string());
         let state = Arc::new(Mutex::new(KeyFileState::fixed(keys)));
         let path = PathBuf::from("/nowhere");
-        let store = KeyStore { file: Some(File { path, looks }), state };
+        let store = KeyStore { file: Some(File { path, modes: None, looks }), state };
         store.refresh().await;
         assert!(store.judge(&key, HERE).is_ok(), "tunnels go on");
         assert_eq!(store.admit(&key, HERE).unwrap_err().code, RefusalCode::NotReady);

@@ -114,7 +114,7 @@ pub(super) fn resume_listener(
     let held = slots.take_many_again(DESCRIPTORS);
     let rule = ListenerRule { file: listener.file, ..ListenerRule::remote(&at, owner) };
     let listener = Listener::recovered(&at, listener, slots, rule)?;
-    let most = context.limits.listeners_per_tunnel;
+    let most = context.rules().limits.listeners_per_tunnel;
     let claim = context.listeners.claim(listener.at(), owner.tunnel, &entry, most);
     let claim = claim.map_err(|_| io::ErrorKind::AddrInUse)?;
     let span = entry.span.clone();
@@ -136,7 +136,7 @@ async fn obtain(
     parts: &[Listen],
 ) -> Result<(Listener, Reservation), Reset> {
     let deadline = Instant::now() + HAND_OVER;
-    let most = context.limits.listeners_per_tunnel;
+    let most = context.rules().limits.listeners_per_tunnel;
     let mut handed: Option<Listener> = None;
     loop {
         if !context.registry.has(asker.tunnel) {
@@ -202,8 +202,8 @@ fn judge(
     entry: &TunnelEntry,
     at: &Listen,
 ) -> Result<Vec<Listen>, ListenRefusal> {
-    match context.keys.judge(&entry.user, entry.from()) {
-        Ok(admission) => context.listens.decide(&admission, at),
+    match context.keys().judge(&entry.user, entry.from()) {
+        Ok(admission) => context.rules().listens.decide(&admission, at),
         Err(_) => Ok(at.parts()),
     }
 }
@@ -276,7 +276,7 @@ async fn forbidden(context: &Context, entry: &TunnelEntry, parts: &[Listen]) -> 
     let mut ticks = interval(JUDGED);
     loop {
         ticks.tick().await;
-        if !context.keys.view().is_settled() {
+        if !context.keys().view().is_settled() {
             continue;
         }
         let refusal = parts.iter().find_map(|part| judge(context, entry, part).err());

@@ -22,10 +22,12 @@ mod note;
 mod notices;
 mod phase;
 mod registry;
+mod reload;
 mod resolver;
 #[cfg(target_os = "linux")]
 mod resume;
 mod role;
+mod rules;
 mod running;
 mod sibling;
 mod standby;
@@ -39,12 +41,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
-use crate::address::Target;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
 use crate::net::slots::Slots;
-use crate::policy::{ListenPolicy, TargetPolicy};
 use crate::recovery::Recovery;
 #[cfg(target_os = "linux")]
 use crate::recovery::{OwnedListener, RecoveredTunnel};
@@ -53,7 +53,6 @@ use crate::status::Events;
 use crate::store::ListenerPurpose;
 use carriers::CarrierListeners;
 use eternaltcp_tls::{ServerTls, TlsError};
-use eviction::DetachedLimits;
 use gate::Gate;
 use keys::KeyStore;
 use listeners::Listeners;
@@ -61,6 +60,7 @@ use log::SourceLog;
 use notices::Notices;
 use phase::Phases;
 use registry::Registry;
+use rules::{Replaceable, ServerRules};
 use sibling::Sibling;
 
 pub use config::{ServerConfig, ServerLimits};
@@ -69,6 +69,7 @@ pub use incoming::IncomingSession;
 pub use keys::KeySource;
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, ServerMonitor};
+pub use reload::ApplyError;
 pub use running::RunningServer;
 
 /// The reason why a server cannot start.
@@ -99,15 +100,10 @@ pub enum ServerError {
 #[derive(Debug)]
 struct Context {
     tls: ServerTls,
-    keys: KeyStore,
+    keys: Replaceable<KeyStore>,
+    rules: Replaceable<ServerRules>,
     registry: Registry,
-    target: Target,
-    targets: TargetPolicy,
-    listens: ListenPolicy,
     listeners: Arc<Listeners>,
-    send_proxy: bool,
-    tunnel: eternaltcp_proto::Config,
-    limits: ServerLimits,
     notices: Notices,
     slots: Slots,
     lookups: Lookups,
@@ -125,18 +121,13 @@ impl Context {
     fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
         Ok(Self {
             tls: ServerTls::new(&config.identity)?,
+            rules: Replaceable::new(ServerRules::of(&config)),
             keys: KeyStore::new(config.authorized_keys, config.strict_modes)
+                .map(Replaceable::new)
                 .map_err(ServerError::Thread)?,
             registry: Registry::default(),
-            targets: TargetPolicy::new(&config.target, config.permits)
-                .permitting_resolver(config.permits_resolver),
-            target: config.target,
-            listens: ListenPolicy::new(config.listen_permits),
             listeners: Arc::default(),
-            send_proxy: config.send_proxy,
-            tunnel: config.tunnel,
             lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
-            limits: config.limits,
             notices: Notices::default(),
             slots,
             program: OnceLock::new(),
@@ -145,6 +136,16 @@ impl Context {
             events: Events::default(),
             log: Arc::default(),
         })
+    }
+
+    /// Returns the admitted keys.
+    fn keys(&self) -> Arc<KeyStore> {
+        self.keys.get()
+    }
+
+    /// Returns the present settings. They may be replaced while this call's result is used.
+    fn rules(&self) -> Arc<ServerRules> {
+        self.rules.get()
     }
 }
 
@@ -266,7 +267,7 @@ impl Server {
         #[cfg(target_os = "linux")]
         if !self.recovered.is_empty() {
             // The keys must be known before a target is dialled again.
-            self.context.keys.refresh().await;
+            self.context.keys().refresh().await;
             let mut remotes = std::mem::take(&mut self.remotes);
             for tunnel in self.recovered.drain(..) {
                 resume::resume_tunnel(&self.context, tunnel, &mut remotes);
@@ -306,23 +307,17 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Checks the keys again, and ends tunnels whose time is over.
 async fn keep_house(context: &Context, gate: &Gate) {
-    let allowance = DetachedLimits {
-        keep: context.tunnel.keep_detached,
-        keep_ghosts: context.limits.keep_ghosts,
-        idle_per_key: context.limits.idle_per_key,
-        memory: context.limits.memory / 2,
-    };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = Instant::now();
     loop {
         let now = ticks.tick().await;
-        context.keys.refresh().await;
+        context.keys().refresh().await;
         // A time in which this process was stopped proves nothing about others.
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
-        context.registry.judge_keys(&context.keys.view(), elapsed);
+        context.registry.judge_keys(&context.keys().view(), elapsed);
         gate.set_neighbours(context.registry.addresses().into_iter());
-        context.registry.end_detached(elapsed, &allowance);
+        context.registry.end_detached(elapsed, &context.rules().detached_limits());
         context.sibling.look().await;
         context.log.tick();
     }

@@ -45,6 +45,10 @@ impl ServerMonitor {
         Self(context)
     }
 
+    pub(super) fn context(&self) -> &Context {
+        &self.0
+    }
+
     /// Returns the statistics of each tunnel, attached or not.
     ///
     /// Cancel-safe.
@@ -129,8 +133,8 @@ impl ServerMonitor {
     ///
     /// Dropping the future does not take the request back.
     pub async fn reload(&self) {
-        info!("the authorized keys are read again, as asked; nothing else is reloaded");
-        self.0.keys.reload().await;
+        info!("the authorized keys are read again, as asked");
+        self.0.keys().reload().await;
     }
 
     /// Ends the server now, its tunnels in order.

@@ -48,13 +48,13 @@ fn resume(
     let slot = slots.take_again_for_tunnel();
     let span = spans::server_tunnel(id, &user.fingerprint());
     let detached_since = Instant::now().checked_sub(found.detached_for);
-    let config = Config { tunnel_limit: 0, ..context.tunnel.clone() };
+    let config = Config { tunnel_limit: 0, ..context.rules().tunnel.clone() };
     let restored = span.in_scope(|| found.restore(config, &slots));
     let (tunnel, sockets) = match restored {
         Ok(restored) => restored,
         Err(error) => return warn!(parent: &span, "the tunnel is ended: {error}"),
     };
-    let (handle, commands) = channel(context.limits.max_waiting);
+    let (handle, commands) = channel(context.rules().limits.max_waiting);
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
     entry.span = span.clone();
     entry.resume(tunnel.config().tunnel_limit, detached_since);

@@ -20,6 +20,7 @@ use super::incoming::{SessionRequest, hand_out};
 use super::listen::{ListenRequester, listen};
 use super::log::TunnelLog;
 use super::registry::TunnelEntry;
+use super::rules::ServerRules;
 use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::net::stream::Stream;
@@ -46,6 +47,8 @@ pub(super) struct ServerRole {
     log: Arc<TunnelLog>,
     /// The admission by which its sessions were last checked.
     admission: Option<Admission>,
+    /// The settings by which sessions were last judged.
+    rules: Option<Arc<ServerRules>>,
     /// Limits the lines about sessions that cannot be resumed.
     log_of_lost: LogLimit,
     /// The tunnel's refusals at the last check.
@@ -72,9 +75,10 @@ const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: TunnelEntry) -> Self {
-        let connecting = Arc::new(Semaphore::new(context.limits.connecting_per_tunnel));
+        let rules = context.rules();
+        let connecting = Arc::new(Semaphore::new(rules.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
-        let waiting = WaitingSessions::new(Side::Server, context.limits.wait);
+        let waiting = WaitingSessions::new(Side::Server, rules.limits.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
         Self {
             context,
@@ -86,6 +90,7 @@ impl ServerRole {
             grows_at: Time::ZERO,
             log,
             admission: None,
+            rules: None,
             log_of_lost: LogLimit::new(LOST_BURST),
             refused: LimitHits::default(),
             held: BTreeSet::new(),
@@ -174,12 +179,15 @@ impl ServerRole {
 
     /// Returns whether sessions may be forbidden that were permitted at the last call.
     fn has_new_rules(&mut self) -> bool {
-        let keys = self.context.keys.view();
+        let keys = self.context.keys().view();
+        let rules = self.context.rules();
         // Without an admission, the rules under which the client returns are not known yet.
         let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
-        let is_new = keys.is_settled() && admission.is_some() && admission != self.admission;
+        let is_same = admission == self.admission
+            && self.rules.as_ref().is_some_and(|before| Arc::ptr_eq(before, &rules));
+        let is_new = keys.is_settled() && admission.is_some() && !is_same;
         if is_new {
-            self.admission = admission;
+            (self.admission, self.rules) = (admission, Some(rules));
         }
         is_new
     }
@@ -277,7 +285,7 @@ impl Role for ServerRole {
         if now < self.grows_at {
             return Some(self.grows_at);
         }
-        match self.context.registry.grow(self.id, &self.context.limits) {
+        match self.context.registry.grow(self.id, &self.context.rules().limits) {
             Some(limit) => {
                 debug!("the tunnel may hold {} now", bytes(limit));
                 tunnel.raise_limit(now, limit);
@@ -317,7 +325,7 @@ impl Role for ServerRole {
             let span = spans::session(id);
             let result = Box::pin(answer(&context, asker, &target)).instrument(span.clone()).await;
             if let Err(reset) = &result {
-                let is_late = start.elapsed() >= context.limits.connect_timeout;
+                let is_late = start.elapsed() >= context.rules().limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
                 limited!(&*log, info, parent: &span, "{reset}{limit}");
             }
@@ -360,7 +368,7 @@ async fn answer(
         return Err(Reset::new(Cause::Unsupported));
     };
     let (target, is_named) = match wanted {
-        Requested::Default => (context.target.clone(), false),
+        Requested::Default => (context.rules().target.clone(), false),
         Requested::Named(target) => (target, true),
         // A program that accepts sessions itself has none.
         Requested::Resolver if context.program.get().is_none() => {

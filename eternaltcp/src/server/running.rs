@@ -31,7 +31,7 @@ impl Server {
     /// The system does not report the address.
     pub fn start(self) -> io::Result<RunningServer> {
         let (address, monitor) = (self.local_addr()?, self.monitor());
-        let (program, incoming) = mpsc::channel(self.context.limits.incoming.max(1));
+        let (program, incoming) = mpsc::channel(self.context.rules().limits.incoming.max(1));
         self.context.program.get_or_init(|| program);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(self.run(async {

@@ -34,7 +34,7 @@ impl StandbySlot {
         entry: &TunnelEntry,
         from: IpAddr,
     ) -> Result<Self, Refusal> {
-        let most = context.limits.standbys_per_tunnel;
+        let most = context.rules().limits.standbys_per_tunnel;
         let full = || {
             context
                 .notices
@@ -100,7 +100,7 @@ pub(super) async fn stand_by(
     let span = &entry.span;
     limited!(&context.log.of(from), info, parent: span, peer = %from, "a carrier stands by");
     let result = tokio::select! {
-        result = handshake.stand_by(context.limits.standby_silence) => result,
+        result = handshake.stand_by(context.rules().limits.standby_silence) => result,
         () = over.notified() => Err(AcceptFailure::Over),
         () = entry.handle.closed() => Err(AcceptFailure::Over),
     };

@@ -52,6 +52,14 @@ impl LoopbackSproxy {
         Self::limited(site, args, None)
     }
 
+    /// Starts sproxy with a configuration file, which names everything.
+    pub fn of_file(site: &LoopbackSite, file: &str) -> Self {
+        let command = etcp(site.path(), ["sproxy", "--config", file]);
+        let mut program = RunningProgram::start("sproxy", site.path(), command);
+        let address = listening(&mut program);
+        Self { program, address }
+    }
+
     fn limited(site: &LoopbackSite, args: &[&str], descriptors: Option<u32>) -> Self {
         let (key, keys) = (site.server_key(), site.authorized_keys());
         let mut command = limited(site.path(), descriptors, ["sproxy"]);

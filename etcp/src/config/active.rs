@@ -1,0 +1,105 @@
+//! The settings in force, and the changes that a reload makes to them.
+
+use std::collections::BTreeMap;
+
+use eternaltcp::control::{ReloadOutcome, ReloadedKey};
+
+use super::fault::{ConfigFault, ConfigPlace};
+use super::settings::{Setting, Settings};
+use super::{FullLine, ParseError, UserLine, files};
+use crate::message;
+
+/// The keys whose values a program can change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReloadKeys {
+    /// Those that apply to everything.
+    pub(crate) applied: &'static [&'static str],
+    /// Those that apply to new tunnels.
+    pub(crate) for_new_tunnels: &'static [&'static str],
+}
+
+impl ReloadKeys {
+    fn outcome(&self, key: &str) -> ReloadOutcome {
+        match key {
+            key if self.applied.contains(&key) => ReloadOutcome::Applied,
+            key if self.for_new_tunnels.contains(&key) => ReloadOutcome::NewTunnels,
+            _ => ReloadOutcome::NeedsUpgrade,
+        }
+    }
+}
+
+/// The user's arguments, and the settings of the files that are in force.
+#[derive(Clone, Debug)]
+pub(crate) struct ActiveConfig {
+    line: UserLine,
+    settings: Settings,
+}
+
+impl ActiveConfig {
+    pub(super) fn new(line: UserLine, settings: Settings) -> Self {
+        Self { line, settings }
+    }
+
+    /// Reads the files again. Returns the line with which the program continues, and the keys whose
+    /// values in the files differ from those in force. A value that cannot be changed while the
+    /// program runs stays.
+    pub(crate) fn reread(
+        &self,
+        keys: ReloadKeys,
+    ) -> Result<(FullLine, Vec<ReloadedKey>), Vec<ConfigFault>> {
+        let texts = files::read(&self.line.path)?;
+        let new = self.line.read_settings(&texts)?;
+        // The files must be right as a whole, whatever can be applied now.
+        self.parse(new.clone())?;
+        let mut changes = Vec::new();
+        let mut next = new.clone();
+        let all =
+            self.settings.keys().chain(new.keys().filter(|key| !self.settings.contains_key(*key)));
+        for key in all {
+            let (before, after) = (self.settings.get(key), new.get(key));
+            if args_of(before) == args_of(after) {
+                continue;
+            }
+            let outcome = keys.outcome(key);
+            changes.push(ReloadedKey { key: key.clone(), outcome });
+            if outcome == ReloadOutcome::NeedsUpgrade {
+                next.remove(key);
+                next.extend(before.map(|setting| (key.clone(), setting.clone())));
+            }
+        }
+        changes.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok((self.parse(next)?, changes))
+    }
+
+    /// Returns the settings as bytes, which another process of this program reads.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let args: BTreeMap<_, _> = self.settings.iter().map(|(key, it)| (key, &it.args)).collect();
+        // A map of texts can always be written.
+        serde_json::to_vec(&args).unwrap_or_default()
+    }
+
+    /// Returns the line with these settings instead of the present ones.
+    pub(crate) fn with_bytes(&self, bytes: &[u8]) -> Result<FullLine, String> {
+        let args: BTreeMap<String, Vec<String>> =
+            serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let place = ConfigPlace::whole(&self.line.path);
+        let settings =
+            args.into_iter().map(|(key, args)| (key, Setting { args, place: place.clone() }));
+        self.parse(settings.collect())
+            .map_err(|faults| faults.first().map(ToString::to_string).unwrap_or_default())
+    }
+
+    fn parse(&self, settings: Settings) -> Result<FullLine, Vec<ConfigFault>> {
+        self.line.clone().parse_with(settings).map_err(|error| match error {
+            ParseError::Config(faults) => faults,
+            ParseError::Usage(error) => {
+                let text = message::in_one_line(&error.to_string());
+                vec![ConfigFault::new(ConfigPlace::whole(&self.line.path), text)]
+            }
+        })
+    }
+}
+
+fn args_of(setting: Option<&Setting>) -> &[String] {
+    setting.map(|setting| setting.args.as_slice()).unwrap_or_default()
+}

@@ -1,0 +1,165 @@
+//! The forwards of cproxy whose listeners are on this machine. They can change while it runs.
+
+use eternaltcp::address::{Listen, Target};
+use eternaltcp::client::{ClientMonitor, Opener, Servers, serve_dynamic, serve_transparent};
+use eternaltcp::recovery::Recovery;
+use eternaltcp::{Listener, Missing};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::exit::ExitError;
+use crate::taken::{cannot_listen, explain};
+
+/// A listener, and the use of its connections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Rule {
+    pub(super) listen: Listen,
+    pub(super) kind: ListenerKind,
+}
+
+/// The destination of a listener's sessions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum ListenerKind {
+    /// To one target; `None`: the server's default target.
+    Forward(Option<Target>),
+    /// The target that each connection names.
+    Dynamic,
+    /// The original destination of each connection.
+    Transparent,
+}
+
+/// A rule that listens.
+pub(super) struct BoundRule {
+    rule: Rule,
+    listener: Listener,
+}
+
+impl Rule {
+    /// Listens, and logs where.
+    pub(super) fn listen(self, recovery: &mut Recovery) -> Result<BoundRule, ExitError> {
+        let listener = self.bind(recovery)?;
+        for part in listener.parts() {
+            info!("listening on {part}");
+        }
+        for Missing { address, error, .. } in listener.missing() {
+            let why = explain(&Listen::Tcp(*address), error);
+            warn!("not listening on {address}: {why}");
+        }
+        Ok(BoundRule { rule: self, listener })
+    }
+
+    fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
+        let listen = &self.listen;
+        let listener = match self.kind {
+            ListenerKind::Transparent => Listener::recover_or_bind_transparent(recovery, listen),
+            _ => Listener::recover_or_bind(recovery, listen),
+        };
+        listener.map_err(|error| cannot_listen(listen, &error))
+    }
+}
+
+impl ListenerKind {
+    /// Serves `listener` for as long as the client runs.
+    async fn serve(self, listener: Listener, servers: Servers, opener: Opener) {
+        match self {
+            Self::Forward(target) => accept(listener, target, opener).await,
+            Self::Dynamic => serve_dynamic(listener, opener).await,
+            Self::Transparent => serve_transparent(listener, servers, opener).await,
+        }
+    }
+}
+
+impl BoundRule {
+    /// Returns its addresses.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.listener.parts().iter().map(ToString::to_string).collect()
+    }
+}
+
+/// A rule whose connections are forwarded.
+struct RunningRule {
+    rule: Rule,
+    /// Its addresses.
+    names: Vec<String>,
+    task: JoinHandle<()>,
+}
+
+/// The rules of a running client.
+pub(super) struct RunningForwards {
+    rules: Vec<RunningRule>,
+    servers: Servers,
+    opener: Opener,
+    monitor: ClientMonitor,
+}
+
+impl RunningForwards {
+    pub(super) fn new(servers: Servers, opener: Opener, monitor: ClientMonitor) -> Self {
+        Self { rules: Vec::new(), servers, opener, monitor }
+    }
+
+    /// Forwards the connections of a rule, until the rule is removed or the client is drained.
+    pub(super) fn start(&mut self, bound: BoundRule) {
+        let names = bound.names();
+        let BoundRule { rule, listener } = bound;
+        let accepting =
+            rule.kind.clone().serve(listener, self.servers.clone(), self.opener.clone());
+        let draining = self.monitor.draining();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = accepting => {}
+                () = draining => {}
+            }
+        });
+        self.rules.push(RunningRule { rule, names, task });
+    }
+
+    /// Returns the addresses of all rules.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.rules.iter().flat_map(|running| running.names.clone()).collect()
+    }
+
+    /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an address
+    /// cannot be had, nothing changes, unless a rule that is removed had it.
+    pub(super) async fn change(&mut self, wanted: Vec<Rule>) -> Result<(), ExitError> {
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.rules).into_iter().partition(|it| wanted.contains(&it.rule));
+        let is_new = |rule: &Rule| !kept.iter().any(|running| running.rule == *rule);
+        let is_freed = |rule: &Rule| removed.iter().any(|it| it.rule.listen == rule.listen);
+        let added = wanted.into_iter().filter(is_new);
+        let (later, now): (Vec<_>, Vec<_>) = added.partition(is_freed);
+        let bound: Result<Vec<_>, _> =
+            now.into_iter().map(|rule| rule.listen(&mut Recovery::none())).collect();
+        self.rules = kept;
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                self.rules.extend(removed);
+                return Err(error);
+            }
+        };
+        bound.into_iter().for_each(|bound| self.start(bound));
+        for RunningRule { names, task, .. } in removed {
+            task.abort();
+            // The listener is closed when the task has ended.
+            let _ = task.await;
+            info!("no longer listening on {}", names.join(", "));
+        }
+        for rule in later {
+            match rule.listen(&mut Recovery::none()) {
+                Ok(bound) => self.start(bound),
+                Err(error) => warn!("{}", error.text()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Forwards every connection that `listener` accepts.
+pub(crate) async fn accept(mut listener: Listener, target: Option<Target>, opener: Opener) {
+    loop {
+        let stream = listener.accept().await;
+        if !opener.carry(stream, target.as_ref()).await {
+            return;
+        }
+    }
+}

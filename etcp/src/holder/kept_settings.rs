@@ -1,0 +1,79 @@
+//! The settings of the last reload, in memory that outlives the worker that has read them.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use eternaltcp_sys::Words;
+
+/// The maximum length of the settings in bytes.
+const MAX: usize = 4 << 20;
+
+/// The offsets of the words: which of the two parts is in force (1 or 2; 0: none), and the length
+/// of each.
+const IN_FORCE: usize = 0;
+const LENGTHS: [usize; 2] = [8, 16];
+
+/// The offsets of the two parts. The part that is not in force is written, so that a worker that
+/// dies meanwhile leaves the other one.
+const PARTS: [usize; 2] = [64, 64 + MAX];
+const LENGTH: usize = PARTS[1] + MAX;
+
+const NAME: &CStr = c"etcp-settings";
+
+/// The settings that the next worker continues with, if they were reloaded.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptSettings(Words);
+
+impl KeptSettings {
+    /// Creates the memory. It takes no space before something is kept.
+    pub(super) fn create() -> io::Result<Self> {
+        Words::create(NAME, LENGTH, 0).map(Self)
+    }
+
+    /// Keeps these settings for the next worker. Returns false if they are too long.
+    pub(crate) fn keep(&self, settings: &[u8]) -> bool {
+        if settings.len() > MAX {
+            return false;
+        }
+        let next = usize::from(self.word(IN_FORCE) == 1);
+        self.0.store(PARTS[next], settings);
+        self.set(LENGTHS[next], settings.len() as u64);
+        self.set(IN_FORCE, next as u64 + 1);
+        true
+    }
+
+    /// Returns the settings that were kept last.
+    pub(crate) fn get(&self) -> Option<Vec<u8>> {
+        let part = usize::try_from(self.word(IN_FORCE)).ok()?.checked_sub(1)?;
+        let length = usize::try_from(self.word(*LENGTHS.get(part)?)).unwrap_or(MAX).min(MAX);
+        let mut settings = vec![0; length];
+        self.0.load(PARTS[part], &mut settings);
+        Some(settings)
+    }
+
+    fn word(&self, at: usize) -> u64 {
+        self.0.word(at).load(Ordering::SeqCst)
+    }
+
+    fn set(&self, at: usize, value: u64) {
+        self.0.word(at).store(value, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_that_were_kept_last_are_there() {
+        let kept = KeptSettings::create().unwrap();
+        assert_eq!(kept.get(), None);
+        for text in ["", "one", "a second text", "3"] {
+            assert!(kept.keep(text.as_bytes()));
+            assert_eq!(kept.get().as_deref(), Some(text.as_bytes()));
+        }
+        assert!(!kept.keep(&vec![b'x'; MAX + 1]));
+        assert_eq!(kept.get().as_deref(), Some(&b"3"[..]), "what is too long changes nothing");
+    }
+}

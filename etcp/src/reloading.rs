@@ -1,0 +1,129 @@
+//! Reloads of a running proxy, as asked for by SIGHUP or through its control socket.
+
+use std::time::Duration;
+
+use eternaltcp::control::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::cli::{Cli, CliCommand, LogArgs};
+use crate::config::{ActiveConfig, FullLine, Origins, ReloadKeys};
+use crate::exit::ExitError;
+use crate::holder::SettingsKeeper;
+use crate::logging::{self, Level};
+use crate::reload::outcome_text;
+
+/// Time for the configuration files to be read.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Waits for the next request of a control socket. Cancel-safe.
+pub(crate) async fn next_request(
+    requests: &mut Option<mpsc::Receiver<ReloadRequest>>,
+) -> ReloadRequest {
+    match requests {
+        Some(requests) => match requests.recv().await {
+            Some(request) => request,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// The settings that a proxy is about to continue with, besides its command.
+pub(crate) struct NextSettings {
+    log: LogArgs,
+    origins: Origins,
+    active: Option<ActiveConfig>,
+    changes: Vec<ReloadedKey>,
+}
+
+/// The configuration in force, and its keeping for the next worker.
+pub(crate) struct LiveConfig {
+    /// `None`: the proxy was started without a configuration file.
+    active: Option<ActiveConfig>,
+    keeper: SettingsKeeper,
+    keys: ReloadKeys,
+}
+
+impl LiveConfig {
+    pub(crate) fn new(
+        active: Option<ActiveConfig>,
+        keeper: SettingsKeeper,
+        keys: ReloadKeys,
+    ) -> Self {
+        Self { active, keeper, keys }
+    }
+
+    /// Returns the command line with the settings that an earlier worker has reloaded, if it has.
+    pub(crate) fn kept(&mut self) -> Option<CliCommand> {
+        let kept = self.keeper.get()?;
+        match self.active.as_ref()?.with_bytes(&kept) {
+            Ok(line) => {
+                logging::set_level(&line.cli.log, Level::Info);
+                self.active = line.active;
+                Some(line.cli.command)
+            }
+            // The same program has read them before.
+            Err(why) => {
+                warn!(
+                    "the settings of the last reload cannot be read: {why}; the first ones apply"
+                );
+                None
+            }
+        }
+    }
+
+    /// Reads the files again. Returns `None` if there are none.
+    pub(crate) async fn reread(&self) -> Option<Result<(CliCommand, NextSettings), Vec<String>>> {
+        let (active, keys) = (self.active.clone()?, self.keys);
+        let read = timeout(PATIENCE, spawn_blocking(move || active.reread(keys))).await;
+        Some(match read {
+            Ok(Ok(Ok((line, changes)))) => {
+                let FullLine { cli: Cli { command, log }, origins, active } = line;
+                Ok((command, NextSettings { log, origins, active, changes }))
+            }
+            Ok(Ok(Err(faults))) => Err(faults.iter().map(ToString::to_string).collect()),
+            Ok(Err(error)) => Err(vec![error.to_string()]),
+            Err(_) => Err(vec!["the configuration files could not be read in time".to_owned()]),
+        })
+    }
+
+    /// Continues with settings that have been applied, also in the next worker, and reports them.
+    pub(crate) fn continue_with(&mut self, next: NextSettings) -> ReloadAnswer {
+        let NextSettings { log, active, changes, .. } = next;
+        logging::set_level(&log, Level::Info);
+        if let Some(active) = &active
+            && !self.keeper.keep(&active.to_bytes())
+        {
+            warn!("the configuration cannot be kept: after a crash, the earlier one applies");
+        }
+        self.active = active;
+        if changes.is_empty() {
+            info!("reloaded: no setting has changed");
+        }
+        for ReloadedKey { key, outcome } in &changes {
+            match outcome {
+                ReloadOutcome::NeedsUpgrade => {
+                    warn!("reloaded: {key} is {}", outcome_text(*outcome))
+                }
+                _ => info!("reloaded: {key} is {}", outcome_text(*outcome)),
+            }
+        }
+        ReloadAnswer { faults: Vec::new(), changes }
+    }
+
+    /// Reports that nothing was changed.
+    pub(crate) fn refuse(faults: Vec<String>) -> ReloadAnswer {
+        for fault in &faults {
+            warn!("not reloaded: {fault}");
+        }
+        ReloadAnswer { faults, changes: Vec::new() }
+    }
+
+    /// Reports that settings cannot be applied.
+    pub(crate) fn refuse_settings(next: &NextSettings, error: ExitError) -> ReloadAnswer {
+        Self::refuse(vec![next.origins.locate(error).text().to_owned()])
+    }
+}

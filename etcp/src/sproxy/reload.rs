@@ -1,0 +1,140 @@
+//! Reloads of sproxy.
+
+use std::net::SocketAddr;
+
+use eternaltcp::control::ReloadAnswer;
+use eternaltcp::server::{ApplyError, ServerConfig, ServerMonitor};
+use eternaltcp::tls::PublicKey;
+use tracing::warn;
+
+use super::configure;
+use super::own_key::OwnKey;
+use crate::cli::CliCommand;
+use crate::config::ReloadKeys;
+use crate::exit::ExitError;
+use crate::reloading::LiveConfig;
+
+/// The keys that a running sproxy can change. Others belong to its listener, to the memory of its
+/// holder, or to its process.
+pub(super) const KEYS: ReloadKeys = ReloadKeys {
+    applied: &[
+        "authorized-keys",
+        "connect-timeout",
+        "keep-detached",
+        "keep-ghosts",
+        "login-grace",
+        "max-idle-per-key",
+        "max-listeners",
+        "max-standbys",
+        "max-tunnels-per-key",
+        "numbers-grace",
+        "permit",
+        "permit-listen",
+        "permit-resolver",
+        "send-proxy",
+        "signature-grace",
+        "standby-silence",
+        "strict-modes",
+        "target",
+        "tunnel-memory",
+        "tunnel-memory-at-first",
+        "verbose",
+    ],
+    for_new_tunnels: &[
+        "dead-after",
+        "heartbeat",
+        "max-connecting",
+        "max-joined",
+        "max-opens-per-second",
+        "max-sessions",
+        "max-waiting",
+        "wait",
+    ],
+};
+
+/// Reloads the configuration and the keys of a server.
+pub(super) struct ServerReloader {
+    live: LiveConfig,
+    /// The configuration of the first worker, until the server is started with it.
+    config: Option<ServerConfig>,
+    own_key: OwnKey,
+    addresses: (SocketAddr, Vec<SocketAddr>),
+    memory: u64,
+}
+
+impl ServerReloader {
+    pub(super) fn new(live: LiveConfig, config: ServerConfig, own_key: OwnKey) -> Self {
+        let addresses = (config.listen, config.also_listen.clone());
+        let memory = config.limits.memory;
+        Self { live, config: Some(config), own_key, addresses, memory }
+    }
+
+    /// Returns the server's public key.
+    pub(super) fn public_key(&self) -> PublicKey {
+        self.own_key.identity.public_key()
+    }
+
+    /// Returns the configuration with which this worker starts: with the settings that an earlier
+    /// worker has reloaded, if it has.
+    pub(super) fn config(&mut self) -> Result<ServerConfig, ExitError> {
+        if let Some(command) = self.live.kept() {
+            match self.configure(command) {
+                Ok(config) => return Ok(config),
+                Err(error) => warn!("the first settings apply: {}", error.text()),
+            }
+        }
+        self.config.take().ok_or_else(|| ExitError::failed("there is no configuration"))
+    }
+
+    fn configure(&self, command: CliCommand) -> Result<ServerConfig, ExitError> {
+        let CliCommand::Sproxy(args) = command else {
+            return Err(ExitError::failed("the command is not sproxy"));
+        };
+        let mut config = configure(args, self.own_key.identity.clone(), self.addresses.clone())?;
+        // The memory that outlives a worker was made for this much.
+        config.limits.memory = self.memory;
+        Ok(config)
+    }
+
+    /// Reads the configuration files and the keys again. If a file is wrong, nothing changes.
+    pub(super) async fn reload(&mut self, monitor: &ServerMonitor) -> ReloadAnswer {
+        let answer = match self.live.reread().await {
+            None => {
+                monitor.reload().await;
+                ReloadAnswer::default()
+            }
+            Some(Err(faults)) => return LiveConfig::refuse(faults),
+            Some(Ok((command, next))) => match self.apply(command, monitor).await {
+                Ok(()) => self.live.continue_with(next),
+                Err(error) => return LiveConfig::refuse_settings(&next, error),
+            },
+        };
+        self.own_key.look_again().await;
+        answer
+    }
+
+    async fn apply(&self, command: CliCommand, monitor: &ServerMonitor) -> Result<(), ExitError> {
+        let config = self.configure(command)?;
+        monitor.apply(config).await.map_err(|error| match error {
+            ApplyError::Keys(why) => ExitError::Usage(format!("--authorized-keys: {why}")),
+            error => ExitError::failed(error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_key_that_can_be_reloaded_exists() {
+        let mut cli = crate::cli::Cli::command();
+        cli.build();
+        let command = cli.find_subcommand("sproxy").unwrap();
+        for key in KEYS.applied.iter().chain(KEYS.for_new_tunnels) {
+            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(key)), "{key}");
+        }
+    }
+}

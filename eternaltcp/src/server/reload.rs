@@ -1,0 +1,73 @@
+//! Replaces settings of a running server.
+
+use std::io;
+
+use tracing::info;
+
+use super::config::ServerConfig;
+use super::keys::{KeySource, KeyStore};
+use super::limits::LimitsError;
+use super::rules::ServerRules;
+use super::{Context, ServerMonitor};
+use crate::policy::load_authorized_keys;
+
+/// The reason why a server keeps its settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// A limit is too low to serve anybody.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// The file of admitted keys cannot be used.
+    #[error("{0}")]
+    Keys(String),
+    /// The thread that reads the admitted keys cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl ServerMonitor {
+    /// Replaces the settings that can change while the server runs by those of `config`: targets,
+    /// permits, the source of the admitted keys, and the limits of [`super::ServerLimits`] that do not
+    /// belong to the whole process (memory, look-ups, and connections that are not authenticated).
+    /// Limits of a tunnel itself apply to new tunnels. Everything else in `config` is ignored.
+    ///
+    /// Sessions and listeners that are no longer permitted end within seconds, as after a change of
+    /// the admitted keys. The keys are read again.
+    ///
+    /// Dropping the future leaves the settings as they were, or replaces them completely.
+    ///
+    /// # Errors
+    /// Nothing was replaced: the keys of another file cannot be read, or a limit is too low.
+    pub async fn apply(&self, config: ServerConfig) -> Result<(), ApplyError> {
+        config.limits.check()?;
+        let keys = self.context().new_keys(&config).await?;
+        let context = self.context();
+        context.rules.replace(ServerRules::of(&config));
+        match keys {
+            Some(keys) => context.keys.replace(keys),
+            None => self.reload().await,
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Returns the keys of another source than the present one, read.
+    async fn new_keys(&self, config: &ServerConfig) -> Result<Option<KeyStore>, ApplyError> {
+        let (source, modes) = (config.authorized_keys.clone(), config.strict_modes.clone());
+        if self.keys().is_of(&source, modes.as_ref()) {
+            return Ok(None);
+        }
+        if let KeySource::File(path) = &source {
+            let (path, modes) = (path.clone(), modes.clone());
+            let read = move || load_authorized_keys(&path, modes.as_ref()).map(drop);
+            let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
+            read.map_err(|error| ApplyError::Keys(error.to_string()))?;
+        }
+        let keys = KeyStore::new(source, modes)?;
+        keys.refresh().await;
+        info!("the admitted keys are those of another source now");
+        Ok(Some(keys))
+    }
+}

@@ -1,0 +1,64 @@
+//! The settings of a server that can be replaced while it runs.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::eviction::DetachedLimits;
+use super::{ServerConfig, ServerLimits};
+use crate::address::Target;
+use crate::policy::{ListenPolicy, TargetPolicy};
+
+/// A value that can be replaced while others use it.
+#[derive(Debug)]
+pub(super) struct Replaceable<T>(RwLock<Arc<T>>);
+
+impl<T> Replaceable<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(RwLock::new(Arc::new(value)))
+    }
+
+    /// Returns the present value.
+    pub(super) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the value. Those that use the earlier one keep it until they look again.
+    pub(super) fn replace(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+    }
+}
+
+/// The settings by which a server decides about sessions and listeners, and its limits.
+#[derive(Debug)]
+pub(super) struct ServerRules {
+    /// The default target.
+    pub(super) target: Target,
+    pub(super) targets: TargetPolicy,
+    pub(super) listens: ListenPolicy,
+    pub(super) send_proxy: bool,
+    pub(super) tunnel: eternaltcp_proto::Config,
+    pub(super) limits: ServerLimits,
+}
+
+impl ServerRules {
+    pub(super) fn of(config: &ServerConfig) -> Self {
+        Self {
+            target: config.target.clone(),
+            targets: TargetPolicy::new(&config.target, config.permits.iter().cloned())
+                .permitting_resolver(config.permits_resolver),
+            listens: ListenPolicy::new(config.listen_permits.clone()),
+            send_proxy: config.send_proxy,
+            tunnel: config.tunnel.clone(),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// Returns the limits of detached tunnels.
+    pub(super) fn detached_limits(&self) -> DetachedLimits {
+        DetachedLimits {
+            keep: self.tunnel.keep_detached,
+            keep_ghosts: self.limits.keep_ghosts,
+            idle_per_key: self.limits.idle_per_key,
+            memory: self.limits.memory / 2,
+        }
+    }
+}
