@@ -3,6 +3,7 @@
 //!
 //! The files that it names are read, too, but nothing is listened on, connected or created.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,9 @@ use eternaltcp::policy::{StrictModes, load_authorized_keys};
 use eternaltcp::report::counted;
 use eternaltcp::tls::{Identity, PrivateFile};
 
-use crate::cli::{CheckArgs, CliCommand, CproxyArgs, SproxyArgs, YesNo};
+use crate::cli::{
+    CheckArgs, CliCommand, CproxyArgs, GROUP_FLAG, GroupLine, GroupSetting, SproxyArgs, YesNo,
+};
 use crate::config::{self, ConfigFault, Origins};
 use crate::exit::ExitError;
 use crate::proxy::ProxyChoice;
@@ -86,9 +89,11 @@ impl Findings<'_> {
         if !listens.is_empty() {
             self.lines.push(format!("permits listening (-R) on {listens}"));
         }
-        let keys =
-            args.authorized_keys.clone().map_or_else(|| paths::ssh("authorized_keys"), Ok)?;
-        self.check_authorized(&keys, args.strict_modes == YesNo::Yes);
+        let is_strict = args.strict_modes == YesNo::Yes;
+        for keys in sproxy::key_files(args)? {
+            self.check_authorized("authorized-keys", &keys, is_strict);
+        }
+        self.check_groups(&args.group, is_strict);
         let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
         self.check_server_key(&own);
         Ok(())
@@ -96,7 +101,7 @@ impl Findings<'_> {
 
     /// Checks the admitted keys. As for sproxy, a line that admits nobody is no fault: it may be meant
     /// for sshd.
-    fn check_authorized(&mut self, path: &Path, is_strict: bool) {
+    fn check_authorized(&mut self, key: &str, path: &Path, is_strict: bool) {
         let modes = is_strict.then(StrictModes::of_this_user);
         match load_authorized_keys(path, modes.as_ref()) {
             Ok(keys) => {
@@ -107,7 +112,27 @@ impl Findings<'_> {
                 let count = counted(keys.len(), "key", "keys");
                 self.lines.push(format!("admits {count} of {}", path.display()));
             }
-            Err(error) => self.add("authorized-keys", error.to_string()),
+            Err(error) => self.add(key, error.to_string()),
+        }
+    }
+
+    fn check_groups(&mut self, lines: &[GroupLine], is_strict: bool) {
+        let names: BTreeSet<_> = lines.iter().map(|line| line.name.as_str()).collect();
+        for name in names {
+            let (mut keys, mut permits) = (0, Vec::new());
+            for line in lines.iter().filter(|line| line.name == name) {
+                match &line.setting {
+                    GroupSetting::Key(_) => keys += 1,
+                    GroupSetting::KeyFile(path) => {
+                        self.check_authorized(GROUP_FLAG, path, is_strict)
+                    }
+                    GroupSetting::Permit(permit) => permits.push(permit.to_string()),
+                    GroupSetting::Listen(permit) => permits.push(format!("-R {permit}")),
+                }
+            }
+            let (count, permits) = (counted(keys, "key", "keys"), permits.join(", "));
+            let permits = if permits.is_empty() { "nothing more" } else { &permits };
+            self.lines.push(format!("group {name}: {count} in the file; permits {permits}"));
         }
     }
 

@@ -1,15 +1,17 @@
 //! `etcp sproxy`.
 
+mod groups;
 mod own_key;
 mod reload;
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::{Subject, take_reloads};
 use eternaltcp::policy::StrictModes;
-use eternaltcp::server::{Server, ServerConfig, ServerError, ServerMonitor};
+use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
@@ -140,11 +142,10 @@ fn configure(
     identity: Identity,
     (listen, also_listen): (SocketAddr, Vec<SocketAddr>),
 ) -> Result<ServerConfig, ExitError> {
-    let authorized_keys = match args.authorized_keys {
-        Some(path) => path,
-        None => paths::ssh("authorized_keys")?,
-    };
-    let mut config = ServerConfig::new(listen, identity, authorized_keys);
+    let mut files = key_files(&args)?.into_iter();
+    let first = files.next().map_or_else(KeySource::none, KeySource::File);
+    let mut config = ServerConfig::new(listen, identity, first);
+    config.more_keys = files.map(KeySet::new).chain(groups::sets(&args.group)).collect();
     config.also_listen = also_listen;
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;
@@ -165,6 +166,15 @@ fn configure(
     config.limits.signature_grace = args.signature_grace;
     config.limits.lookups = args.max_lookups;
     Ok(config)
+}
+
+/// Returns the files of admitted keys that belong to no group. Without a flag and groups, it is the
+/// user's own.
+pub(crate) fn key_files(args: &SproxyArgs) -> Result<Vec<PathBuf>, ExitError> {
+    if !args.authorized_keys.is_empty() || !args.group.is_empty() {
+        return Ok(args.authorized_keys.clone());
+    }
+    paths::ssh("authorized_keys").map(|path| vec![path])
 }
 
 /// Returns the address to listen on, and the further addresses that it stands for.

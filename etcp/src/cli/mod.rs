@@ -8,6 +8,7 @@ mod connect;
 mod control;
 mod cproxy;
 mod examples;
+mod group;
 mod install;
 mod internal;
 mod keygen;
@@ -31,6 +32,7 @@ pub(crate) use control::{
     SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
+pub(crate) use group::{GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, group_line};
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use internal::{Internal, InternalCli, ValuesArgs, ValuesKind, is_internal};
 pub(crate) use keygen::KeygenArgs;

@@ -13,6 +13,7 @@ use eternaltcp::server::{MaxStartups, PenaltyRange};
 
 use super::common::{ConfigArgs, HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
+use super::group::GroupLine;
 use super::limits::LimitArgs;
 
 #[derive(Debug, Args)]
@@ -49,9 +50,12 @@ pub(crate) struct SproxyArgs {
     /// [default: server_key in the state folder]
     #[arg(short, long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Option<PathBuf>,
-    /// The admitted keys, in the format of sshd [default: ~/.ssh/authorized_keys]
+    /// The admitted keys, in the format of sshd; may be repeated [default: ~/.ssh/authorized_keys]
     #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
-    pub(crate) authorized_keys: Option<PathBuf>,
+    pub(crate) authorized_keys: Vec<PathBuf>,
+    /// A line of a group in a configuration file
+    #[arg(long, hide = true, value_parser = GroupLine::parse)]
+    pub(crate) group: Vec<GroupLine>,
     /// Trust authorized_keys only if nobody except this user and root can change or replace it, as
     /// sshd's StrictModes does
     #[arg(

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::cli::{CONFIG_FLAG, Cli};
+use crate::cli::{CONFIG_FLAG, Cli, GROUP_FLAG};
 
 /// The commands with configuration files.
 pub(super) const COMMANDS: [&str; 2] = ["sproxy", "cproxy"];
@@ -57,6 +57,12 @@ impl ConfigKeys {
     /// Returns the flag of a key.
     pub(super) fn find(&self, key: &str) -> Option<(&Arg, KeyKind)> {
         self.flags().find(|(name, ..)| *name == key).map(|(_, flag, kind)| (flag, kind))
+    }
+
+    /// Returns whether the command has groups of keys.
+    pub(super) fn have_groups(&self) -> bool {
+        let mut flags = self.command().into_iter().flat_map(Command::get_arguments);
+        flags.any(|flag| flag.get_long() == Some(GROUP_FLAG))
     }
 
     /// Returns the flags that contradict this one.

@@ -27,7 +27,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
 use eternaltcp::process::PRIVATE_VARIABLE;
 
-use crate::cli::{self, CONFIG_FLAG, Cli};
+use crate::cli::{self, CONFIG_FLAG, Cli, GROUP_FLAG};
 use crate::exit::ExitError;
 use crate::message;
 pub(crate) use active::{ActiveConfig, ReloadKeys};
@@ -123,7 +123,8 @@ pub(crate) fn parse(args: &[OsString]) -> Result<FullLine, ParseError> {
 pub(crate) fn inspect(path: &Path) -> Result<FullLine, Vec<ConfigFault>> {
     let texts = files::read(path)?;
     let command = command_of(&texts);
-    let args = ["etcp".into(), command.into(), format!("--{CONFIG_FLAG}").into(), path.into()];
+    let args: [OsString; 4] =
+        ["etcp".into(), command.into(), format!("--{CONFIG_FLAG}").into(), path.into()];
     let whole = |text: String| vec![ConfigFault::new(ConfigPlace::whole(path), text)];
     let line = UserLine::parse(&args).map_err(|error| whole(error.to_string()))?;
     let Some(line) = line else { return Err(whole("there is no such command".to_owned())) };
@@ -211,6 +212,9 @@ impl UserLine {
 
     /// Returns whether the user's arguments replace the key of a file. Lists are joined.
     fn replaces(&self, key: &str, keys: &ConfigKeys) -> bool {
+        if key == GROUP_FLAG {
+            return false;
+        }
         let Some((flag, kind)) = keys.find(key) else { return true };
         let is_given = |flag: &clap::Arg| {
             self.matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigFault, ConfigPlace, FaultList};
 use super::files::ConfigText;
 use super::keys::{ConfigKeys, KeyKind};
+use crate::cli::{GROUP_FLAG, GROUP_KEYS, group_line};
 
 /// The highest value of a key that counts repetitions.
 const MAX_COUNT: i64 = 9;
@@ -39,7 +40,9 @@ pub(super) fn read(texts: &[ConfigText], keys: &ConfigKeys) -> Result<Settings, 
 
 /// Returns how many keys in the files are keys of a command.
 pub(super) fn count_known(texts: &[ConfigText], keys: &ConfigKeys) -> usize {
-    names(texts).iter().filter(|key| keys.find(key).is_some()).count()
+    let is_known =
+        |key: &str| keys.find(key).is_some() || (key == GROUP_FLAG && keys.have_groups());
+    names(texts).iter().filter(|key| is_known(key)).count()
 }
 
 /// Returns whether one of the files sets a key.
@@ -80,10 +83,17 @@ impl SettingsReader<'_> {
     }
 
     fn set(&mut self, key: &str, at: &Range<usize>, value: &Spanned<DeValue<'_>>) {
+        if key == GROUP_FLAG && self.keys.have_groups() {
+            return self.set_groups(at, value);
+        }
         let Some((_, kind)) = self.keys.find(key) else {
             return self.list.add(at, self.keys.explain_unknown(key));
         };
         let Some(args) = self.args(key, kind, value) else { return };
+        self.insert(key, at, kind, args);
+    }
+
+    fn insert(&mut self, key: &str, at: &Range<usize>, kind: KeyKind, args: Vec<String>) {
         let place = self.list.place(at);
         let earlier = self.settings.remove(key).filter(|_| kind == KeyKind::Many);
         let earlier = earlier.map(|setting| setting.args).unwrap_or_default();
@@ -137,6 +147,52 @@ impl SettingsReader<'_> {
             Ok(()) => Some(format!("--{key}={text}")),
             Err(why) => self.refuse(&span, format!("invalid value {text:?} for {key}: {why}")),
         }
+    }
+
+    /// Sets the groups of a table: `[group.NAME]`.
+    fn set_groups(&mut self, at: &Range<usize>, value: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(groups) = value.get_ref() else {
+            return self.list.add(at, "write a table for each group: [group.NAME]");
+        };
+        for (name, group) in groups {
+            let DeValue::Table(settings) = group.get_ref() else {
+                self.list.add(&name.span(), "write a table for each group: [group.NAME]");
+                continue;
+            };
+            for (key, value) in settings {
+                if !GROUP_KEYS.contains(&key.get_ref().as_ref()) {
+                    let (key_text, all) = (key.get_ref(), GROUP_KEYS.join(", "));
+                    let text = format!("there is no key {key_text} of a group: a group has {all}");
+                    self.list.add(&key.span(), text);
+                    continue;
+                }
+                let args = self.group_args(name.get_ref(), key.get_ref(), value);
+                self.insert(GROUP_FLAG, at, KeyKind::Many, args);
+            }
+        }
+    }
+
+    fn group_args(&mut self, name: &str, key: &str, value: &Spanned<DeValue<'_>>) -> Vec<String> {
+        let values = match value.get_ref() {
+            DeValue::Array(values) => values.iter().collect(),
+            _ => vec![value],
+        };
+        let mut args = Vec::new();
+        for value in values {
+            let DeValue::String(text) = value.get_ref() else {
+                self.list.add(&value.span(), format!("{key}: write a text in quotes"));
+                continue;
+            };
+            let line = group_line(name, key, text);
+            match self.keys.check(GROUP_FLAG, &line) {
+                Ok(()) => args.push(format!("--{GROUP_FLAG}={line}")),
+                Err(why) => {
+                    let text = format!("invalid value {text:?} for {key} of group {name}: {why}");
+                    self.list.add(&value.span(), text);
+                }
+            }
+        }
+        args
     }
 
     fn refuse<T>(&mut self, span: &Range<usize>, text: String) -> Option<T> {

@@ -31,7 +31,7 @@ const VALUES: [(&str, &str); 24] = [
 ];
 
 /// Flags that are not keys.
-const NO_KEYS: [&str; 3] = ["config", "help", "check-store"];
+const NO_KEYS: [&str; 4] = ["config", "help", "check-store", "group"];
 
 fn value_of(flag: &clap::Arg) -> String {
     let kind = flag.get_value_names().and_then(|names| names.first()).map_or("", |name| name);
@@ -155,7 +155,11 @@ fn every_fault_of_a_file_is_told_with_its_place() {
                 keep-detached = 1979-05-27\n\
                 mptcp = 'perhaps'\n\
                 max-sessions = 0\n\
-                [group]\n";
+                [group.dba]\n\
+                keys = ['not a key']\n\
+                targets = ['db:5432']\n\
+                permit = ['db:5432', 'db']\n\
+                [groups]\n";
     let found = faults("etcp sproxy --config FILE", text);
     let starts = [
         "etcp.toml:1:10: invalid value \"localhost:x\" for listen: ",
@@ -167,7 +171,10 @@ fn every_fault_of_a_file_is_told_with_its_place() {
         "etcp.toml:7:17: keep-detached: write the value as a text in quotes",
         "etcp.toml:8:9: invalid value \"perhaps\" for mptcp: expected auto, on, off",
         "etcp.toml:9:16: invalid value \"0\" for max-sessions: expected a number from 1 to ",
-        "etcp.toml:10:2: there is no key group",
+        "etcp.toml:11:9: invalid value \"not a key\" for keys of group dba: ",
+        "etcp.toml:12:1: there is no key targets of a group: a group has keys, key-files, permit, ",
+        "etcp.toml:13:22: invalid value \"db\" for permit of group dba: ",
+        "etcp.toml:14:2: there is no key groups",
     ];
     assert_eq!(found.len(), starts.len(), "{found:#?}");
     for (found, start) in found.iter().zip(starts) {

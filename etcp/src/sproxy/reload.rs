@@ -20,6 +20,7 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
     applied: &[
         "authorized-keys",
         "connect-timeout",
+        "group",
         "keep-detached",
         "keep-ghosts",
         "login-grace",

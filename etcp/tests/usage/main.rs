@@ -4,6 +4,7 @@ mod agent;
 mod config;
 mod control;
 mod drain;
+mod groups;
 mod hooks;
 mod keys;
 mod proxy;

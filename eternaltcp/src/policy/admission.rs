@@ -1,8 +1,8 @@
 //! The admission of a key, and its permissions.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use super::{AuthorizedKeys, authorized_keys::KeyEntry, host_ports::HostPorts};
+use super::{AuthorizedKeys, GroupPermits, authorized_keys::KeyEntry, host_ports::HostPorts};
 use eternaltcp_tls::PublicKey;
 
 /// An admission, with the restrictions that remain.
@@ -17,6 +17,8 @@ pub(crate) struct Admission {
     pub open: HostPorts,
     /// The addresses on which the key may ask the server to listen.
     pub listen: HostPorts,
+    /// The groups that have the key.
+    pub groups: Vec<Arc<GroupPermits>>,
 }
 
 /// The reason why a key is not admitted.
@@ -64,12 +66,12 @@ impl Denial {
     /// Returns whether the search ends here. As in sshd, a line whose `from=` or `expiry-time=`
     /// does not hold is skipped. A line that cannot be obeyed ends the search: no later line may
     /// grant what it may have forbidden.
-    fn ends_search(&self) -> bool {
+    pub(crate) fn ends_search(&self) -> bool {
         matches!(self, Self::ForwardingForbidden { .. } | Self::LineUnusable { .. })
     }
 
     /// Returns which of several denials to report: the one that the user can do more about.
-    fn weight(&self) -> u8 {
+    pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::KeyUnknown => 0,
             Self::KeyExpired { .. } => 1,
@@ -128,6 +130,7 @@ fn judge_entry(entry: &KeyEntry, peer: IpAddr, now: SystemTime) -> Result<Admiss
         expires: terms.expires,
         open: terms.open.clone(),
         listen: terms.listen.clone(),
+        groups: Vec::new(),
     })
 }
 
@@ -156,8 +159,13 @@ mod tests {
         let judged = |key| {
             judge(&keys, &parse_key(key).unwrap(), HOME.parse().unwrap(), SystemTime::UNIX_EPOCH)
         };
-        let all =
-            Admission { line: 1, expires: None, open: HostPorts::Any, listen: HostPorts::Any };
+        let all = Admission {
+            line: 1,
+            expires: None,
+            open: HostPorts::Any,
+            listen: HostPorts::Any,
+            groups: Vec::new(),
+        };
         assert_eq!(judged(ED25519), Ok(all));
         assert_eq!(judged(OTHER_ED25519), Err(Denial::KeyUnknown));
         assert_eq!(judged(P256), Err(Denial::KeyUnknown));

@@ -25,6 +25,13 @@ impl FromStr for ListenPermit {
     }
 }
 
+impl ListenPermit {
+    /// Returns the pattern; `None` for `none`.
+    pub(super) fn into_permit(self) -> Option<Permit> {
+        self.0
+    }
+}
+
 impl fmt::Display for ListenPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -86,7 +93,9 @@ impl ListenPolicy {
             return Err(ListenRefusal::Name);
         }
         let allows = |part: &Listen| admission.listen.allow_listen(part);
-        let permits = |part: &Listen| self.0.iter().any(|permit| permit.has_listener(part));
+        let of_groups = || admission.groups.iter().flat_map(|group| group.listens());
+        let permits =
+            |part: &Listen| self.0.iter().chain(of_groups()).any(|it| it.has_listener(part));
         let of_key: Vec<_> = listen.parts().into_iter().filter(|it| covers(it, allows)).collect();
         if of_key.is_empty() {
             return Err(ListenRefusal::NotForThisKey);

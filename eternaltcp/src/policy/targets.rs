@@ -8,7 +8,8 @@ use super::{
 };
 use crate::address::{Host, Target, canonical_ip};
 
-/// The targets that the server permits: its default target, and every `--permit`.
+/// The targets that the server permits: its default target, every `--permit`, and those of the
+/// groups that have the key.
 ///
 /// A name that nothing here could allow is not looked up. Therefore the address of the default
 /// target permits that address and `localhost`, but no other name: otherwise every client could
@@ -99,7 +100,7 @@ impl TargetPolicy {
     /// Decides about a target as the client named it.
     #[must_use]
     pub(crate) fn decide_name(&self, admission: &Admission, target: &Target) -> TargetDecision {
-        match (admission.open.match_target(target), self.matches(target)) {
+        match (admission.open.match_target(target), self.matches(admission, target)) {
             (Match::No, _) => TargetDecision::Denied(TargetRefusal::NotForThisKey),
             (_, Match::No) => TargetDecision::Denied(TargetRefusal::NotPermitted),
             (Match::Yes, Match::Yes) => TargetDecision::Allowed,
@@ -110,22 +111,23 @@ impl TargetPolicy {
         }
     }
 
-    fn matches(&self, target: &Target) -> Match {
+    fn matches(&self, admission: &Admission, target: &Target) -> Match {
         let default = match self.default.matches(target) {
             Match::ByAddress if !is_localhost(target) => Match::No,
             other => other,
         };
-        self.permits.iter().fold(default, |best, permit| best.or(permit.matches(target)))
+        let permits = self.permits.iter().chain(of_groups(admission));
+        permits.fold(default, |best, permit| best.or(permit.matches(target)))
     }
 
-    fn all(&self) -> impl Iterator<Item = &Permit> {
-        std::iter::once(&self.default).chain(&self.permits)
+    fn all<'a>(&'a self, admission: &'a Admission) -> impl Iterator<Item = &'a Permit> {
+        std::iter::once(&self.default).chain(&self.permits).chain(of_groups(admission))
     }
 
     /// Returns whether some address could be in the networks of both the permits and the key.
     fn shares_a_network(&self, admission: &Admission, target: &Target) -> bool {
         let Target::Tcp { port, .. } = target else { return false };
-        self.all()
+        self.all(admission)
             .filter_map(|permit| permit.network(*port))
             .any(|network| admission.open.overlaps(&network, *port))
     }
@@ -142,10 +144,11 @@ impl TargetPolicy {
         resolved: &[SocketAddr],
     ) -> Result<Vec<SocketAddr>, TargetRefusal> {
         let by_key = admission.open.match_target(target) == Match::Yes;
-        let by_server = self.matches(target) == Match::Yes;
+        let by_server = self.matches(admission, target) == Match::Yes;
         let of_key = |at: &SocketAddr| by_key || admission.open.has_address(at.ip(), at.port());
         let of_server = |at: &SocketAddr| {
-            by_server || self.all().any(|permit| permit.matches_address(at.ip(), at.port()))
+            by_server
+                || self.all(admission).any(|permit| permit.matches_address(at.ip(), at.port()))
         };
         let own: Vec<_> = resolved.iter().copied().map(canonical).filter(of_key).collect();
         if own.is_empty() && !resolved.is_empty() {
@@ -154,6 +157,11 @@ impl TargetPolicy {
         let dialled: Vec<_> = own.into_iter().filter(of_server).collect();
         if dialled.is_empty() { Err(TargetRefusal::NotPermitted) } else { Ok(dialled) }
     }
+}
+
+/// Returns the permits of the key's groups.
+fn of_groups(admission: &Admission) -> impl Iterator<Item = &Permit> {
+    admission.groups.iter().flat_map(|group| group.targets())
 }
 
 /// Returns whether the host is this machine's own name, which every system knows without a query.

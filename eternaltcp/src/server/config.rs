@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::gate::{MaxStartups, PenaltyRange};
-use super::keys::KeySource;
+use super::keys::{KeySet, KeySource};
 use crate::address::Target;
 use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
@@ -28,6 +28,8 @@ pub struct ServerConfig {
     pub identity: Identity,
     /// The admitted keys.
     pub authorized_keys: KeySource,
+    /// Further admitted keys, such as those of groups.
+    pub more_keys: Vec<KeySet>,
     /// The users who may be able to change the file of keys; `None`: anybody.
     pub strict_modes: Option<StrictModes>,
     /// The target of sessions whose client names none.
@@ -51,6 +53,12 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
+    /// Returns all sources of admitted keys.
+    pub(super) fn key_sets(&self) -> Vec<KeySet> {
+        let first = KeySet::new(self.authorized_keys.clone());
+        std::iter::once(first).chain(self.more_keys.iter().cloned()).collect()
+    }
+
     /// Returns the addresses to listen on.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &SocketAddr> {
         [&self.listen].into_iter().chain(&self.also_listen)
@@ -71,6 +79,7 @@ impl ServerConfig {
             congestion: None,
             identity,
             authorized_keys: authorized_keys.into(),
+            more_keys: Vec::new(),
             strict_modes: Some(StrictModes::of_this_user()),
             target: Target::Tcp { host: "127.0.0.1".to_owned(), port: 23 },
             permits: Vec::new(),

@@ -1,26 +1,24 @@
 //! The authorized keys, read again when they change.
 
+mod source;
 mod state;
+mod view;
 mod watch;
 
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use crate::policy::{Admission, AuthorizedKeys, Denial, GroupPermits, StrictModes};
 use eternaltcp_proto::{Refusal, RefusalCode};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-
-use crate::policy::{Admission, AuthorizedKeys, Denial, StrictModes};
 use eternaltcp_tls::PublicKey;
+use source::SourceKeys;
 use state::KeyFileState;
-pub(super) use state::KeyView;
-use watch::{CheckRequests, tell, watch};
+pub(super) use view::KeyView;
 
 /// The source of a server's admitted keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum KeySource {
     /// An `authorized_keys` file, which is read again when it changes.
@@ -29,96 +27,96 @@ pub enum KeySource {
     Fixed(AuthorizedKeys),
 }
 
+impl KeySource {
+    /// Returns a source without keys.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::Fixed(AuthorizedKeys::default())
+    }
+}
+
+/// A source of keys, and the group to which they belong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct KeySet {
+    /// The source.
+    pub source: KeySource,
+    /// What the group may use besides what all keys may; `None`: the keys belong to no group.
+    pub group: Option<Arc<GroupPermits>>,
+}
+
+impl KeySet {
+    /// Creates a set of keys without a group.
+    #[must_use]
+    pub fn new(source: impl Into<KeySource>) -> Self {
+        Self { source: source.into(), group: None }
+    }
+
+    /// Returns the set as part of a group.
+    #[must_use]
+    pub fn of_group(self, group: Arc<GroupPermits>) -> Self {
+        Self { group: Some(group), ..self }
+    }
+}
+
 impl From<PathBuf> for KeySource {
     fn from(path: PathBuf) -> Self {
         Self::File(path)
     }
 }
 
-/// The time for which an attach waits for a check of the file; after that the file counts as
-/// unreadable.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The keys of a file. Additions count at once, for new tunnels. Existing tunnels continue by the
-/// previous contents until the file has settled, and while it cannot be read.
-///
-/// A separate thread checks the file, so that no other blocking call delays an attach. Concurrent
-/// attaches share a check.
+/// The keys of all sources, in their order.
 #[derive(Debug)]
 pub(super) struct KeyStore {
-    /// `None`: the keys are fixed.
-    file: Option<File>,
-    state: Arc<Mutex<KeyFileState>>,
-}
-
-/// The file, and the channel for requesting a check of it.
-#[derive(Debug)]
-struct File {
-    path: PathBuf,
+    sources: Vec<SourceKeys>,
+    /// What the sources were made of.
+    sets: Vec<KeySet>,
     modes: Option<StrictModes>,
-    looks: CheckRequests,
 }
 
 impl KeyStore {
     /// # Errors
-    /// The thread that checks the file cannot be started.
-    pub(super) fn new(source: KeySource, modes: Option<StrictModes>) -> io::Result<Self> {
-        match source {
-            KeySource::File(path) => {
-                let state = Arc::default();
-                let looks = watch(path.clone(), modes.clone(), Arc::clone(&state))?;
-                Ok(Self { file: Some(File { path, modes, looks }), state })
-            }
-            KeySource::Fixed(keys) => {
-                Ok(Self { file: None, state: Arc::new(Mutex::new(KeyFileState::fixed(keys))) })
-            }
-        }
+    /// The thread that checks a file cannot be started.
+    pub(super) fn new(sets: Vec<KeySet>, modes: Option<StrictModes>) -> io::Result<Self> {
+        let sources = sets.iter().cloned().map(|set| SourceKeys::new(set, modes.clone()));
+        Ok(Self { sources: sources.collect::<io::Result<_>>()?, sets, modes })
     }
 
-    /// Returns whether the keys are those of this file, which is trusted under the same conditions.
-    pub(super) fn is_of(&self, source: &KeySource, modes: Option<&StrictModes>) -> bool {
-        match (&self.file, source) {
-            (Some(file), KeySource::File(path)) => {
-                file.path == *path && file.modes.as_ref() == modes
-            }
-            _ => false,
-        }
+    /// Returns whether the keys are those of these sources, trusted under the same conditions.
+    pub(super) fn is_of(&self, sets: &[KeySet], modes: Option<&StrictModes>) -> bool {
+        self.sets == sets && self.modes.as_ref() == modes
     }
 
-    /// Makes the thread read the file again if it changed, or could not be read before. The check
-    /// starts after this call.
+    /// Makes the sources' threads read the files again that changed, or could not be read before. The
+    /// checks start after this call.
     pub(super) async fn refresh(&self) {
-        let Some(File { path, looks, .. }) = &self.file else { return };
-        let (done, looked) = oneshot::channel();
-        let asked = looks.send(done).is_ok();
-        if asked && timeout(PATIENCE, looked).await.is_ok_and(|looked| looked.is_ok()) {
-            return;
+        let checks: Vec<_> = self.sources.iter().map(SourceKeys::begin_refresh).collect();
+        for check in checks {
+            check.await;
         }
-        let message =
-            lock(&self.state).find_slow(format!("{}: reading it takes too long", path.display()));
-        tell(message);
     }
 
-    /// Makes the thread read the file again even if nothing shows that it changed.
+    /// Makes the threads read the files again even if nothing shows that they changed.
     pub(super) async fn reload(&self) {
-        lock(&self.state).stamp = None;
+        self.sources.iter().for_each(SourceKeys::forget_stamp);
         self.refresh().await;
     }
 
-    /// Returns the current knowledge of the file.
+    /// Returns the current knowledge of the sources.
     pub(super) fn view(&self) -> KeyView {
-        lock(&self.state).view()
+        KeyView::new(self.sources.iter().map(SourceKeys::view).collect())
     }
 
     /// Returns whether the key may have a new tunnel from this address.
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
         let view = self.view();
-        if !view.is_at_hand() {
+        let judged = view.judge_at_hand(key, from);
+        if judged.is_err() && !view.is_at_hand() {
             let advice =
                 "the server cannot read its authorized keys: its log names the file and what to do";
             return Err(Refusal::for_now(RefusalCode::NotReady, advice));
         }
-        view.judge_latest(key, from).map_err(|denial| {
+        judged.map_err(|denial| {
             let is_changing = view.judge(key, from).is_ok();
             if is_changing { changing(&denial) } else { refusal(&denial) }
         })
@@ -185,11 +183,12 @@ mod tests {
         let keys = AuthorizedKeys::parse(&key.to_string());
         let state = Arc::new(Mutex::new(KeyFileState::fixed(keys)));
         let path = PathBuf::from("/nowhere");
-        let store = KeyStore { file: Some(File { path, modes: None, looks }), state };
+        let source = SourceKeys::of_file(path, looks, Arc::clone(&state));
+        let store = KeyStore { sources: vec![source], sets: Vec::new(), modes: None };
         store.refresh().await;
         assert!(store.judge(&key, HERE).is_ok(), "tunnels go on");
         assert_eq!(store.admit(&key, HERE).unwrap_err().code, RefusalCode::NotReady);
-        lock(&store.state).find_unchanged(Path::new("/nowhere"));
+        lock(&state).find_unchanged(Path::new("/nowhere"));
         assert!(store.admit(&key, HERE).is_ok());
     }
 
@@ -199,7 +198,7 @@ mod tests {
         let path = folder.path().join("authorized_keys");
         let [one, two] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
         write(&path, &[&one]);
-        let store = KeyStore::new(path.clone().into(), None).unwrap();
+        let store = KeyStore::new(vec![KeySet::new(path.clone())], None).unwrap();
         for keys in [&[&one, &two][..], &[&two], &[&one]] {
             write(&path, keys);
             store.refresh().await;
@@ -214,7 +213,7 @@ mod tests {
         let path = folder.path().join("authorized_keys");
         let [one, two] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
         write(&path, &[&one]);
-        let store = KeyStore::new(path.clone().into(), None).unwrap();
+        let store = KeyStore::new(vec![KeySet::new(path.clone())], None).unwrap();
         store.refresh().await;
         write(&path, &[]);
         store.refresh().await;

@@ -66,7 +66,7 @@ use sibling::Sibling;
 pub use config::{ServerConfig, ServerLimits};
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
-pub use keys::KeySource;
+pub use keys::{KeySet, KeySource};
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, ServerMonitor};
 pub use reload::ApplyError;
@@ -122,7 +122,7 @@ impl Context {
         Ok(Self {
             tls: ServerTls::new(&config.identity)?,
             rules: Replaceable::new(ServerRules::of(&config)),
-            keys: KeyStore::new(config.authorized_keys, config.strict_modes)
+            keys: KeyStore::new(config.key_sets(), config.strict_modes)
                 .map(Replaceable::new)
                 .map_err(ServerError::Thread)?,
             registry: Registry::default(),

@@ -55,17 +55,18 @@ impl ServerMonitor {
 impl Context {
     /// Returns the keys of another source than the present one, read.
     async fn new_keys(&self, config: &ServerConfig) -> Result<Option<KeyStore>, ApplyError> {
-        let (source, modes) = (config.authorized_keys.clone(), config.strict_modes.clone());
-        if self.keys().is_of(&source, modes.as_ref()) {
+        let (sets, modes) = (config.key_sets(), config.strict_modes.clone());
+        if self.keys().is_of(&sets, modes.as_ref()) {
             return Ok(None);
         }
-        if let KeySource::File(path) = &source {
+        for set in &sets {
+            let KeySource::File(path) = &set.source else { continue };
             let (path, modes) = (path.clone(), modes.clone());
             let read = move || load_authorized_keys(&path, modes.as_ref()).map(drop);
             let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
             read.map_err(|error| ApplyError::Keys(error.to_string()))?;
         }
-        let keys = KeyStore::new(source, modes)?;
+        let keys = KeyStore::new(sets, modes)?;
         keys.refresh().await;
         info!("the admitted keys are those of another source now");
         Ok(Some(keys))

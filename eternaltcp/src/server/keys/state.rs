@@ -85,13 +85,13 @@ impl KeyFileState {
     }
 
     /// Returns the current basis for decisions.
-    pub(super) fn view(&self) -> KeyView {
+    pub(super) fn view(&self) -> SourceView {
         let draft = self.draft.as_ref().map(|draft| Arc::clone(&draft.keys));
         let (latest, before) = match (draft, self.stable.clone()) {
             (Some(draft), stable) => (Some(draft), stable),
             (None, stable) => (stable, None),
         };
-        KeyView { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
+        SourceView { latest, before, is_readable: self.is_readable, is_slow: self.is_slow }
     }
 
     /// Returns whether a file with this stamp must be read.
@@ -186,9 +186,9 @@ fn warn_of(path: &Path, keys: &AuthorizedKeys) {
     }
 }
 
-/// The basis for decisions about keys.
+/// The basis for decisions about the keys of one source.
 #[derive(Debug)]
-pub(in crate::server) struct KeyView {
+pub(super) struct SourceView {
     latest: Option<Arc<AuthorizedKeys>>,
     /// The contents before the file began to change; `None` when it has settled.
     before: Option<Arc<AuthorizedKeys>>,
@@ -196,24 +196,16 @@ pub(in crate::server) struct KeyView {
     is_slow: bool,
 }
 
-impl KeyView {
+impl SourceView {
     /// Decides by the latest contents. Without any contents, nothing is known.
-    pub(in crate::server) fn judge_latest(
-        &self,
-        key: &PublicKey,
-        from: IpAddr,
-    ) -> Result<Admission, Denial> {
+    pub(super) fn judge_latest(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
         let keys = self.latest.as_ref().ok_or(Denial::KeyUnknown)?;
         judge(keys, key, from, SystemTime::now())
     }
 
     /// Decides by the latest contents, but continues to admit a key that is no longer listed until
     /// the file settles.
-    pub(in crate::server) fn judge(
-        &self,
-        key: &PublicKey,
-        from: IpAddr,
-    ) -> Result<Admission, Denial> {
+    pub(super) fn judge(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
         self.judge_latest(key, from).or_else(|denial| {
             let before = self.before.as_ref().ok_or_else(|| denial.clone())?;
             judge(before, key, from, SystemTime::now()).map_err(|_| denial)
@@ -221,23 +213,23 @@ impl KeyView {
     }
 
     /// Returns whether the last check could read the file, and trusts it.
-    pub(in crate::server) fn is_readable(&self) -> bool {
+    pub(super) fn is_readable(&self) -> bool {
         self.is_readable
     }
 
     /// Returns whether it can be read in the time that an attach has.
-    pub(in crate::server) fn is_at_hand(&self) -> bool {
+    pub(super) fn is_at_hand(&self) -> bool {
         self.is_readable && !self.is_slow
     }
 
     /// Returns whether the file can be read, and has settled.
-    pub(in crate::server) fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_readable && self.before.is_none()
     }
 
     /// Returns whether the key stays denied unless the file changes. An expired key stays expired,
     /// whatever the file contains.
-    pub(in crate::server) fn is_final(&self, denial: &Denial) -> bool {
+    pub(super) fn is_final(&self, denial: &Denial) -> bool {
         self.is_settled() || matches!(denial, Denial::KeyExpired { .. })
     }
 }

@@ -1,0 +1,149 @@
+//! Groups of a configuration file, and several files of admitted keys.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use etcp_testkit::loopback::operator::{control, operate};
+use etcp_testkit::loopback::socket::dial;
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
+
+/// A server whose file has a group that may reach one more target than all others.
+struct GroupFixture {
+    site: LoopbackSite,
+    file: PathBuf,
+    sproxy: LoopbackSproxy,
+    /// A member by a line in the file.
+    member: Key,
+    /// A member by the file of keys.
+    listed: Key,
+    target: Echo,
+}
+
+impl GroupFixture {
+    fn new() -> Self {
+        let (site, default, target) = (LoopbackSite::new(), Echo::start(), Echo::start());
+        let (member, listed) = (site.key("member"), site.key("listed"));
+        fs::write(site.path().join("team"), format!("{}\n", listed.line)).expect("it is ours");
+        let file = site.path().join("sproxy.toml");
+        let head = format!(
+            "listen = '127.0.0.1:0'\ntarget = '{}'\nidentity = '{}'\nauthorized-keys = ['{}']\n",
+            default.address,
+            site.server_key().display(),
+            site.authorized_keys().display(),
+        );
+        let group = format!(
+            "[group.dba]\nkeys = ['{} member']\nkey-files = '{}'\npermit = '{}'\n",
+            member.line,
+            site.path().join("team").display(),
+            target.address
+        );
+        fs::write(&file, head + &group).expect("the folder is ours");
+        let sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+        Self { site, file, sproxy, member, listed, target }
+    }
+
+    /// Attaches a client with this key. Returns it with the address of its forward to the target.
+    fn client(&self, key: &Key, name: &str) -> (Cproxy, SocketAddr) {
+        let forward = format!("127.0.0.1:0:{}", self.target.address);
+        let args = ["-L", &forward];
+        let cproxy = Cproxy::with(&self.site, self.sproxy.address, name, key, &args).attached();
+        let log = cproxy.program.log();
+        let at = log.lines().filter_map(|line| line.split("listening on ").nth(1)).nth(1);
+        (cproxy, at.expect("a second listener").trim().parse().expect("an address"))
+    }
+
+    fn reload(&self) {
+        let socket = control(&self.site, "sproxy", &self.sproxy.program);
+        let said = operate(&self.site, &["reload", "--control", &socket]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("  group: applied\n"), "{said:?}");
+    }
+
+    fn replace(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(&self.file).expect("it is ours");
+        assert!(text.contains(from), "{text}");
+        fs::write(&self.file, text.replace(from, to)).expect("it is ours");
+    }
+}
+
+/// Returns whether an echo answers there.
+fn answers(at: SocketAddr) -> bool {
+    let (mut stream, mut byte) = (dial(at), [0]);
+    stream.write_all(b"x").is_ok() && stream.read_exact(&mut byte).is_ok()
+}
+
+#[test]
+fn the_members_of_a_group_reach_its_target_and_others_do_not() {
+    let all = GroupFixture::new();
+    for (key, name, is_member) in [
+        (&all.member, "member", true),
+        (&all.listed, "listed", true),
+        (&all.site.client, "other", false),
+    ] {
+        let (cproxy, target) = all.client(key, name);
+        assert!(answers(cproxy.listen), "{name}: every key reaches the default target");
+        assert_eq!(answers(target), is_member, "{name}");
+    }
+}
+
+#[test]
+fn a_group_that_changes_ends_what_it_no_longer_permits_and_nothing_else() {
+    let mut all = GroupFixture::new();
+    let (member, to_target) = all.client(&all.member, "member");
+    let (listed, listed_to_target) = all.client(&all.listed, "listed");
+    let (default, mut lost) = (Steady::start(member.listen), Steady::start(to_target));
+    let mut gone = Steady::start(listed_to_target);
+    // Its target is no longer permitted; the tunnel and the other session continue.
+    let permit = format!("permit = '{}'\n", all.target.address);
+    all.replace(&permit, "permit = 'localhost:1'\n");
+    all.reload();
+    assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset));
+    assert_eq!(gone.ended(), Some(ErrorKind::ConnectionReset));
+    default.goes_on();
+    // The next worker has the same group.
+    all.sproxy.program.kill_worker();
+    all.sproxy.program.wait_for("another one continues");
+    default.goes_on();
+    assert!(!answers(to_target));
+    all.replace("permit = 'localhost:1'\n", &permit);
+    all.reload();
+    assert!(answers(to_target));
+    // Without a member's key, the tunnel ends; the other member stays.
+    let stays = Steady::start(listed.listen);
+    all.replace(&format!("keys = ['{} member']\n", all.member.line), "");
+    all.reload();
+    let mut default = default;
+    assert_eq!(default.ended(), Some(ErrorKind::ConnectionReset));
+    stays.goes_on();
+    stays.finish();
+}
+
+#[test]
+fn keys_of_several_files_are_admitted_and_faults_of_groups_are_located() {
+    let site = LoopbackSite::new();
+    let (echo, other) = (Echo::start(), site.key("other"));
+    let more = site.path().join("more");
+    fs::write(&more, format!("{}\n", other.line)).expect("the folder is ours");
+    let args = ["--listen", "127.0.0.1:0", "--authorized-keys", more.to_str().expect("text")];
+    let sproxy = LoopbackSproxy::with(&site, echo.address, &args, None);
+    for (key, name) in [(&site.client, "first"), (&other, "second")] {
+        let cproxy = Cproxy::with(&site, sproxy.address, name, key, &[]).attached();
+        assert!(answers(cproxy.listen), "{name}");
+    }
+    let file = site.path().join("s.toml");
+    let text = "[group.dba]\nkeys = ['ssh-rsa AAAA']\nkey-files = 'nowhere'\ntarget = 'a:1'\n";
+    fs::write(&file, text).expect("the folder is ours");
+    let said = operate(&site, &["check", file.to_str().expect("text")]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for fault in [
+        "s.toml:2:9: invalid value \"ssh-rsa AAAA\" for keys of group dba: ",
+        "s.toml:4:1: there is no key target of a group",
+    ] {
+        assert!(said.err.contains(fault), "{fault}: {said:?}");
+    }
+    fs::write(&file, "[group.dba]\nkey-files = 'nowhere'\n").expect("the folder is ours");
+    let said = operate(&site, &["check", file.to_str().expect("text")]);
+    assert!(said.code == Some(1) && said.err.contains("nowhere does not exist"), "{said:?}");
+}
