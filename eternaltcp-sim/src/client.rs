@@ -379,7 +379,7 @@ impl SimClient {
             env.model.pairs[*pair].is_lost = true;
             env.model.app(*pair, Side::Client).linger = Some(linger);
         }
-        self.end.commit();
+        self.end.commit(env);
         for pair in sockets {
             env.model.deliver_reset(pair, Side::Client, linger.cause, linger.may_be_short);
         }

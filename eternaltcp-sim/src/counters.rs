@@ -145,6 +145,8 @@ counters! {
     connections_found >= 5;
     /// Targets that were dialled once more.
     dialled_again >= 35;
+    /// Commits that adopted or released several local sockets.
+    joint_commits >= 5;
     /// Wrong bytes that were delivered and not recorded when a program died.
     forgiven >= 0;
     /// Programs that were replaced.

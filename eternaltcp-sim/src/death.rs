@@ -94,10 +94,8 @@ impl World {
             return;
         }
         self.alive(|world| {
-            if let Some(end) = world.end(side) {
-                let _ = end.kept.commit(&mut end.tunnel);
-                world.note_upgrade(side);
-            }
+            world.with_end(side, |end, env| end.commit(env));
+            world.note_upgrade(side);
         });
         if self.programs.is_dead(side) {
             return;

@@ -15,6 +15,9 @@ use crate::store::StoreHandle;
 /// Time that a proxy waits for an application that does not read before it still resets it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// One socket in about this many is committed at once.
+const ALONE: u32 = 5;
+
 /// One commit in this many is compared with the tunnel.
 const LOOK: u32 = 20;
 
@@ -27,6 +30,11 @@ pub(crate) struct SimEnd {
     /// The state that outlives it.
     pub(crate) kept: Kept<StoreHandle>,
     pub(crate) sockets: BTreeMap<SessionId, SimSocket>,
+    /// Pairs whose sockets are closed after the next commit, each with the way in which this resets
+    /// the connection.
+    closing: Vec<(usize, Linger)>,
+    /// A socket was adopted and must not be used before the next commit.
+    is_adopting: bool,
     /// The links that are its carriers: first the one that is bound or asks to be.
     pub(crate) carriers: Vec<(LinkId, CarrierId)>,
     /// Packets replayed before the current lead.
@@ -62,6 +70,8 @@ impl SimEnd {
             commits: 0,
             kept,
             sockets: BTreeMap::new(),
+            closing: Vec::new(),
+            is_adopting: false,
             carriers: Vec::new(),
             replayed_before: 0,
         }
@@ -154,7 +164,7 @@ impl SimEnd {
             Ok(id) => {
                 note!(env, "{:?} opens {id:?} for pair {pair}", self.side);
                 self.add_socket(env, id, pair, None);
-                self.adopt(id, pair);
+                self.adopt(env, id, pair);
             }
             Err(error) => {
                 note!(env, "{:?} cannot open pair {pair}: {error}", self.side);
@@ -179,17 +189,48 @@ impl SimEnd {
         }
     }
 
-    /// Reports a local socket to the store.
-    fn adopt(&mut self, id: SessionId, pair: usize) {
+    /// Reports a local socket to the store, sometimes together with others.
+    fn adopt(&mut self, env: &mut Env, id: SessionId, pair: usize) {
         let socket = SocketId { descriptor: pair as i32, cookie: pair as u64 };
-        let _ = self.kept.adopt(&mut self.tunnel, id, socket);
-        self.check_store();
+        self.kept.adopt(id, socket);
+        self.is_adopting = true;
+        self.commit_alone(env);
     }
 
-    /// Commits to the store, before anything leaves on a carrier.
-    pub(crate) fn commit(&mut self) {
+    /// Releases a local socket, sometimes together with others.
+    pub(crate) fn release(&mut self, env: &mut Env, id: SessionId) {
+        self.kept.release(id);
+        self.commit_alone(env);
+    }
+
+    /// Sometimes commits a socket at once, and not together with others.
+    fn commit_alone(&mut self, env: &mut Env) {
+        if self.commits.is_multiple_of(ALONE) {
+            self.commit(env);
+        }
+    }
+
+    /// Commits to the store, before anything leaves on a carrier, and closes the sockets that no
+    /// record names any more.
+    pub(crate) fn commit(&mut self, env: &mut Env) {
+        env.counters.joint_commits += u64::from(self.kept.moved_count() > 1);
         let _ = self.kept.commit(&mut self.tunnel);
+        self.is_adopting = false;
         self.check_store();
+        self.close_released(env);
+    }
+
+    fn close_released(&mut self, env: &mut Env) {
+        for (pair, linger) in std::mem::take(&mut self.closing) {
+            env.model.deliver_reset(pair, self.side, linger.cause, linger.may_be_short);
+        }
+    }
+
+    /// Commits the sockets that were adopted, before one is used.
+    pub(crate) fn commit_adopted(&mut self, env: &mut Env) {
+        if self.is_adopting {
+            self.commit(env);
+        }
     }
 
     /// Compares the store with the tunnel from time to time.
@@ -204,8 +245,8 @@ impl SimEnd {
     /// Closes a local socket by a reset.
     pub(crate) fn close(&mut self, env: &mut Env, id: SessionId, pair: usize, linger: Linger) {
         env.model.app(pair, self.side).linger = Some(linger);
-        let _ = self.kept.release(&mut self.tunnel, id);
-        env.model.deliver_reset(pair, self.side, linger.cause, linger.may_be_short);
+        self.closing.push((pair, linger));
+        self.release(env, id);
     }
 
     /// Raises the tunnel's limit at this end, if allowed.
@@ -249,6 +290,10 @@ impl SimEnd {
                 }
             }
             if !self.transmit(env) {
+                // The end waits.
+                if self.kept.moved_count() > 0 {
+                    self.commit(env);
+                }
                 return events;
             }
         }
@@ -321,12 +366,13 @@ impl SimEnd {
         }
         env.model.app(pair, self.side).next_tick = Some(now);
         self.tunnel.accept(now, id);
-        self.adopt(id, pair);
+        self.adopt(env, id, pair);
         self.serve(env, id);
     }
 
     /// Resets every remaining socket: its tunnel is over.
     pub(crate) fn reset_all(&mut self, env: &mut Env, cause: Cause) {
+        self.close_released(env);
         for (id, socket) in std::mem::take(&mut self.sockets) {
             note!(env, "{:?} resets the socket of {id:?}: {cause}", self.side);
             env.model.pairs[socket.pair].is_lost = true;

@@ -21,6 +21,7 @@ impl SimEnd {
         if app.has_reset && !app.error_told {
             note!(env, "{:?}: the application resets {id:?}", self.side);
             env.counters.resets_in_outage += u64::from(!self.tunnel.is_attached());
+            self.commit_adopted(env);
             let reading = self.kept.begin_read(id);
             env.model.app(pair, self.side).error_told = true;
             self.kept.fail_read(reading);
@@ -35,7 +36,7 @@ impl SimEnd {
     pub(crate) fn drop_reset(&mut self, env: &mut Env, id: SessionId) {
         self.sockets.remove(&id);
         self.tunnel.reset(env.now, id, Reset::new(Cause::Application));
-        let _ = self.kept.release(&mut self.tunnel, id);
+        self.release(env, id);
     }
 
     /// Moves as much as possible between a session and its socket.
@@ -49,6 +50,7 @@ impl SimEnd {
             }
             return;
         }
+        self.commit_adopted(env);
         self.write_out(env, id, socket.pair);
         if self.sockets.contains_key(&id) {
             self.read_in(env, id, socket.pair);
@@ -171,7 +173,7 @@ impl SimEnd {
         if is_shut && env.model.app(pair, self.side).close_taken {
             env.counters.ended_in_order += 1;
             self.sockets.remove(&id);
-            let _ = self.kept.release(&mut self.tunnel, id);
+            self.release(env, id);
         }
     }
 

@@ -36,7 +36,7 @@ impl SimEnd {
         let is_early = packet.header.kind == Kind::Data && !self.tunnel.is_attached();
         env.counters.early_packets += u64::from(is_early);
         let bytes = self.encode(env, &packet);
-        self.commit();
+        self.commit(env);
         let cut = env.links.get_mut(&id).and_then(|l| l.write(self.side, env.now, bytes));
         note!(env, "{:?} sends {:?} on link {id}", self.side, packet.header);
         env.counters.cuts_of_joined += u64::from(is_beside && cut.is_some());

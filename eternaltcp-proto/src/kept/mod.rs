@@ -65,12 +65,17 @@ pub struct Kept<S> {
     tunnel: Option<TunnelState>,
     /// Boxed, because half of the room in a tree's nodes is empty.
     sessions: BTreeMap<SessionId, Box<Mirror>>,
+    /// Sessions whose socket was adopted or released since the last commit.
+    moved: Vec<SessionId>,
     /// Entries to free after the current commit. Until then the previous records refer to them.
     released: Vec<Released>,
 }
 
+/// The maximum capacity of the list of released entries that is kept.
+const MAX_RELEASED: usize = 256;
+
 /// The record of a session in the store.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Mirror {
     socket: Option<SocketId>,
     counts: Counts,
@@ -80,7 +85,7 @@ struct Mirror {
 }
 
 /// The packets of a session that have entries in the store.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 struct Noted {
     numbering: u32,
     base: Seq,
@@ -99,7 +104,8 @@ impl<S: Store> Kept<S> {
     /// Creates the mirror of a tunnel that the store does not contain yet.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self { store, tunnel: None, sessions: BTreeMap::new(), released: Vec::new() }
+        let (moved, released) = (Vec::new(), Vec::new());
+        Self { store, tunnel: None, sessions: BTreeMap::new(), moved, released }
     }
 
     /// Returns the store.
@@ -117,15 +123,14 @@ impl<S: Store> Kept<S> {
         self.store
     }
 
-    /// Stores all changes of the tunnel. Call it before anything is sent on a carrier.
+    /// Stores all changes of the tunnel, and the sockets that were adopted and released. Call it
+    /// before anything is sent on a carrier.
     pub fn commit(&mut self, tunnel: &mut Tunnel) -> Committed {
-        self.commit_after(tunnel, false)
-    }
-
-    fn commit_after(&mut self, tunnel: &mut Tunnel, mut is_changed: bool) -> Committed {
+        let mut is_changed = false;
         while let Some(id) = tunnel.poll_changed() {
             is_changed |= self.put_session(tunnel, id);
         }
+        is_changed |= self.put_moved(tunnel);
         if self.put_tunnel(tunnel) || is_changed {
             self.store.commit_done();
             self.free_released();
@@ -146,36 +151,37 @@ impl<S: Store> Kept<S> {
         states.find(|[put, is]| put != is).map(|both| Stray::Session(Box::new(both)))
     }
 
-    /// Records the local socket of a session, which was neither read nor written yet. This is
-    /// committed before the socket is used: otherwise a recovery could connect a second socket, which
-    /// would get the same bytes again.
-    pub fn adopt(&mut self, tunnel: &mut Tunnel, id: SessionId, socket: SocketId) -> Committed {
-        self.set_socket(tunnel, id, Some(socket))
+    /// Records the local socket of a session, which was neither read nor written yet, with the next
+    /// commit. It must not be used before that: otherwise a recovery could connect a second socket,
+    /// which would get the same bytes again.
+    pub fn adopt(&mut self, id: SessionId, socket: SocketId) {
+        self.mirror(id).socket = Some(socket);
+        self.moved.push(id);
     }
 
-    /// Records that a session's local socket is about to be closed; its `SO_LINGER` is set already. No
-    /// record may name a closed descriptor, and the tunnel must know what the application was told,
-    /// because it cannot be told again.
-    pub fn release(&mut self, tunnel: &mut Tunnel, id: SessionId) -> Committed {
-        self.set_socket(tunnel, id, None)
-    }
-
-    fn set_socket(
-        &mut self,
-        tunnel: &mut Tunnel,
-        id: SessionId,
-        socket: Option<SocketId>,
-    ) -> Committed {
-        if tunnel.has_session(id) {
-            self.mirror(id).socket = socket;
+    /// Records that a session's local socket is about to be closed, with the next commit; its
+    /// `SO_LINGER` is set already. It must not be closed before that: no record may name a closed
+    /// descriptor, and the tunnel must know what the application was told, because it cannot be told
+    /// again. If the session is reset, no commit may come between that and this call: in a record that
+    /// still names a socket, a reset means that the peer's reset is still to come.
+    pub fn release(&mut self, id: SessionId) {
+        if let Some(mirror) = self.sessions.get_mut(&id) {
+            mirror.socket = None;
+            self.moved.push(id);
         }
-        let is_changed = self.put_session(tunnel, id);
-        self.commit_after(tunnel, is_changed)
+    }
+
+    /// Returns how many sockets were adopted or released since the last commit.
+    #[must_use]
+    pub fn moved_count(&self) -> usize {
+        self.moved.len()
     }
 
     /// Records that a session's local socket is about to be read.
     pub fn begin_read(&mut self, id: SessionId) -> Reading {
-        let consumed = self.mirror(id).counts.consumed;
+        let mirror = self.mirror(id);
+        debug_assert!(mirror.is_usable(), "a socket is read before it is committed");
+        let consumed = mirror.counts.consumed;
         self.store.put_slot(id, Call::Read(consumed));
         Reading(id)
     }
@@ -209,7 +215,9 @@ impl<S: Store> Kept<S> {
 
     /// Records that a session's local socket is about to be written.
     pub fn begin_write(&mut self, id: SessionId) -> Writing {
-        let written = self.mirror(id).counts.written;
+        let mirror = self.mirror(id);
+        debug_assert!(mirror.is_usable(), "a socket is written before it is committed");
+        let written = mirror.counts.written;
         self.store.put_slot(id, Call::Write(written));
         Writing(id)
     }
@@ -238,10 +246,7 @@ impl<S: Store> Kept<S> {
     }
 
     fn mirror(&mut self, id: SessionId) -> &mut Mirror {
-        self.sessions.entry(id).or_insert_with(|| {
-            let noted = Noted { numbering: 0, base: Seq::default(), next: Seq::default() };
-            Box::new(Mirror { socket: None, counts: Counts::default(), put: None, noted })
-        })
+        self.sessions.entry(id).or_default()
     }
 
     fn put_tunnel(&mut self, tunnel: &Tunnel) -> bool {
@@ -254,35 +259,43 @@ impl<S: Store> Kept<S> {
         is_changed
     }
 
-    fn put_session(&mut self, tunnel: &Tunnel, id: SessionId) -> bool {
-        let Some(state) = tunnel.session_state(id) else { return self.remove_session(id) };
-        let mirror = self.mirror(id);
-        let socket = mirror.socket;
-        if mirror.put.as_ref().is_some_and(|put| put.is(&state, socket)) {
-            return false;
+    /// Puts the sessions whose records do not name their socket.
+    fn put_moved(&mut self, tunnel: &Tunnel) -> bool {
+        let mut is_changed = false;
+        while let Some(id) = self.moved.pop() {
+            // Most of them have changed otherwise, too, and were put already.
+            if self.sessions.get(&id).is_some_and(|mirror| !mirror.has_put_socket()) {
+                is_changed |= self.put_session(tunnel, id);
+            }
         }
-        self.put_packets(tunnel, id, &state.send);
-        let record = SessionRecord { state, socket };
-        self.store.put_session(&record);
-        let SessionRecord { state, socket } = record;
-        self.released.push(Released::Pieces(id, state.send.offset));
-        self.mirror(id).put = Some(PutSession::new(state, socket));
-        true
+        is_changed
     }
 
-    /// Stores entries for new packets, before the record that counts them.
-    fn put_packets(&mut self, tunnel: &Tunnel, id: SessionId, send: &SendingState) {
-        let SendingState { base, next, numbering, .. } = *send;
-        let old = self.mirror(id).noted;
-        let count = old.next.distance_from(old.base);
-        let freed = base.distance_from(old.base);
-        let from = if old.numbering == numbering && freed <= count { old.next } else { base };
-        let gone = if from == base { old } else { Noted { next: base, ..old } };
-        self.released.push(Released::Packets(id, gone));
+    fn put_session(&mut self, tunnel: &Tunnel, id: SessionId) -> bool {
+        let Some(state) = tunnel.session_state(id) else { return self.remove_session(id) };
+        let Self { store, sessions, released, .. } = self;
+        let mirror = &mut **sessions.entry(id).or_default();
+        let socket = mirror.socket;
+        let freed = match &mirror.put {
+            Some(put) if put.is(&state, socket) => return false,
+            Some(put) => put.offset(),
+            None => 0,
+        };
+        let (gone, from) = mirror.noted.advance(&state.send);
+        // Entries for new packets come before the record that counts them.
+        let numbering = state.send.numbering;
         for (seq, boundary) in (0..).map(|n| from.plus(n)).zip(tunnel.boundaries(id, from)) {
-            self.store.put_packet(&PacketEntry { session: id, numbering, seq, boundary });
+            store.put_packet(&PacketEntry { session: id, numbering, seq, boundary });
         }
-        self.mirror(id).noted = Noted { numbering, base, next };
+        released.extend(gone.map(|gone| Released::Packets(id, gone)));
+        let record = SessionRecord { state, socket };
+        store.put_session(&record);
+        let SessionRecord { state, socket } = record;
+        if state.send.offset != freed {
+            released.push(Released::Pieces(id, state.send.offset));
+        }
+        mirror.put = Some(PutSession::new(state, socket));
+        true
     }
 
     fn remove_session(&mut self, id: SessionId) -> bool {
@@ -291,12 +304,13 @@ impl<S: Store> Kept<S> {
         if is_put {
             self.store.remove_session(id);
         }
-        self.released.extend([Released::Packets(id, mirror.noted), Released::Session(id)]);
+        self.released.extend(mirror.noted.some().map(|noted| Released::Packets(id, noted)));
+        self.released.push(Released::Session(id));
         is_put
     }
 
     fn free_released(&mut self) {
-        for free in std::mem::take(&mut self.released) {
+        for free in self.released.drain(..) {
             match free {
                 Released::Packets(id, Noted { numbering, base, next }) => {
                     for number in 0..next.distance_from(base) {
@@ -307,5 +321,40 @@ impl<S: Store> Kept<S> {
                 Released::Session(id) => self.store.free_session(id),
             }
         }
+        // A burst of sessions leaves no memory in use.
+        if self.released.capacity() > MAX_RELEASED {
+            self.released = Vec::new();
+        }
+    }
+}
+
+impl Mirror {
+    /// Returns whether the stored record names the socket, or that there is none.
+    fn has_put_socket(&self) -> bool {
+        self.put.as_ref().is_some_and(|put| put.socket() == self.socket)
+    }
+
+    /// Returns whether the socket, if there is one that has a name, may be read and written.
+    fn is_usable(&self) -> bool {
+        self.socket.is_none() || self.has_put_socket()
+    }
+}
+
+impl Noted {
+    /// Follows a queue. Returns the packets that it no longer has, and the number of the first one
+    /// that has no entry.
+    fn advance(&mut self, send: &SendingState) -> (Option<Self>, Seq) {
+        let SendingState { base, next, numbering, .. } = *send;
+        let old = std::mem::replace(self, Self { numbering, base, next });
+        let count = old.next.distance_from(old.base);
+        let freed = base.distance_from(old.base);
+        let from = if old.numbering == numbering && freed <= count { old.next } else { base };
+        let gone = if from == base { old } else { Self { next: base, ..old } };
+        (gone.some(), from)
+    }
+
+    /// Returns itself, unless it has no packets.
+    fn some(self) -> Option<Self> {
+        (self.next != self.base).then_some(self)
     }
 }

@@ -96,6 +96,11 @@ impl PutSession {
             }
     }
 
+    /// Returns the socket that was put.
+    pub(super) fn socket(&self) -> Option<SocketId> {
+        self.socket
+    }
+
     /// Returns the offset in the stream of the first byte that is kept.
     pub(super) fn offset(&self) -> u64 {
         self.offset

@@ -130,7 +130,7 @@ impl<R: Role> Driver<R> {
             }
             Action::AcceptJoin { request, carrier } => self.accept_join(*request, *carrier),
             Action::Serve { session, stream, target } => {
-                self.sockets.insert_opened(&mut self.tunnel, session, stream, target, None);
+                self.sockets.insert_opened(session, stream, target, None);
             }
             Action::Keep => _ = self.keep_note(),
             Action::End => self.lifecycle.end(),

@@ -72,7 +72,7 @@ impl<R: Role> Driver<R> {
         };
         match &result {
             Ok(id) => {
-                self.sockets.insert_opened(&mut self.tunnel, *id, stream, target, asked);
+                self.sockets.insert_opened(*id, stream, target, asked);
                 self.entrance.handle_opened(*id, place);
             }
             Err(error) => {
@@ -94,7 +94,7 @@ impl<R: Role> Driver<R> {
         match result {
             Ok(stream) if is_wanted => {
                 self.tunnel.accept(now, id);
-                self.sockets.insert_connected(&mut self.tunnel, id, stream);
+                self.sockets.insert_connected(id, stream);
             }
             Ok(stream) => stream.abort(&Reset::new(Cause::Application)),
             Err(reset) if is_wanted => {

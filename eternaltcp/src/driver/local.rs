@@ -12,7 +12,7 @@ use eternaltcp_proto::{Cause, Delivery, READ_SIZE, Reset, SessionId, Time, Tunne
 use tokio::time::Instant;
 
 use super::metadata::Metadata;
-use super::mirror::TunnelMirror;
+use super::mirror::{AdoptedMark, TunnelMirror};
 use super::patience::PendingReset;
 use super::ready::{ReadyList, SocketWaker};
 use crate::dynamic::ProtocolRequest;
@@ -322,6 +322,17 @@ impl Local {
     /// Returns whether a reset waits for the socket.
     pub(super) fn is_resetting(&self) -> bool {
         self.patience.is_some()
+    }
+
+    /// Marks the socket with its progress, for the next process.
+    #[cfg(target_os = "linux")]
+    pub(super) fn mark(&self, mark: AdoptedMark) {
+        self.stream.mark(mark);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn mark(&self, mark: AdoptedMark) {
+        match mark {}
     }
 
     /// Lets the socket end in order when it is dropped, because both its directions have ended.

@@ -23,6 +23,13 @@ use crate::store::SocketMark;
 #[cfg(target_os = "linux")]
 use crate::store::{self, TunnelStore};
 
+/// The mark of a socket that a session has.
+#[cfg(target_os = "linux")]
+pub(super) type AdoptedMark = SocketMark;
+/// Only a store needs marks.
+#[cfg(not(target_os = "linux"))]
+pub(super) type AdoptedMark = std::convert::Infallible;
+
 /// The mirror of one tunnel.
 #[derive(Debug)]
 pub(super) struct TunnelMirror {
@@ -180,43 +187,45 @@ impl TunnelMirror {
         let _ = tunnel;
     }
 
-    /// Records the socket of a connection that a listener accepted, before it is read or written.
+    /// Returns whether sockets were adopted or released since the last commit.
+    pub(super) fn has_moved(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Some(kept) = &self.kept {
+            return kept.moved_count() > 0;
+        }
+        false
+    }
+
+    /// Records the socket of a connection that a listener accepted, with the next commit, before
+    /// which it must not be read or written. Returns the mark that it gets after that commit.
     pub(super) fn adopt_accepted(
         &mut self,
-        tunnel: &mut Tunnel,
         id: SessionId,
         stream: &Stream,
         metadata: &Metadata,
         asked: Option<&ProtocolRequest>,
-    ) {
+    ) -> Option<AdoptedMark> {
         #[cfg(target_os = "linux")]
-        if self.adopt(tunnel, id, stream, metadata, asked) {
-            // The mark is set before the first byte is read or written.
-            stream.mark(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
+        if self.adopt(id, stream, metadata, asked) {
+            return Some(if asked.is_some() { SocketMark::Asked } else { SocketMark::Used });
         }
-        let _ = (tunnel, id, stream, metadata, asked);
+        let _ = (id, stream, metadata, asked);
+        None
     }
 
-    /// Records the socket of a connection to a target, before it is read or written. It has no mark,
-    /// because its address is not that of a listener: the next process does not take it for one
-    /// that was just accepted.
-    pub(super) fn adopt_connected(
-        &mut self,
-        tunnel: &mut Tunnel,
-        id: SessionId,
-        stream: &Stream,
-        metadata: &Metadata,
-    ) {
+    /// Records the socket of a connection to a target, with the next commit, before which it must
+    /// not be read or written. It gets no mark, because its address is not that of a listener: the
+    /// next process does not take it for one that was just accepted.
+    pub(super) fn adopt_connected(&mut self, id: SessionId, stream: &Stream, metadata: &Metadata) {
         #[cfg(target_os = "linux")]
-        self.adopt(tunnel, id, stream, metadata, None);
-        let _ = (tunnel, id, stream, metadata);
+        self.adopt(id, stream, metadata, None);
+        let _ = (id, stream, metadata);
     }
 
     /// Records a session's socket. Returns whether there is a store, and a socket.
     #[cfg(target_os = "linux")]
     fn adopt(
         &mut self,
-        tunnel: &mut Tunnel,
         id: SessionId,
         stream: &Stream,
         metadata: &Metadata,
@@ -225,18 +234,18 @@ impl TunnelMirror {
         let Some(kept) = &mut self.kept else { return false };
         let Some(socket) = socket_id(stream) else { return false };
         kept.store_mut().set_session_note(id, |writer| metadata.encode(writer, asked));
-        let _ = kept.adopt(tunnel, id, socket);
+        kept.adopt(id, socket);
         true
     }
 
-    /// Removes a session's socket from the record, before the socket is closed as its `SO_LINGER`
-    /// says.
-    pub(super) fn release(&mut self, tunnel: &mut Tunnel, id: SessionId) {
+    /// Removes a session's socket from the record, with the next commit. The socket is closed after
+    /// that, as its `SO_LINGER` says.
+    pub(super) fn release(&mut self, id: SessionId) {
         #[cfg(target_os = "linux")]
         if let Some(kept) = &mut self.kept {
-            let _ = kept.release(tunnel, id);
+            kept.release(id);
         }
-        let _ = (tunnel, id);
+        let _ = id;
     }
 
     /// Removes the tunnel from the store, before its sockets are closed.

@@ -162,6 +162,7 @@ impl<R: Role> Driver<R> {
         loop {
             self.clocks.begin_round();
             self.poll_commands(cx);
+            self.sockets.settle_adopted(&mut self.tunnel);
             self.poll_carriers_read(cx);
             // Whether there is more to do without a wake-up.
             let mut is_more = self.poll_sockets(cx);
@@ -173,6 +174,7 @@ impl<R: Role> Driver<R> {
             // Last, because everything before may set a new deadline. Otherwise there would be no
             // wake-up.
             is_more |= self.poll_timer(cx);
+            self.sockets.settle(&mut self.tunnel);
             if self.lifecycle.is_ended() || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }

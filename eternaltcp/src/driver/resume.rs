@@ -105,7 +105,8 @@ impl Sockets {
             warn!(session = id.get(), "the local connection of a session is lost: it is reset");
             let detail = "its local connection is lost";
             tunnel.reset(Time::ZERO, id, Reset::with_detail(Cause::Unresumable, detail));
-            self.mirror().release(tunnel, id);
+            self.mirror().release(id);
+            let _ = self.mirror().commit(tunnel);
         }
         // The socket is reset when it is closed, because no record names it any more.
         drop(stream);

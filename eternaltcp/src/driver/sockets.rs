@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::local::{HELD, Local, Served};
 use super::metadata::Metadata;
-use super::mirror::TunnelMirror;
+use super::mirror::{AdoptedMark, TunnelMirror};
 use super::ready::ReadyList;
 #[cfg(target_os = "linux")]
 use super::resume::RecoveredSocket;
@@ -51,6 +51,11 @@ pub(crate) struct Sockets {
     /// Sessions to serve again, whether or not their sockets are ready.
     again: VecDeque<SessionId>,
     mirror: TunnelMirror,
+    /// Sockets to commit before they are used, each with the mark that it gets then.
+    adopted: Vec<(SessionId, Option<AdoptedMark>)>,
+    /// Sockets to close when the store no longer names them, those to reset with the reason. The
+    /// driver closes them before it waits.
+    closing: Vec<(Box<Local>, Option<Reset>)>,
 }
 
 impl Sockets {
@@ -64,6 +69,8 @@ impl Sockets {
             ready: Arc::new(ReadyList::default()),
             again: VecDeque::new(),
             mirror,
+            adopted: Vec::new(),
+            closing: Vec::new(),
         }
     }
 
@@ -113,22 +120,23 @@ impl Sockets {
     /// Serves a local connection for a session of this side.
     pub(super) fn insert_opened(
         &mut self,
-        tunnel: &mut Tunnel,
         id: SessionId,
         stream: Stream,
         target: Bytes,
         asked: Option<ProtocolRequest>,
     ) {
         let metadata = Metadata::opened(&stream, target);
-        self.mirror.adopt_accepted(tunnel, id, &stream, &metadata, asked.as_ref());
+        let mark = self.mirror.adopt_accepted(id, &stream, &metadata, asked.as_ref());
+        self.adopted.push((id, mark));
         self.insert(id, stream, metadata, asked);
     }
 
     /// Serves the connection to the target of a session that the peer opened.
-    pub(super) fn insert_connected(&mut self, tunnel: &mut Tunnel, id: SessionId, stream: Stream) {
+    pub(super) fn insert_connected(&mut self, id: SessionId, stream: Stream) {
         let metadata = self.metadata.remove(&id);
         let metadata = metadata.unwrap_or_else(|| Metadata::offered(Bytes::new()));
-        self.mirror.adopt_connected(tunnel, id, &stream, &metadata);
+        self.mirror.adopt_connected(id, &stream, &metadata);
+        self.adopted.push((id, None));
         self.insert(id, stream, metadata, None);
     }
 
@@ -190,6 +198,46 @@ impl Sockets {
         true
     }
 
+    /// Commits the sockets that were adopted, before the first of them is used. It is cheapest
+    /// before anything else has changed.
+    pub(super) fn settle_adopted(&mut self, tunnel: &mut Tunnel) {
+        if !self.adopted.is_empty() {
+            self.settle(tunnel);
+        }
+    }
+
+    /// Commits the sockets that were adopted and released, unless a commit for a carrier has done
+    /// that, and closes those that were released. Call it before the driver waits.
+    pub(super) fn settle(&mut self, tunnel: &mut Tunnel) {
+        if self.mirror.has_moved() {
+            let _ = self.mirror.commit(tunnel);
+        }
+        for (id, mark) in self.adopted.drain(..) {
+            if let (Some(local), Some(mark)) = (self.locals.get(&id), mark) {
+                local.mark(mark);
+            }
+        }
+        self.close_released();
+    }
+
+    /// Releases a session's socket, and closes it after the next commit.
+    fn release(&mut self, id: SessionId, local: Option<Box<Local>>, why: Option<Reset>) {
+        self.mirror.release(id);
+        self.closing.extend(local.map(|local| (local, why)));
+        if !self.mirror.has_moved() {
+            // The store does not name it.
+            self.close_released();
+        }
+    }
+
+    fn close_released(&mut self) {
+        for (local, why) in self.closing.drain(..) {
+            if let Some(why) = why {
+                local.abort(&why);
+            }
+        }
+    }
+
     /// Serves one local socket, and removes it when it has ended.
     pub(super) fn serve(
         &mut self,
@@ -198,6 +246,7 @@ impl Sockets {
         tunnel: &mut Tunnel,
         role: &mut impl Role,
     ) {
+        self.settle_adopted(tunnel);
         let Some(local) = self.locals.get_mut(&id) else {
             return self.collect_abort(id, now, tunnel);
         };
@@ -212,16 +261,13 @@ impl Sockets {
                 }
             }
             Served::Ended => {
-                if let Some(local) = self.remove(id, tunnel) {
-                    local.prepare_end();
-                    self.mirror.release(tunnel, id);
-                }
+                let local = self.remove(id, tunnel).inspect(|local| local.prepare_end());
+                self.release(id, local, None);
             }
             Served::Broken(reset) => {
                 let local = self.remove(id, tunnel);
                 tunnel.reset(now, id, reset);
-                self.mirror.release(tunnel, id);
-                drop(local);
+                self.release(id, local, None);
             }
             Served::Abort(reset) => {
                 let mut local = self.remove(id, tunnel);
@@ -230,10 +276,7 @@ impl Sockets {
                 }
                 role.reset(id, &reset);
                 tunnel.delivered_ending(now, id);
-                self.mirror.release(tunnel, id);
-                if let Some(local) = local {
-                    local.abort(&reset);
-                }
+                self.release(id, local, Some(reset));
             }
         }
     }
@@ -265,6 +308,7 @@ impl Sockets {
         tunnel: &mut Tunnel,
         role: &mut impl Role,
     ) {
+        self.settle_adopted(tunnel);
         let known: BTreeSet<_> = tunnel.session_ids().collect();
         self.offers.retain(|id, _| known.contains(id));
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
@@ -274,10 +318,7 @@ impl Sockets {
             if let Some(local) = &mut local {
                 local.prepare_abort(&why);
             }
-            self.mirror.release(tunnel, id);
-            if let Some(local) = local {
-                local.abort(&why);
-            }
+            self.release(id, local, Some(why.clone()));
             role.reset(id, &why);
         }
     }
@@ -287,6 +328,7 @@ impl Sockets {
         let why = Reset::new(Cause::TunnelOver);
         self.locals.values_mut().for_each(|local| local.prepare_abort(&why));
         self.mirror.end();
+        self.close_released();
         for (_, local) in std::mem::take(&mut self.locals) {
             local.abort(&why);
         }
@@ -332,8 +374,7 @@ impl Sockets {
             limited!(log, info, session = id.get(), "the session's local connection died");
             let local = self.remove(id, tunnel);
             tunnel.reset(now, id, Reset::new(Cause::Application));
-            self.mirror.release(tunnel, id);
-            drop(local);
+            self.release(id, local, None);
         }
     }
 }

@@ -47,7 +47,8 @@ fn keep_pair(memory: &StoreMemory) -> usize {
     let mut kept = Kept::new(store);
     for length in [0, 1, 700, 20_000, 3] {
         let Ok(id) = pair.client.open(Bytes::from_static(b"target:1")) else { continue };
-        let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = kept.commit(&mut pair.client);
         let bytes = Bytes::from(vec![7; length]);
         kept.note_read(id, &bytes);
         pair.client.write(Time::ZERO, id, bytes);

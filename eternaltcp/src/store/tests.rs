@@ -31,7 +31,8 @@ fn no_tunnel_of_many_with_a_session_each_is_left_out() {
             let mut tunnel = Tunnel::new(Side::Client, Config::default());
             let mut kept = kept(&memory);
             let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
-            let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 5, cookie: 6 });
+            kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+            let _ = kept.commit(&mut tunnel);
             say(&mut kept, &mut tunnel, id, b"a word");
             let _ = kept.commit(&mut tunnel);
             (kept, tunnel)
@@ -54,11 +55,13 @@ fn notes_and_the_time_of_detachment_are_found_again() {
         let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
         let encode = |writer: &mut RecordWriter| note.iter().for_each(|byte| writer.u8(*byte));
         kept.store_mut().set_session_note(id, encode);
-        let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 5, cookie: 6 });
+        kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = kept.commit(&mut tunnel);
         ids.push(id);
     }
     let bare = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
-    let _ = kept.adopt(&mut tunnel, bare, SocketId { descriptor: 5, cookie: 6 });
+    kept.adopt(bare, SocketId { descriptor: 5, cookie: 6 });
+    let _ = kept.commit(&mut tunnel);
     kept.store_mut().set_note(b"an older one");
     kept.store_mut().set_note(b"of the tunnel");
     kept.store().set_detached_since(Some(Duration::from_millis(1500)));
@@ -131,7 +134,8 @@ fn what_the_next_program_finds_is_the_tunnel_that_was_committed() {
     for (round, length) in [0, 1, 300, 5000, 40_000, 3, 100_000, 700, 1].into_iter().enumerate() {
         let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
         ids.push(id);
-        let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = kept.commit(&mut pair.client);
         for (index, id) in ids.iter().enumerate() {
             if pair.client.capacity(*id) > 200_000 {
                 say(&mut kept, &mut pair.client, *id, &pattern(length + index, round));
@@ -163,7 +167,8 @@ fn the_next_program_goes_on_with_what_it_has_found() {
     let mut pair = TunnelPair::attached(Config::default());
     let mut first = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
-    let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    first.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+    let _ = first.commit(&mut pair.client);
     let text = pattern(90_000, 0);
     say(&mut first, &mut pair.client, id, &text[..60_000]);
     let _ = first.commit(&mut pair.client);
@@ -194,7 +199,8 @@ fn a_read_that_nobody_noted_is_found_with_its_bytes() {
         let mut pair = TunnelPair::attached(Config::default());
         let mut first = kept(&memory);
         let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
-        let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        first.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = first.commit(&mut pair.client);
         say(&mut first, &mut pair.client, id, b"noted, ");
         let (mut here, there) = UnixStream::pair().unwrap();
         here.write_all(&pattern(length, 0)).unwrap();
@@ -216,7 +222,8 @@ fn a_write_that_nobody_noted_is_ahead_of_the_record() {
     let mut pair = TunnelPair::attached(Config::default());
     let mut first = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
-    let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    first.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+    let _ = first.commit(&mut pair.client);
     let (here, _there) = UnixStream::pair().unwrap();
     let writing = first.begin_write(id);
     let parts = [std::io::IoSlice::new(b"seven b")];
@@ -233,7 +240,8 @@ fn a_commit_that_was_not_finished_is_not_found_and_never_counts_later() {
     let mut first = kept(&memory);
     let ids = [0; 2].map(|_| pair.client.open(Bytes::from_static(b"target:1")).unwrap());
     for id in ids {
-        let _ = first.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        first.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = first.commit(&mut pair.client);
     }
     let before = first.store_mut().contents();
     let mut changed = before.sessions[&ids[0]].clone();
@@ -256,7 +264,8 @@ fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
         let mut kept = kept(&memory);
         for _ in 0..10 {
             let id = pair.client.open(Bytes::from(vec![b'x'; 400])).unwrap();
-            let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+            kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+            let _ = kept.commit(&mut pair.client);
             say(&mut kept, &mut pair.client, id, b"some bytes");
         }
         let _ = kept.commit(&mut pair.client);
@@ -276,7 +285,8 @@ fn a_store_that_is_full_loses_sessions_and_nothing_else() {
     assert!(memory.new_tunnel().is_none() && !kept.store().is_short());
     for round in 0..5 {
         let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
-        let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+        kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+        let _ = kept.commit(&mut pair.client);
         say(&mut kept, &mut pair.client, id, &pattern(100_000, round));
     }
     let _ = kept.commit(&mut pair.client);
@@ -292,7 +302,8 @@ fn memory_goes_back_to_the_system_after_a_burst() {
     let mut pair = TunnelPair::attached(Config::default());
     let mut kept = kept(&memory);
     let id = pair.client.open(Bytes::from_static(b"target:1")).unwrap();
-    let _ = kept.adopt(&mut pair.client, id, SocketId { descriptor: 5, cookie: 6 });
+    kept.adopt(id, SocketId { descriptor: 5, cookie: 6 });
+    let _ = kept.commit(&mut pair.client);
     let held = || rustix::fs::fstat(memory.files()[1]).unwrap().st_blocks * 512;
     for round in 0..20 {
         say(&mut kept, &mut pair.client, id, &pattern(200_000, round));

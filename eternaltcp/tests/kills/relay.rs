@@ -230,7 +230,8 @@ impl<'a> RelayWorker<'a> {
 impl<'a> RelayEndpoint<'a> {
     fn adopt(&mut self, id: SessionId, socket: BorrowedFd<'a>) -> io::Result<()> {
         let named = SocketId { descriptor: socket.as_raw_fd(), cookie: cookie(socket)? };
-        let _ = self.kept.adopt(&mut self.tunnel, id, named);
+        self.kept.adopt(id, named);
+        let _ = self.kept.commit(&mut self.tunnel);
         self.sockets.insert(id, (socket, false));
         Ok(())
     }

@@ -45,7 +45,8 @@ fn leave(
     let id = tunnel.open(Bytes::from_static(b"target:1")).unwrap();
     let metadata = Metadata::offered(Bytes::from_static(b"target:1"));
     kept.store_mut().set_session_note(id, |writer| metadata.encode(writer, None));
-    let _ = kept.adopt(&mut tunnel, id, SocketId { descriptor: 3, cookie: 4 });
+    kept.adopt(id, SocketId { descriptor: 3, cookie: 4 });
+    let _ = kept.commit(&mut tunnel);
     let there = match action {
         LastAction::None => Some(there),
         LastAction::End => {
