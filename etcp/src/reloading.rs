@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::cli::{Cli, CliCommand, LogArgs};
 use crate::config::{ActiveConfig, FullLine, Origins, ReloadKeys};
 use crate::exit::ExitError;
-use crate::holder::SettingsKeeper;
+use crate::holder::{MAX_SETTINGS, SettingsKeeper};
 use crate::logging::{self, Level};
 use crate::reload::outcome_text;
 
@@ -82,6 +82,12 @@ impl LiveConfig {
         Some(match read {
             Ok(Ok(Ok((line, changes)))) => {
                 let FullLine { cli: Cli { command, log }, origins, active } = line;
+                let length = active.as_ref().map_or(0, |active| active.to_bytes().len());
+                if length > MAX_SETTINGS {
+                    let text = "the settings are too long to be kept for the next worker, of at \
+                                most 4 MiB: move keys into files of their own";
+                    return Some(Err(vec![text.to_owned()]));
+                }
                 Ok((command, NextSettings { log, origins, active, changes }))
             }
             Ok(Ok(Err(faults))) => Err(faults.iter().map(ToString::to_string).collect()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::{Subject, take_reloads};
-use eternaltcp::policy::StrictModes;
+use eternaltcp::policy::{ListenPermit, StrictModes};
 use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, TunnelConfig, listen_addresses};
@@ -37,9 +37,10 @@ pub(crate) fn run(
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
     let addresses = carrier_addresses(&listen)?;
+    let names_keys = names_keys(&args);
     let config = configure(args, own_key.identity.clone(), addresses)?;
     runtime::raise_descriptors()?;
-    let setup = Setup { listen, own_key, config, operator, active };
+    let setup = Setup { listen, own_key, config, names_keys, operator, active };
     let most = most_kept(&setup.config);
     let key = setup.own_key.identity.public_key().fingerprint().to_string();
     process.serve(most, Some(key), |life| serve(setup, life))
@@ -57,6 +58,8 @@ struct Setup {
     listen: Listen,
     own_key: OwnKey,
     config: ServerConfig,
+    /// Whether the settings name the admitted keys.
+    names_keys: bool,
     operator: OperatorArgs,
     active: Option<ActiveConfig>,
 }
@@ -72,9 +75,9 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 }
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
-    let Setup { listen, own_key, config, operator, active } = setup;
+    let Setup { listen, own_key, config, names_keys, operator, active } = setup;
     let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
-    let mut reloader = ServerReloader::new(live, config, own_key);
+    let mut reloader = ServerReloader::new(live, config, own_key, names_keys);
     let config = reloader.config()?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
@@ -142,6 +145,11 @@ fn configure(
     identity: Identity,
     (listen, also_listen): (SocketAddr, Vec<SocketAddr>),
 ) -> Result<ServerConfig, ExitError> {
+    let permits = &args.permit_listen;
+    if permits.len() > 1 && permits.iter().any(ListenPermit::is_none) {
+        let text = "--permit-listen none stands beside other addresses: remove it, or them";
+        return Err(ExitError::Usage(text.to_owned()));
+    }
     let mut files = key_files(&args)?.into_iter();
     let first = files.next().map_or_else(KeySource::none, KeySource::File);
     let mut config = ServerConfig::new(listen, identity, first);
@@ -168,10 +176,15 @@ fn configure(
     Ok(config)
 }
 
+/// Returns whether the settings name the admitted keys. Otherwise they are the user's own.
+pub(crate) fn names_keys(args: &SproxyArgs) -> bool {
+    !args.authorized_keys.is_empty() || !args.group.is_empty()
+}
+
 /// Returns the files of admitted keys that belong to no group. Without a flag and groups, it is the
 /// user's own.
 pub(crate) fn key_files(args: &SproxyArgs) -> Result<Vec<PathBuf>, ExitError> {
-    if !args.authorized_keys.is_empty() || !args.group.is_empty() {
+    if names_keys(args) {
         return Ok(args.authorized_keys.clone());
     }
     paths::ssh("authorized_keys").map(|path| vec![path])

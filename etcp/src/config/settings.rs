@@ -118,6 +118,11 @@ impl SettingsReader<'_> {
                 Some(times) => Some((0..times).map(|_| format!("--{key}")).collect()),
                 None => self.refuse(&span, format!("{key}: write a number from 0 to {MAX_COUNT}")),
             },
+            // An empty list looks like "nothing", and would mean the default.
+            (KeyKind::Many, DeValue::Array(values)) if values.is_empty() => self.refuse(
+                &span,
+                format!("{key} is an empty list: write its values, or leave it out"),
+            ),
             (KeyKind::Many, DeValue::Array(values)) => {
                 let all: Vec<_> = values.iter().map(|value| self.arg(key, value)).collect();
                 all.into_iter().collect()
@@ -159,6 +164,10 @@ impl SettingsReader<'_> {
                 self.list.add(&name.span(), "write a table for each group: [group.NAME]");
                 continue;
             };
+            if settings.is_empty() {
+                let text = format!("group {} is empty: fill it, or remove it", name.get_ref());
+                self.list.add(&name.span(), text);
+            }
             for (key, value) in settings {
                 if !GROUP_KEYS.contains(&key.get_ref().as_ref()) {
                     let (key_text, all) = (key.get_ref(), GROUP_KEYS.join(", "));
@@ -177,6 +186,10 @@ impl SettingsReader<'_> {
             DeValue::Array(values) => values.iter().collect(),
             _ => vec![value],
         };
+        if values.is_empty() {
+            let text = format!("{key} is an empty list: write its values, or leave it out");
+            self.list.add(&value.span(), text);
+        }
         let mut args = Vec::new();
         for value in values {
             let DeValue::String(text) = value.get_ref() else {

@@ -183,6 +183,24 @@ fn every_fault_of_a_file_is_told_with_its_place() {
 }
 
 #[test]
+fn an_empty_list_never_means_the_default() {
+    let text = "permit-listen = []\nauthorized-keys = []\npermit = []\n\
+                [group.a]\n[group.b]\nkeys = []\n";
+    let found = faults("etcp sproxy --config FILE", text);
+    let starts = [
+        "etcp.toml:1:17: permit-listen is an empty list: write its values, or leave it out",
+        "etcp.toml:2:19: authorized-keys is an empty list: ",
+        "etcp.toml:3:10: permit is an empty list: ",
+        "etcp.toml:4:8: group a is empty: fill it, or remove it",
+        "etcp.toml:6:8: keys is an empty list: ",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}\n{start}");
+    }
+}
+
+#[test]
 fn faults_of_the_syntax_are_told_together_with_the_others() {
     let text = "listen = \ntarget = 'a:1'\ntarget = 'b:1'\nwait = 'x'\nlimit = 'open\n";
     let found = faults("etcp sproxy --config FILE", text);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use eternaltcp_sys::Words;
 
 /// The maximum length of the settings in bytes.
-const MAX: usize = 4 << 20;
+pub(crate) const MAX_SETTINGS: usize = 4 << 20;
 
 /// The offsets of the words: which of the two parts is in force (1 or 2; 0: none), and the length
 /// of each.
@@ -16,8 +16,8 @@ const LENGTHS: [usize; 2] = [8, 16];
 
 /// The offsets of the two parts. The part that is not in force is written, so that a worker that
 /// dies meanwhile leaves the other one.
-const PARTS: [usize; 2] = [64, 64 + MAX];
-const LENGTH: usize = PARTS[1] + MAX;
+const PARTS: [usize; 2] = [64, 64 + MAX_SETTINGS];
+const LENGTH: usize = PARTS[1] + MAX_SETTINGS;
 
 const NAME: &CStr = c"etcp-settings";
 
@@ -33,7 +33,7 @@ impl KeptSettings {
 
     /// Keeps these settings for the next worker. Returns false if they are too long.
     pub(crate) fn keep(&self, settings: &[u8]) -> bool {
-        if settings.len() > MAX {
+        if settings.len() > MAX_SETTINGS {
             return false;
         }
         let next = usize::from(self.word(IN_FORCE) == 1);
@@ -46,7 +46,9 @@ impl KeptSettings {
     /// Returns the settings that were kept last.
     pub(crate) fn get(&self) -> Option<Vec<u8>> {
         let part = usize::try_from(self.word(IN_FORCE)).ok()?.checked_sub(1)?;
-        let length = usize::try_from(self.word(*LENGTHS.get(part)?)).unwrap_or(MAX).min(MAX);
+        let length = usize::try_from(self.word(*LENGTHS.get(part)?))
+            .unwrap_or(MAX_SETTINGS)
+            .min(MAX_SETTINGS);
         let mut settings = vec![0; length];
         self.0.load(PARTS[part], &mut settings);
         Some(settings)
@@ -73,7 +75,7 @@ mod tests {
             assert!(kept.keep(text.as_bytes()));
             assert_eq!(kept.get().as_deref(), Some(text.as_bytes()));
         }
-        assert!(!kept.keep(&vec![b'x'; MAX + 1]));
+        assert!(!kept.keep(&vec![b'x'; MAX_SETTINGS + 1]));
         assert_eq!(kept.get().as_deref(), Some(&b"3"[..]), "what is too long changes nothing");
     }
 }

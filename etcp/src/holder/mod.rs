@@ -59,6 +59,7 @@ mod workers;
 use crate::exit::ExitError;
 use crate::logging;
 
+pub(crate) use kept_settings::MAX_SETTINGS;
 pub(crate) use life::{Life, SettingsKeeper};
 pub(crate) use stop::{look, stop_with_holder};
 pub(crate) use worker_crash::WorkerCrash;

@@ -7,8 +7,8 @@ use eternaltcp::server::{ApplyError, ServerConfig, ServerMonitor};
 use eternaltcp::tls::PublicKey;
 use tracing::warn;
 
-use super::configure;
 use super::own_key::OwnKey;
+use super::{configure, names_keys};
 use crate::cli::CliCommand;
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
@@ -61,13 +61,20 @@ pub(super) struct ServerReloader {
     own_key: OwnKey,
     addresses: (SocketAddr, Vec<SocketAddr>),
     memory: u64,
+    /// Whether the settings name the admitted keys.
+    names_keys: bool,
 }
 
 impl ServerReloader {
-    pub(super) fn new(live: LiveConfig, config: ServerConfig, own_key: OwnKey) -> Self {
+    pub(super) fn new(
+        live: LiveConfig,
+        config: ServerConfig,
+        own_key: OwnKey,
+        names_keys: bool,
+    ) -> Self {
         let addresses = (config.listen, config.also_listen.clone());
         let memory = config.limits.memory;
-        Self { live, config: Some(config), own_key, addresses, memory }
+        Self { live, config: Some(config), own_key, addresses, memory, names_keys }
     }
 
     /// Returns the server's public key.
@@ -87,10 +94,16 @@ impl ServerReloader {
         self.config.take().ok_or_else(|| ExitError::failed("there is no configuration"))
     }
 
-    fn configure(&self, command: CliCommand) -> Result<ServerConfig, ExitError> {
+    fn configure(&mut self, command: CliCommand) -> Result<ServerConfig, ExitError> {
         let CliCommand::Sproxy(args) = command else {
             return Err(ExitError::failed("the command is not sproxy"));
         };
+        if self.names_keys && !names_keys(&args) {
+            let text = "no --authorized-keys and no group is left, which would admit the keys of \
+                        ~/.ssh/authorized_keys: name that file if you mean it";
+            return Err(ExitError::Usage(text.to_owned()));
+        }
+        self.names_keys |= names_keys(&args);
         let mut config = configure(args, self.own_key.identity.clone(), self.addresses.clone())?;
         // The memory that outlives a worker was made for this much.
         config.limits.memory = self.memory;
@@ -114,7 +127,11 @@ impl ServerReloader {
         answer
     }
 
-    async fn apply(&self, command: CliCommand, monitor: &ServerMonitor) -> Result<(), ExitError> {
+    async fn apply(
+        &mut self,
+        command: CliCommand,
+        monitor: &ServerMonitor,
+    ) -> Result<(), ExitError> {
         let config = self.configure(command)?;
         monitor.apply(config).await.map_err(|error| match error {
             ApplyError::Keys(why) => ExitError::Usage(format!("--authorized-keys: {why}")),

@@ -147,3 +147,38 @@ fn keys_of_several_files_are_admitted_and_faults_of_groups_are_located() {
     let said = operate(&site, &["check", file.to_str().expect("text")]);
     assert!(said.code == Some(1) && said.err.contains("nowhere does not exist"), "{said:?}");
 }
+
+#[test]
+fn a_reload_never_falls_back_to_keys_or_addresses_that_the_files_do_not_name() {
+    let site = LoopbackSite::new();
+    let file = site.path().join("sproxy.toml");
+    let head = format!("listen = '127.0.0.1:0'\nidentity = '{}'\n", site.server_key().display());
+    let write = |lines: &str| fs::write(&file, head.clone() + lines).expect("the folder is ours");
+    let group = format!("[group.a]\nkeys = '{}'\n", site.client.line);
+    write(&group);
+    let mut sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+    let cproxy = Cproxy::start(&site, sproxy.address, "cproxy").attached();
+    let socket = control(&site, "sproxy", &sproxy.program);
+    let reload = || operate(&site, &["reload", "--control", &socket]);
+    for (lines, why) in [
+        ("", "which would admit the keys of ~/.ssh/authorized_keys"),
+        ("authorized-keys = []\n", "authorized-keys is an empty list"),
+        ("[group.a]\n", "group a is empty"),
+        (
+            format!("permit-listen = ['none', 'localhost:1']\n{group}").as_str(),
+            "none stands beside other addresses",
+        ),
+    ] {
+        write(lines);
+        let said = reload();
+        assert!(said.code == Some(1) && said.err.contains(why), "{lines}: {said:?}");
+    }
+    // The next worker refuses it, too.
+    sproxy.program.kill_worker();
+    sproxy.program.wait_for("another one continues");
+    write("");
+    assert_eq!(reload().code, Some(1));
+    write(&group);
+    assert_eq!(reload().code, Some(0));
+    assert!(cproxy.program.log().contains("attached"));
+}

@@ -26,6 +26,12 @@ impl FromStr for ListenPermit {
 }
 
 impl ListenPermit {
+    /// Returns whether it is `none`, which permits no address.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns the pattern; `None` for `none`.
     pub(super) fn into_permit(self) -> Option<Permit> {
         self.0
