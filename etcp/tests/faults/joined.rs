@@ -120,19 +120,20 @@ fn when_the_attached_carrier_dies_a_joined_one_takes_over_and_the_others_stay() 
     let mut journey = start(TestWorld::over(&["delay=10ms", "rate=100mbit", "loss=0.5%"]));
     for is_told in [true, false] {
         let has_taken_over = (0..ROUNDS).any(|_| takes_over(&mut journey, is_told));
-        assert!(has_taken_over, "a new carrier was attached in each of {ROUNDS} rounds");
+        assert!(has_taken_over, "several carriers were replaced in each of {ROUNDS} rounds");
     }
     journey.finish();
 }
 
-/// On a busy machine nothing is heard on any carrier for a moment, and a new one is attached.
+/// On a busy machine nothing is heard on some carriers for a moment, and they are replaced.
 const ROUNDS: usize = 5;
 
-/// Ends the attached carrier. Returns false if a new carrier was attached, and checks otherwise that
-/// a joined one took over and that the others are left.
+/// Ends the attached carrier. Returns false if a new carrier was attached, or a joined one was
+/// suspected as well, and checks otherwise that a joined one took over and that the others are left.
 fn takes_over(journey: &mut Journey, is_told: bool) -> bool {
     let takeovers = |journey: &Journey| journey.pair.cproxy.count(" takes over");
     wait_for_use(journey);
+    let old = journey.pair.cproxy.log().len();
     let (before, changes) = (takeovers(journey), changes_of_lead(journey));
     let attached = journey.pair.local_address().port();
     let lead = journey.world.router.carriers().into_iter().find(|it| it.port == attached);
@@ -145,7 +146,9 @@ fn takes_over(journey: &mut Journey, is_told: bool) -> bool {
         false => journey.world.router.forget_carrier(&lead),
     });
     let left = ports(journey);
-    if takeovers(journey) == before {
+    // A joined carrier on which nothing was heard either is replaced for itself.
+    let doubts_others = journey.pair.cproxy.log()[old..].contains("a joined carrier");
+    if takeovers(journey) == before || doubts_others {
         return false;
     }
     assert!(others.is_subset(&left), "{how}: {others:?} were there, and {left:?} are left");
