@@ -19,6 +19,17 @@ pub(crate) struct ReloadKeys {
 }
 
 impl ReloadKeys {
+    /// Panics unless each of them is a flag of a command.
+    #[cfg(test)]
+    pub(crate) fn assert_flags_of(self, command: &str) {
+        let mut cli = <crate::cli::Cli as clap::CommandFactory>::command();
+        cli.build();
+        let command = cli.find_subcommand(command).unwrap();
+        for key in self.applied.iter().chain(self.for_new_tunnels) {
+            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(key)), "{key}");
+        }
+    }
+
     fn outcome(&self, key: &str) -> ReloadOutcome {
         match key {
             key if self.applied.contains(&key) => ReloadOutcome::Applied,

@@ -95,17 +95,10 @@ impl<'a> ClientReloader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn every_key_that_can_be_reloaded_exists() {
-        let mut cli = crate::cli::Cli::command();
-        cli.build();
-        let command = cli.find_subcommand("cproxy").unwrap();
-        for key in KEYS.applied.iter().chain(KEYS.for_new_tunnels) {
-            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(key)), "{key}");
-        }
+        KEYS.assert_flags_of("cproxy");
     }
 }

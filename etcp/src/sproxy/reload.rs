@@ -87,27 +87,31 @@ impl ServerReloader {
     pub(super) fn config(&mut self) -> Result<ServerConfig, ExitError> {
         if let Some(command) = self.live.kept() {
             match self.configure(command) {
-                Ok(config) => return Ok(config),
+                Ok((config, names_keys)) => {
+                    self.names_keys = names_keys;
+                    return Ok(config);
+                }
                 Err(error) => warn!("the first settings apply: {}", error.text()),
             }
         }
         self.config.take().ok_or_else(|| ExitError::failed("there is no configuration"))
     }
 
-    fn configure(&mut self, command: CliCommand) -> Result<ServerConfig, ExitError> {
+    /// Returns the configuration of a command, and whether it names the admitted keys.
+    fn configure(&self, command: CliCommand) -> Result<(ServerConfig, bool), ExitError> {
         let CliCommand::Sproxy(args) = command else {
             return Err(ExitError::failed("the command is not sproxy"));
         };
-        if self.names_keys && !names_keys(&args) {
+        let names_keys = names_keys(&args);
+        if self.names_keys && !names_keys {
             let text = "no --authorized-keys and no group is left, which would admit the keys of \
                         ~/.ssh/authorized_keys: name that file if you mean it";
             return Err(ExitError::Usage(text.to_owned()));
         }
-        self.names_keys |= names_keys(&args);
         let mut config = configure(args, self.own_key.identity.clone(), self.addresses.clone())?;
         // The memory that outlives a worker was made for this much.
         config.limits.memory = self.memory;
-        Ok(config)
+        Ok((config, names_keys))
     }
 
     /// Reads the configuration files and the keys again. If a file is wrong, nothing changes.
@@ -132,27 +136,22 @@ impl ServerReloader {
         command: CliCommand,
         monitor: &ServerMonitor,
     ) -> Result<(), ExitError> {
-        let config = self.configure(command)?;
+        let (config, names_keys) = self.configure(command)?;
         monitor.apply(config).await.map_err(|error| match error {
             ApplyError::Keys(why) => ExitError::Usage(format!("--authorized-keys: {why}")),
             error => ExitError::failed(error),
-        })
+        })?;
+        self.names_keys = names_keys;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn every_key_that_can_be_reloaded_exists() {
-        let mut cli = crate::cli::Cli::command();
-        cli.build();
-        let command = cli.find_subcommand("sproxy").unwrap();
-        for key in KEYS.applied.iter().chain(KEYS.for_new_tunnels) {
-            assert!(command.get_arguments().any(|flag| flag.get_long() == Some(key)), "{key}");
-        }
+        KEYS.assert_flags_of("sproxy");
     }
 }

@@ -182,3 +182,22 @@ fn a_reload_never_falls_back_to_keys_or_addresses_that_the_files_do_not_name() {
     assert_eq!(reload().code, Some(0));
     assert!(cproxy.program.log().contains("attached"));
 }
+
+#[test]
+fn a_refused_reload_leaves_nothing_that_the_next_one_is_judged_by() {
+    let site = LoopbackSite::new();
+    let file = site.path().join("sproxy.toml");
+    let head = format!("listen = '127.0.0.1:0'\nidentity = '{}'\n", site.server_key().display());
+    fs::write(&file, &head).expect("the folder is ours");
+    let sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+    let socket = control(&site, "sproxy", &sproxy.program);
+    let reload = || operate(&site, &["reload", "--control", &socket]);
+    let missing = site.path().join("missing");
+    let group = format!("[group.a]\nkey-files = '{}'\n", missing.display());
+    fs::write(&file, head.clone() + &group).expect("the folder is ours");
+    let said = reload();
+    assert!(said.code == Some(1) && said.err.contains("does not exist"), "{said:?}");
+    fs::write(&file, &head).expect("the folder is ours");
+    let said = reload();
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
