@@ -306,12 +306,12 @@ impl Failover {
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
 
-    /// Handles the answer to the attach, unless its carrier is gone.
+    /// Handles the answer to the attach, unless its carrier is gone. A doubt about the carrier
+    /// stays: it is over when [`Self::handle_relieved`] says so.
     pub fn handle_attached(&mut self, now: Time) {
-        if self.standing == Standing::None {
-            return;
+        if let Standing::Carried { since, is_bound, .. } = &mut self.standing {
+            (*since, *is_bound) = (now, true);
         }
-        self.standing = Standing::Carried { since: now, is_bound: true, suspicion: None };
     }
 
     /// Returns the time at which [`Self::poll_dial`] has something.

@@ -276,6 +276,12 @@ impl Liveness {
         is_expected
     }
 
+    /// Handles the answer to an attach. The peer has received everything that was sent before it,
+    /// and a heartbeat that was due meanwhile asks only from now on.
+    pub(crate) fn handle_attached(&mut self) {
+        self.doubt.handle_answer();
+    }
+
     /// Returns the time at which [`Self::handle_timeout`] has something to do.
     pub(crate) fn poll_timeout(&self) -> Time {
         let doubted = self.doubts.then(|| self.doubt.poll_timeout()).flatten();

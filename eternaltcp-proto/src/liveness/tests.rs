@@ -54,6 +54,24 @@ fn after_our_own_stop_the_peer_gets_a_grace() {
     assert!(!liveness.handle_timeout(at(31_000)));
 }
 
+/// Nothing can ask before the answer to the attach, which may take long while the peer is stopped.
+#[test]
+fn a_heartbeat_that_was_due_before_the_answer_to_the_attach_asks_only_after_it() {
+    for (is_answered, suspicion) in [(true, None), (false, Some(Suspicion::Answer))] {
+        let mut liveness = liveness();
+        for tick in (500..14_500).step_by(500) {
+            liveness.handle_report(at(tick), PathReport::default());
+            assert!(liveness.handle_timeout(at(tick)));
+        }
+        liveness.handle_heard(at(14_400));
+        if is_answered {
+            liveness.handle_attached();
+        }
+        assert!(liveness.handle_timeout(at(14_400)));
+        assert_eq!(liveness.suspicion(), suspicion);
+    }
+}
+
 #[test]
 fn a_delayed_packet_is_doubted_later_by_the_delay() {
     let tcp = |since: u64| PathReport {

@@ -195,6 +195,7 @@ impl Tunnel {
         let is_resumed = self.peer.settings.replace(peer).is_some();
         if let Some(lead) = self.carriers.current_mut() {
             lead.liveness.set_peer_dead_after(peer.dead_after);
+            lead.liveness.handle_attached();
         }
         self.sessions.set_pool_limit(peer.tunnel_limit.min(self.config.tunnel_limit));
         let listed: BTreeMap<SessionId, Numbers> =
@@ -207,6 +208,7 @@ impl Tunnel {
             self.resume_sending(now, id);
         }
         self.sessions.restart_reset_waits(now);
+        self.note_suspicion(now);
         self.stats.attaches += 1;
         self.events.push_back(Event::Attached { is_resumed });
     }

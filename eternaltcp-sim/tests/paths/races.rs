@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Side, Time};
 use eternaltcp_sim::{
-    AppPlan, BOTH, Deed, Finish, Happening, PairPlan, Scenario, Sides, SimPath, World,
+    AppPlan, BOTH, Deed, Finish, Happening, PairPlan, Rng, Scenario, Sides, SimPath, World,
 };
 
 use crate::worlds::{each, millis, route, times, worst};
@@ -58,6 +58,36 @@ fn an_old_carrier_that_comes_back_at_any_moment_loses_nothing_and_hangs_nothing(
     println!("{again} attached again, {kept} kept the old carrier, of {}", rows.len());
     println!("all over after {:?}", worst(rows.iter().map(|row| row.2)));
     assert!(again >= 100 && kept >= 30);
+}
+
+#[test]
+fn a_carrier_is_doubted_also_if_the_doubt_began_before_the_answer_to_its_attach() {
+    each(0..60, |seed| {
+        let mut rng = Rng::new(seed).fork(8);
+        let began = Time::ZERO + rng.millis(2000, 3000);
+        let stop = rng.millis(7000, 20_000);
+        let moved = began + rng.millis(100, 1000);
+        let hole = Deed::Hole(Sides { client: false, server: true });
+        let path = SimPath { segment: Some(1400), ..SimPath::new(millis(5)) };
+        // While the server is stopped, no other carrier gets as far as the spare one.
+        let no_path = path.clone().with_outage(moved, began + stop + millis(1500), None);
+        let scenario = Scenario {
+            seed,
+            routes: vec![route(Time::ZERO, path), route(moved, no_path)],
+            deeds: vec![
+                (began, Deed::Stop(Side::Server, stop)),
+                (moved, Deed::SilenceAttached),
+                (moved, hole),
+            ],
+            trouble: moved.since_origin() + stop,
+            spare: true,
+            joined: (seed % 3) as usize,
+            keeps_history: true,
+            hashes_log: false,
+            ..Scenario::quiet(sessions(300_000, 20))
+        };
+        World::new(scenario, false).run();
+    });
 }
 
 #[test]

@@ -76,6 +76,17 @@ fn a_doubt_dials_and_attaches_only_while_it_lasts() {
 }
 
 #[test]
+fn a_doubt_that_begins_before_the_answer_to_the_attach_stays_after_it() {
+    let mut failover = Failover::new(at(0));
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    assert!(failover.handle_ready(at(0), id));
+    failover.handle_suspected(at(3000), Suspicion::Answer);
+    failover.handle_attached(at(3100));
+    let (_, id) = dials(&mut failover, at(4000))[0];
+    assert!(failover.handle_ready(at(4100), id), "the doubt is not over");
+}
+
+#[test]
 fn false_alarms_make_the_next_doubt_wait() {
     let mut failover = attached();
     let mut starts = Vec::new();
