@@ -20,6 +20,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The time that the peer has to send something after this process was stopped.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The maximum number of graces in one silence. A peer that lives is heard in one of them, however
+/// often this process is stopped.
+const MAX_GRACES: u32 = 10;
+
 /// The side that sends heartbeats, and the times of its heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rhythm {
@@ -49,6 +53,8 @@ pub(crate) struct Liveness {
     /// The time since which the peer's silence counts. Times at which this process was stopped do
     /// not count.
     silent_since: Time,
+    /// The number of graces since bytes were last read.
+    graces: u32,
     last_sent: Time,
     /// The time before which everything that was sent has reached the peer, as its answers show.
     reached: Time,
@@ -93,6 +99,7 @@ impl Liveness {
             dead_after,
             last_heard: now,
             silent_since: now,
+            graces: 0,
             last_sent: now,
             reached: now,
             echoed: None,
@@ -168,7 +175,7 @@ impl Liveness {
     /// Handles a read from the carrier's socket.
     pub(crate) fn handle_heard(&mut self, now: Time) {
         self.handle_lateness(now);
-        (self.last_heard, self.silent_since) = (now, now);
+        (self.last_heard, self.silent_since, self.graces) = (now, now, 0);
         self.doubt.handle_heard();
         match self.rhythm {
             // There was no room for the heartbeat, nor for a packet in its place: it asks for an
@@ -340,10 +347,12 @@ impl Liveness {
         }
     }
 
-    /// Handles a stop of this process: the peer gets some time to be heard again.
+    /// Handles a stop of this process: the peer gets some time to be heard again, a limited number
+    /// of times.
     fn handle_stop(&mut self, now: Time) {
         let grace = GRACE.min(self.dead_after);
-        if now + grace > self.dead_at() {
+        if now + grace > self.dead_at() && self.graces < MAX_GRACES {
+            self.graces += 1;
             let since = (now.since_origin() + grace).saturating_sub(self.dead_after);
             self.silent_since = self.silent_since.max(Time::new(since));
         }

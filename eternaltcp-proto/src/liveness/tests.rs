@@ -54,6 +54,19 @@ fn after_our_own_stop_the_peer_gets_a_grace() {
     assert!(!liveness.handle_timeout(at(31_000)));
 }
 
+#[test]
+fn a_process_that_is_stopped_again_and_again_gives_a_silent_peer_ten_graces() {
+    let mut liveness = Liveness::listening(at(0), Duration::from_secs(3));
+    for _ in 0..2 {
+        let mut graces = 0;
+        while liveness.handle_timeout(liveness.poll_timeout() + Duration::from_secs(2)) {
+            graces += 1;
+        }
+        assert_eq!(graces, 10);
+        liveness.handle_heard(liveness.poll_timeout() + Duration::from_secs(2));
+    }
+}
+
 /// Nothing can ask before the answer to the attach, which may take long while the peer is stopped.
 #[test]
 fn a_heartbeat_that_was_due_before_the_answer_to_the_attach_asks_only_after_it() {
