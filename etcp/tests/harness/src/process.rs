@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::folder::TestFolder;
 use super::netns::Namespace;
-use super::wait::{until, until_some};
+use super::wait::{comes_true, until_some};
 use super::worker::{kill_worker_of, processes_of, wait_for_log_of, worker_of};
 
 /// The user who runs a program.
@@ -233,13 +233,14 @@ impl Process {
     /// Waits until `count` lines of the log contain `text`.
     #[track_caller]
     pub fn wait_for_count(&mut self, text: &str, count: usize, limit: Duration) {
-        let what = format!("{count} lines with {text:?} in the log of {}", self.name);
-        until(&what, limit, || {
+        let is_logged = comes_true(limit, || {
             let is_running = self.is_running();
             let found = self::count(&self.written(), text) >= count;
             assert!(found || is_running, "{} ended before it logged {text:?}", self.name);
             found
         });
+        let (name, log) = (&self.name, self.written());
+        assert!(is_logged, "after {limit:?} {name} has not logged {text:?} {count} times:\n{log}");
     }
 
     /// Its main process, which was started and gets signals.

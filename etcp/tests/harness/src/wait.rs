@@ -25,10 +25,24 @@ pub fn until_some<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
+/// Checks `condition` until it is true. Returns whether it was within `limit`.
+pub fn comes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Checks `condition` until it is true, and panics with `what` after `limit`.
 #[track_caller]
-pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    until_some(what, limit, || condition().then_some(()));
+pub fn until(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
+    assert!(comes_true(limit, condition), "after {limit:?} still waiting for {what}");
 }
 
 /// Waits for a program's own end, and returns the output of its pipes. A program that has not ended
