@@ -142,7 +142,7 @@ impl KeyRing {
             (state.index, state.failed.clone())
         };
         failed.map_or(Ok(()), Err)?;
-        let identity = (self.keys.at(index).load)().inspect_err(|why| self.note_failed(why))?;
+        let identity = (self.keys.at(index).load)().map_err(|why| self.note_failed(why))?;
         let loaded = if identity.is_in_agent() {
             Loaded::Agent(identity)
         } else {
@@ -165,9 +165,16 @@ impl KeyRing {
         *self.lock() = KeyRingState::default();
     }
 
-    /// Records that the current key is unusable.
-    pub(super) fn note_failed(&self, why: &str) {
-        self.lock().failed = Some(why.to_owned());
+    /// Records that the current key is unusable. Returns the reason: that of the first failure in a
+    /// dial, because later ones only follow from it.
+    pub(super) fn note_failed(&self, why: String) -> String {
+        self.lock().failed.get_or_insert(why).clone()
+    }
+
+    /// Returns whether this key is tried now, and did not fail in the current dial.
+    pub(super) fn is_tried(&self, key: &PublicKey) -> bool {
+        let state = self.lock();
+        state.failed.is_none() && self.keys.at(state.index).public == *key
     }
 
     /// Handles the server's rejection of the current key. Returns whether there is another one.
@@ -283,6 +290,22 @@ mod tests {
         assert!(text.ends_with(&keys[0].public.to_string()), "{text}");
         assert!(keys[..6].iter().all(|key| text.contains(&key.to_string())), "{text}");
         assert!(!text.contains(&keys[6].to_string()));
+    }
+
+    #[test]
+    fn a_key_that_failed_is_not_tried_again_in_the_same_dial() {
+        let keys = [key("first", &Arc::default()), key("second", &Arc::default())];
+        let ring = KeyRing::new(UserKeys::from_list(keys.to_vec()).unwrap());
+        let is_tried = |index: usize| ring.is_tried(&keys[index].public);
+        assert_eq!([is_tried(0), is_tried(1)], [true, false]);
+        assert_eq!(ring.note_failed("declined".to_owned()), "declined");
+        assert_eq!(ring.note_failed("not needed any more".to_owned()), "declined");
+        assert_eq!([is_tried(0), is_tried(1)], [false, false]);
+        ring.begin();
+        assert!(is_tried(0), "the next dial asks again");
+        ring.note_failed("declined".to_owned());
+        assert!(ring.handle_unusable("declined".to_owned()));
+        assert_eq!([is_tried(0), is_tried(1)], [false, true]);
     }
 
     #[test]

@@ -69,13 +69,17 @@ impl Drop for Open {
 }
 
 impl AgentAccess {
-    /// Waits for the turn on the thread that will ask.
-    pub(super) fn permit(&self) -> SigningPermit {
+    /// Waits for the turn on the thread that will ask. When the turn comes, `is_wanted` decides
+    /// whether to ask.
+    pub(super) fn permit(
+        &self,
+        is_wanted: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> SigningPermit {
         let (inner, asked) = (Arc::clone(&self.inner), Arc::clone(&self.asked));
         Arc::new(move || {
             let turn = Arc::clone(&inner.turn).blocking_lock_owned();
             let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-            if asked.is_over {
+            if asked.is_over || !is_wanted() {
                 return None;
             }
             let held = Arc::new(HeldTurn(turn, Questions(Arc::clone(&inner)).open()));
@@ -94,16 +98,18 @@ impl Drop for AgentAccess {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
 
     #[test]
     fn one_question_is_asked_at_a_time_and_none_for_an_attempt_that_is_over() {
         let questions = Questions::default();
         let (first, second) = (questions.asker(), questions.asker());
-        let asking = first.permit()().unwrap();
+        let asking = first.permit(|| true)().unwrap();
         assert!(questions.are_open());
         let waiting = std::thread::spawn({
-            let permit = second.permit();
+            let permit = second.permit(|| true);
             move || permit().is_none()
         });
         drop(asking);
@@ -115,10 +121,26 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_not_asked_if_its_key_failed_while_it_waited() {
+        let questions = Questions::default();
+        let (first, second) = (questions.asker(), questions.asker());
+        let is_tried = Arc::new(AtomicBool::new(true));
+        let asking = first.permit(|| true)().unwrap();
+        let waiting = std::thread::spawn({
+            let is_tried = Arc::clone(&is_tried);
+            let permit = second.permit(move || is_tried.load(Ordering::Relaxed));
+            move || permit().is_none()
+        });
+        is_tried.store(false, Ordering::Relaxed);
+        drop((asking, first));
+        assert!(waiting.join().unwrap());
+    }
+
+    #[test]
     fn a_question_outlives_the_attempt_that_asked_it() {
         let questions = Questions::default();
         let asker = questions.asker();
-        let asking = asker.permit()().unwrap();
+        let asking = asker.permit(|| true)().unwrap();
         drop(asker);
         assert!(questions.are_open());
         drop(asking);

@@ -116,8 +116,7 @@ impl Attempts {
                 rejected.take().unwrap_or(DialError::Handshake(address, error))
             }
             HandshakeError::Tls(TlsError::Unsigned(why)) => {
-                self.common.keys.note_failed(&why);
-                DialError::Key(why)
+                DialError::Key(self.common.keys.note_failed(why))
             }
             error => DialError::Handshake(address, error),
         })?;
@@ -150,8 +149,11 @@ impl Attempts {
     ) -> Result<(ClientTls, Option<AgentAccess>), TlsError> {
         match user {
             Some(Loaded::Agent(identity)) => {
-                let asker = self.common.questions.asker();
-                Ok((ClientTls::with_permit(&identity, Some(asker.permit()))?, Some(asker)))
+                let (asker, common) = (self.common.questions.asker(), Arc::clone(&self.common));
+                let key = identity.public_key();
+                // The agent may have refused while this attempt waited for its turn.
+                let permit = asker.permit(move || common.keys.is_tried(&key));
+                Ok((ClientTls::with_permit(&identity, Some(permit))?, Some(asker)))
             }
             Some(Loaded::Here(tls)) => Ok((tls, None)),
             None => Ok((self.common.tunnel.clone(), None)),
