@@ -49,7 +49,7 @@ fn a_path_that_is_dead_while_its_interface_is_up_is_left_for_one_that_works() {
         return;
     }
     let mut journey = Journey::new();
-    journey.world.move_soft(2);
+    journey.survive("the default route moves", |journey| journey.world.move_soft(2));
     for round in 1..=2 {
         let old = journey.pair.uplink();
         let name = format!("the path by up{old} dead, up{} works, round {round}", 3 - old);
