@@ -1,5 +1,6 @@
 //! The decisions of the server's end of a tunnel.
 
+mod answer;
 mod loss;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -7,29 +8,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Cause, Closing, Lost, Reset, SessionId, SessionPhase, Side, Stats, Time, Tunnel, TunnelId,
+    Closing, Lost, Reset, SessionId, SessionPhase, Side, Stats, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, warn};
 
 use super::Context;
-use super::connect::{connect, dial_resolver, forbids};
+use super::connect::forbids;
 use super::event::ServerEvent;
-use super::incoming::{SessionRequest, hand_out};
-use super::listen::{ListenRequester, listen};
+use super::listen::ListenRequester;
 use super::log::TunnelLog;
 use super::registry::TunnelEntry;
 use super::rules::ServerRules;
 use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
 use crate::log_limit::{Admit, LogLimit, limited};
-use crate::net::stream::Stream;
 use crate::policy::Admission;
 use crate::report::{bytes, counted};
 use crate::spans;
 use crate::status::TunnelStatus;
-use crate::target::{OpenRequest, Requested, decode_open};
 use crate::waiting::WaitingSessions;
+use answer::answer;
 use loss::Losses;
 
 /// The server's role.
@@ -356,41 +355,4 @@ impl Role for ServerRole {
             "the session cannot be resumed; {in_doubt} are in doubt"
         );
     }
-}
-
-/// Carries out the request of a session.
-async fn answer(
-    context: &Arc<Context>,
-    asker: ListenRequester,
-    payload: &[u8],
-) -> Result<Stream, Reset> {
-    let Some(OpenRequest { wanted, origin }) = decode_open(payload) else {
-        return Err(Reset::new(Cause::Unsupported));
-    };
-    let (target, is_named) = match wanted {
-        Requested::Default => (context.rules().target.clone(), false),
-        Requested::Named(target) => (target, true),
-        // A program that accepts sessions itself has none.
-        Requested::Resolver if context.program.get().is_none() => {
-            return dial_resolver(context, &asker.entry).await;
-        }
-        Requested::Listen(at) => return listen(context, asker, &at).await,
-        Requested::Resolver | Requested::Accepted(_) => return Err(Reset::new(Cause::Unsupported)),
-    };
-    match context.program.get() {
-        Some(program) => {
-            hand_out(context, &asker.entry, SessionRequest { target, is_named, origin }, program)
-                .await
-        }
-        None => {
-            let connected = connect(context, &asker.entry, &target, origin.as_ref()).await;
-            connected.map_err(|reset| if is_named { reset } else { of_default_target(reset) })
-        }
-    }
-}
-
-/// Adds that the client has not named the unreachable target.
-fn of_default_target(reset: Reset) -> Reset {
-    let detail = format!("{} (the default target of sproxy, --target)", reset.detail);
-    Reset::with_detail(reset.cause, detail)
 }
