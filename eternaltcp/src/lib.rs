@@ -150,6 +150,8 @@
 )]
 
 pub mod address;
+#[cfg(feature = "server")]
+pub mod audit;
 #[cfg(feature = "client")]
 pub mod client;
 mod container;

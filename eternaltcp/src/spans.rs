@@ -7,9 +7,10 @@ use eternaltcp_proto::{SessionId, TunnelId};
 use tracing::field::Empty;
 use tracing::{Span, error_span};
 
-/// Returns the span of a server's tunnel, whose user has the key with this fingerprint.
-pub(crate) fn server_tunnel(id: TunnelId, key: &str) -> Span {
-    error_span!(parent: None, "tunnel", tunnel = %id, key)
+/// Returns the span of a server's tunnel, whose user has the key with this fingerprint and name.
+pub(crate) fn server_tunnel(id: TunnelId, key: &str, name: Option<&str>) -> Span {
+    // An empty field has no place in a line.
+    error_span!(parent: None, "tunnel", tunnel = %id, key, key_name = name)
 }
 
 /// Returns the span of a client's tunnel, which has no id before it is attached.

@@ -75,11 +75,10 @@ impl Page {
             Peer::Server(server) => self.line(2, &format!("{name} to {}: {state}", server.address)),
             Peer::Client(client) => {
                 self.line(2, &format!("{name} of {:?} from {}: {state}", client.name, client.from));
+                // The fingerprint of a key that has a name is in the JSON.
+                let key = client.key_name.as_ref().unwrap_or(&client.key);
                 let machine = client.machine.get(..8).unwrap_or(&client.machine);
-                self.line(
-                    4,
-                    &format!("client     {}, user {}, machine {machine}", client.key, client.user),
-                );
+                self.line(4, &format!("client     {key}, user {}, machine {machine}", client.user));
             }
         }
         if let Some(carrier) = &tunnel.carrier {

@@ -23,7 +23,9 @@ use super::pool::Pool;
 use super::statistics::Statistics;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
-use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
+use crate::driver::{
+    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionNews, Sockets, TotalCounts,
+};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::{CarrierStatus, Events, TunnelStatus};
@@ -308,6 +310,12 @@ impl Role for ClientRole {
     fn reset(&mut self, id: SessionId, reset: &Reset) {
         self.sessions.handle_reset(id, reset, self.config.ends_when_idle);
     }
+
+    fn handle_news(&mut self, _news: SessionNews) {}
+
+    fn handle_kill(&mut self, _id: SessionId) {}
+
+    fn handle_end(&mut self, _why: Option<Closing>, _totals: &TotalCounts) {}
 
     fn lost(&mut self, lost: &Lost) {
         self.sessions.handle_lost(lost);

@@ -136,7 +136,7 @@ impl<R: Role> Driver<R> {
             Action::End => self.lifecycle.end(),
             Action::Close(why) => {
                 self.tunnel.close(why);
-                self.lifecycle.close();
+                self.lifecycle.close(why);
             }
             Action::Restart(cause) => {
                 let lost = self.tunnel.restart();

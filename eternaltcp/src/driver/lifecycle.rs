@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eternaltcp_proto::Closing;
 use tokio::time::Instant;
 
 /// The time allowed for a tunnel that is closed in order to tell the peer.
@@ -13,6 +14,8 @@ pub(super) struct Lifecycle {
     drain: Option<Drain>,
     /// The time for which the peer is told that the tunnel is closed.
     closing_until: Option<Instant>,
+    /// The reason for which it is closed.
+    closing_reason: Option<Closing>,
     is_ended: bool,
     /// The number of sessions when it was last checked.
     sessions: usize,
@@ -44,13 +47,19 @@ impl Lifecycle {
     }
 
     /// Begins to close the tunnel in order.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, why: Closing) {
+        self.closing_reason.get_or_insert(why);
         self.closing_until.get_or_insert(Instant::now() + CLOSE_TIMEOUT);
     }
 
     /// Returns how long the peer is told that the tunnel is closed, if it is being closed.
     pub(super) fn closing_until(&self) -> Option<Instant> {
         self.closing_until
+    }
+
+    /// Returns the reason for which this side closes the tunnel, if it does.
+    pub(super) fn closing_reason(&self) -> Option<Closing> {
+        self.closing_reason
     }
 
     /// Returns whether the tunnel is being closed.

@@ -65,8 +65,18 @@ impl Metadata {
     }
 
     /// Returns the payload of its `open`.
-    pub(super) fn target(&self) -> &Bytes {
+    pub(crate) fn target(&self) -> &Bytes {
         &self.target
+    }
+
+    /// Returns the time at which the session was opened.
+    pub(crate) fn opened_at(&self) -> SystemTime {
+        self.opened_at
+    }
+
+    /// Returns the number of bytes that the local socket has sent, and the number that it was given.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.read, self.written)
     }
 
     /// Counts bytes read from the local socket.

@@ -18,6 +18,7 @@ mod linger;
 mod local;
 mod metadata;
 mod mirror;
+mod news;
 mod offer;
 mod patience;
 mod ready;
@@ -46,9 +47,11 @@ pub(crate) use command::{DriverCommand, DriverHandle, Shared};
 pub use end::EndKind;
 pub(crate) use end::{CarrierEnd, CarrierError};
 pub(crate) use linger::linger;
+pub(crate) use news::{SessionChange, SessionNews};
 pub(crate) use offer::Offer;
 pub(crate) use role::{Action, Change, Role};
 pub(crate) use sockets::Sockets;
+pub(crate) use totals::TotalCounts;
 
 use crate::log_limit::limited;
 use crate::memory::Trim;
@@ -130,7 +133,10 @@ impl<R: Role> Driver<R> {
     /// Drives the tunnel to its end, and returns the role.
     pub(crate) async fn run(mut self) -> R {
         poll_fn(|cx| self.poll(cx)).await;
+        let totals = self.sockets.totals(&self.tunnel);
         self.sockets.abort_all();
+        self.tell_news();
+        self.role.handle_end(self.lifecycle.closing_reason(), &totals);
         let (role, trim) = self.into_parts();
         trim.handle_end();
         role
@@ -175,6 +181,7 @@ impl<R: Role> Driver<R> {
             // wake-up.
             is_more |= self.poll_timer(cx);
             self.sockets.settle(&mut self.tunnel);
+            self.tell_news();
             if self.lifecycle.is_ended() || self.poll_closed(cx, is_flushed) {
                 return Poll::Ready(());
             }
@@ -183,6 +190,13 @@ impl<R: Role> Driver<R> {
             if !is_more {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Tells the role which sessions began and ended.
+    fn tell_news(&mut self) {
+        for news in self.sockets.news().take() {
+            self.role.handle_news(news);
         }
     }
 

@@ -11,10 +11,10 @@ use eternaltcp_proto::{
 use eternaltcp_sys::{MovedBytes, moved_bytes};
 use tracing::warn;
 
-use super::Sockets;
 use super::local::LocalProgress;
 use super::metadata::Metadata;
 use super::mirror::TunnelMirror;
+use super::{SessionChange, Sockets};
 use crate::dynamic::ProtocolRequest;
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
@@ -98,10 +98,14 @@ impl Sockets {
             }
             parts => parts,
         };
+        let is_lost = session.socket.is_some() || needs_socket(state);
         if let Some(metadata) = metadata {
+            if is_lost {
+                self.news().note(id, &metadata, SessionChange::Lost);
+            }
             self.insert_metadata(id, metadata);
         }
-        if session.socket.is_some() || needs_socket(state) {
+        if is_lost {
             warn!(session = id.get(), "the local connection of a session is lost: it is reset");
             let detail = "its local connection is lost";
             tunnel.reset(Time::ZERO, id, Reset::with_detail(Cause::Unresumable, detail));

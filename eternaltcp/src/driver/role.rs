@@ -10,7 +10,7 @@ use eternaltcp_proto::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{CarrierEnd, CarrierIo, Carriers, Offer, Sockets};
+use super::{CarrierEnd, CarrierIo, Carriers, Offer, SessionNews, Sockets, TotalCounts};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
@@ -107,6 +107,12 @@ pub(crate) trait Role: Send {
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
     /// Handles a session whose local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
+    /// Handles a session that began or ended.
+    fn handle_news(&mut self, news: SessionNews);
+    /// Handles that the operator ends a session, before it ends.
+    fn handle_kill(&mut self, id: SessionId);
+    /// Handles the end of the tunnel, which this side has closed for this reason, or the peer.
+    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts);
     /// Handles a session that cannot be resumed.
     fn lost(&mut self, lost: &Lost);
     /// Adds what only this side knows to the status of the tunnel.

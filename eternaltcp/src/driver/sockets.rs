@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::local::{HELD, Local, Served};
 use super::metadata::Metadata;
 use super::mirror::{AdoptedMark, TunnelMirror};
+use super::news::NewsQueue;
 use super::ready::ReadyList;
 #[cfg(target_os = "linux")]
 use super::resume::RecoveredSocket;
 use super::revisits::Revisits;
 use super::totals::TotalCounts;
-use super::{Offer, Role};
+use super::{Offer, Role, SessionChange};
 use crate::dynamic::ProtocolRequest;
 use crate::log_limit::{Admit, limited};
 use crate::net::stream::Stream;
@@ -33,6 +34,9 @@ const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
 /// The interval at which sockets that must be reset are checked.
 const RESET_PERIOD: Duration = Duration::from_millis(50);
+
+/// The socket that a session had, if it had one.
+type Removed = Option<Box<Local>>;
 
 /// The local sockets of a tunnel, and the metadata of sessions that have none.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(crate) struct Sockets {
     /// Sockets to close when the store no longer names them, those to reset with the reason. The
     /// driver closes them before it waits.
     closing: Vec<(Box<Local>, Option<Reset>)>,
+    /// Sessions that began or ended, until the driver takes them.
+    news: NewsQueue,
 }
 
 impl Sockets {
@@ -71,7 +77,13 @@ impl Sockets {
             mirror,
             adopted: Vec::new(),
             closing: Vec::new(),
+            news: NewsQueue::default(),
         }
+    }
+
+    /// Returns the beginnings and ends of sessions.
+    pub(super) fn news(&mut self) -> &mut NewsQueue {
+        &mut self.news
     }
 
     /// Returns the totals of the tunnel over all processes that served it.
@@ -148,6 +160,7 @@ impl Sockets {
         asked: Option<ProtocolRequest>,
     ) {
         let local = Local::new(stream, id, &self.ready, metadata, asked);
+        self.news.note(id, local.metadata(), SessionChange::Opened(local.target()));
         self.locals.insert(id, Box::new(local));
         self.again.push_back(id);
     }
@@ -247,9 +260,7 @@ impl Sockets {
         role: &mut impl Role,
     ) {
         self.settle_adopted(tunnel);
-        let Some(local) = self.locals.get_mut(&id) else {
-            return self.collect_abort(id, now, tunnel);
-        };
+        let Some(local) = self.locals.get_mut(&id) else { return self.collect(id, now, tunnel) };
         match local.serve(now, tunnel, &mut self.mirror) {
             Served::More => self.again.push_back(id),
             Served::Open => {
@@ -261,16 +272,17 @@ impl Sockets {
                 }
             }
             Served::Ended => {
-                let local = self.remove(id, tunnel).inspect(|local| local.prepare_end());
+                let local = self.remove(id, tunnel, SessionChange::Ended);
+                local.iter().for_each(|local| local.prepare_end());
                 self.release(id, local, None);
             }
             Served::Broken(reset) => {
-                let local = self.remove(id, tunnel);
+                let local = self.remove(id, tunnel, SessionChange::Broken(reset.clone()));
                 tunnel.reset(now, id, reset);
                 self.release(id, local, None);
             }
             Served::Abort(reset) => {
-                let mut local = self.remove(id, tunnel);
+                let mut local = self.remove(id, tunnel, SessionChange::Aborted(reset.clone()));
                 if let Some(local) = &mut local {
                     local.prepare_abort(&reset);
                 }
@@ -282,7 +294,7 @@ impl Sockets {
     }
 
     /// Aborts a session without a socket, which has nothing to reset.
-    fn collect_abort(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
+    fn collect(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
         if tunnel.offered_target(id).is_none() && tunnel.pending_reset(id).is_some() {
             self.offers.remove(&id);
             tunnel.delivered_ending(now, id);
@@ -291,10 +303,11 @@ impl Sockets {
 
     /// Removes a session's socket, whatever it waited for. The session's metadata stays as long as
     /// the tunnel has a record of it.
-    fn remove(&mut self, id: SessionId, tunnel: &Tunnel) -> Option<Box<Local>> {
+    fn remove(&mut self, id: SessionId, tunnel: &Tunnel, what: SessionChange) -> Removed {
         self.resetting.remove(id);
         self.held.remove(id);
         let local = self.locals.remove(&id)?;
+        self.news.note(id, local.metadata(), what);
         if tunnel.has_session(id) {
             self.metadata.insert(id, local.metadata().clone());
         }
@@ -314,7 +327,7 @@ impl Sockets {
         let unknown = self.locals.keys().filter(|id| !known.contains(id));
         let why = Reset::new(cause);
         for id in unknown.copied().collect::<Vec<_>>() {
-            let mut local = self.remove(id, tunnel);
+            let mut local = self.remove(id, tunnel, SessionChange::Aborted(why.clone()));
             if let Some(local) = &mut local {
                 local.prepare_abort(&why);
             }
@@ -329,7 +342,8 @@ impl Sockets {
         self.locals.values_mut().for_each(|local| local.prepare_abort(&why));
         self.mirror.end();
         self.close_released();
-        for (_, local) in std::mem::take(&mut self.locals) {
+        for (id, local) in std::mem::take(&mut self.locals) {
+            self.news.note(id, local.metadata(), SessionChange::Aborted(why.clone()));
             local.abort(&why);
         }
     }
@@ -372,8 +386,9 @@ impl Sockets {
         let dead: Vec<_> = dead.collect();
         for id in dead {
             limited!(log, info, session = id.get(), "the session's local connection died");
-            let local = self.remove(id, tunnel);
-            tunnel.reset(now, id, Reset::new(Cause::Application));
+            let why = Reset::new(Cause::Application);
+            let local = self.remove(id, tunnel, SessionChange::Broken(why.clone()));
+            tunnel.reset(now, id, why);
             self.release(id, local, None);
         }
     }

@@ -11,12 +11,12 @@ use crate::store::TunnelTotals;
 
 /// The start of a tunnel, and its totals since then.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TotalCounts {
-    pub(super) started_at: SystemTime,
-    pub(super) attaches: u64,
-    pub(super) sent_bytes: u64,
-    pub(super) delivered_bytes: u64,
-    pub(super) replayed_bytes: u64,
+pub(crate) struct TotalCounts {
+    pub(crate) started_at: SystemTime,
+    pub(crate) attaches: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) delivered_bytes: u64,
+    pub(crate) replayed_bytes: u64,
 }
 
 impl TotalCounts {

@@ -21,6 +21,11 @@ impl Origin {
         let (source, destination) = (canonical(source), canonical(destination));
         (source.is_ipv4() == destination.is_ipv4()).then_some(Self { source, destination })
     }
+
+    /// Returns the address from which the connection came.
+    pub(crate) fn source(&self) -> SocketAddr {
+        self.source
+    }
 }
 
 /// Zones and flow labels have no meaning on another machine.

@@ -19,6 +19,8 @@ pub(crate) struct Admission {
     pub listen: HostPorts,
     /// The groups that have the key.
     pub groups: Vec<Arc<GroupPermits>>,
+    /// The name of the key: the comment of its line.
+    pub name: Option<Arc<str>>,
 }
 
 /// The reason why a key is not admitted.
@@ -131,6 +133,7 @@ fn judge_entry(entry: &KeyEntry, peer: IpAddr, now: SystemTime) -> Result<Admiss
         open: terms.open.clone(),
         listen: terms.listen.clone(),
         groups: Vec::new(),
+        name: entry.name.clone(),
     })
 }
 
@@ -165,6 +168,7 @@ mod tests {
             open: HostPorts::Any,
             listen: HostPorts::Any,
             groups: Vec::new(),
+            name: None,
         };
         assert_eq!(judged(ED25519), Ok(all));
         assert_eq!(judged(OTHER_ED25519), Err(Denial::KeyUnknown));

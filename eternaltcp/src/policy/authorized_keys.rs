@@ -1,5 +1,8 @@
 //! The text of an `authorized_keys` file.
 
+use std::sync::Arc;
+
+use eternaltcp_proto::CleanText;
 use jiff::tz::TimeZone;
 
 use super::{
@@ -25,6 +28,8 @@ pub struct AuthorizedKeys {
 pub(super) struct KeyEntry {
     pub(super) line: usize,
     pub(super) key: PublicKey,
+    /// The comment behind the key, if there is one.
+    pub(super) name: Option<Arc<str>>,
     /// The options, or the reason why the line admits nobody.
     pub(super) terms: Result<KeyOptions, String>,
 }
@@ -38,11 +43,11 @@ impl AuthorizedKeys {
         let mut keys = Self::default();
         for (line, text) in meaningful_lines(text) {
             match parse_line(text, &zone) {
-                Ok((key, terms)) => {
+                Ok(KeyLine { key, name, terms }) => {
                     if let Err(reason) = &terms {
                         keys.warn(line, format!("{reason}; the line admits nobody"));
                     }
-                    keys.entries.push(KeyEntry { line, key, terms });
+                    keys.entries.push(KeyEntry { line, key, name, terms });
                 }
                 Err(reason) => keys.warn(line, reason),
             }
@@ -84,19 +89,33 @@ impl AuthorizedKeys {
     }
 }
 
-type Terms = Result<KeyOptions, String>;
+/// The parts of a line.
+struct KeyLine {
+    key: PublicKey,
+    name: Option<Arc<str>>,
+    terms: Result<KeyOptions, String>,
+}
 
-fn parse_line(line: &str, zone: &TimeZone) -> Result<(PublicKey, Terms), String> {
+fn parse_line(line: &str, zone: &TimeZone) -> Result<KeyLine, String> {
     let (options, key) = if is_key_type(split_word(line).0) {
         (None, line)
     } else {
         let (options, key) = split_options(line).ok_or("a quote is not closed")?;
         (Some(options), key)
     };
+    let name = comment(key);
     let key = parse_key(key).map_err(|error| error.to_string())?;
     let terms =
         options.map_or_else(|| Ok(KeyOptions::none()), |text| KeyOptions::parse(text, zone));
-    Ok((key, terms))
+    Ok(KeyLine { key, name, terms })
+}
+
+/// Returns the comment of a key's text, as one clean line.
+fn comment(key: &str) -> Option<Arc<str>> {
+    let (_, rest) = split_word(key);
+    let (_, comment) = split_word(rest);
+    let comment = CleanText::new(comment.trim());
+    (!comment.is_empty()).then(|| comment.as_str().into())
 }
 
 #[cfg(test)]

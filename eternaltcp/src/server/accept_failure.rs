@@ -4,7 +4,7 @@ use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
 use super::gate::Offence;
 use crate::driver::{CarrierError, CarrierIo};
-use eternaltcp_tls::{HandshakeError, TlsError};
+use eternaltcp_tls::{HandshakeError, PublicKey, TlsError};
 
 /// The reason why a connection did not become a carrier.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +54,12 @@ pub(super) struct RejectedCarrier {
     pub(super) why: AcceptFailure,
     /// Carries a refusal that has not arrived yet.
     pub(super) carrier: Option<CarrierIo>,
+    /// The key that it has proved, if the carrier was judged by it.
+    pub(super) key: Option<PublicKey>,
 }
 
 impl From<AcceptFailure> for RejectedCarrier {
     fn from(why: AcceptFailure) -> Self {
-        Self { why, carrier: None }
+        Self { why, carrier: None, key: None }
     }
 }

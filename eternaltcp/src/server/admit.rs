@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use super::Context;
 use super::accept_failure::{AcceptFailure, RejectedCarrier};
+use super::audited::{admitted, refused};
 use super::event::ServerEvent;
 use super::gate::Ticket;
 use super::handshake::{ClientRequest, Handshake, Promotion};
@@ -81,12 +82,16 @@ pub(super) async fn accept_carrier(
     let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
     let mut guard = Guard::Stranger(ticket);
     let admitted = admit(&context, stream, peer.ip(), &mut guard).await;
-    let Err(RejectedCarrier { why, carrier }) = admitted else { return };
+    let Err(RejectedCarrier { why, carrier, key }) = admitted else { return };
     if matches!(why, AcceptFailure::Handshake(HandshakeError::TimedOut) | AcceptFailure::TimedOut) {
         let flags = "--login-grace, --signature-grace, --numbers-grace";
         context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
     }
-    context.log.rejected(peer, &why);
+    if let (Some(before), AcceptFailure::Refused(refusal)) =
+        (context.log.rejected(peer, &why), &why)
+    {
+        context.audit.record(|| refused(peer.ip(), key.as_ref(), refusal, before));
+    }
     guard.judge(&why);
     guard.reject();
     if let Some(carrier) = carrier {
@@ -180,7 +185,17 @@ async fn join(
 /// The destination of an admitted client's carrier.
 enum Destination {
     Existing(TunnelId, TunnelEntry),
-    New { user: PublicKey, own: PublicKey, instance: Instance, born: Epoch },
+    New(NewTunnel),
+}
+
+/// A tunnel that an admitted client asks for.
+struct NewTunnel {
+    user: PublicKey,
+    /// The name of the user's key.
+    name: Option<Arc<str>>,
+    own: PublicKey,
+    instance: Instance,
+    born: Epoch,
 }
 
 impl Destination {
@@ -188,7 +203,7 @@ impl Destination {
     fn user(&self) -> &PublicKey {
         match self {
             Self::Existing(_, entry) => &entry.user,
-            Self::New { user, .. } => user,
+            Self::New(new) => &new.user,
         }
     }
 }
@@ -218,7 +233,7 @@ async fn authorize(
                 let advice = "it is about to end and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
-            context.keys().admit(&handshake.key, handshake.from)?;
+            let name = context.keys().admit(&handshake.key, handshake.from)?.name;
             let own = std::str::from_utf8(enrol)
                 .ok()
                 .and_then(|text| PublicKey::from_openssh(text).ok())
@@ -229,7 +244,7 @@ async fn authorize(
             let born = hello.epoch;
             check_name(context, &handshake.key, &own, instance, born, patience).await?;
             let (user, instance) = (handshake.key.clone(), instance.clone());
-            Ok(Destination::New { user, own, instance, born })
+            Ok(Destination::New(NewTunnel { user, name, own, instance, born }))
         }
     }
 }
@@ -310,9 +325,7 @@ async fn hand_over(
     timeout_at(deadline, handshake.read_numbers()).await.map_err(|_| AcceptFailure::TimedOut)??;
     let found = match destination {
         Destination::Existing(id, entry) => Ok((id, entry)),
-        Destination::New { user, own, instance, born } => {
-            start_tunnel(context, user, own, instance, born, handshake.from)
-        }
+        Destination::New(new) => start_tunnel(context, new, handshake.from),
     };
     let (id, entry) = match found {
         Ok(found) => found,
@@ -330,12 +343,10 @@ async fn hand_over(
 /// Creates a tunnel and the task that drives it.
 fn start_tunnel(
     context: &Arc<Context>,
-    user: PublicKey,
-    own: PublicKey,
-    instance: Instance,
-    born: Epoch,
+    new: NewTunnel,
     from: IpAddr,
 ) -> Result<(TunnelId, TunnelEntry), AcceptFailure> {
+    let NewTunnel { user, name, own, instance, born } = new;
     // The descriptor of its carrier is reserved for its whole life, so that sessions cannot take
     // it.
     let slot = context.slots.of_key(&user).try_take_for_tunnel().ok_or_else(|| {
@@ -347,14 +358,16 @@ fn start_tunnel(
     let id = TunnelId(id);
     let rules = context.rules();
     let (handle, commands) = channel(rules.limits.max_waiting);
-    let span = spans::server_tunnel(id, &user.fingerprint());
+    let span = spans::server_tunnel(id, &user.fingerprint(), name.as_deref());
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
+    entry.name_key(name);
     entry.span = span.clone();
     let entry = context
         .registry
         .insert(id, entry, &rules.limits, &context.notices)
         .map_err(AcceptFailure::Refused)?;
     limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
+    context.audit.record(|| admitted(id, &entry));
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..rules.tunnel.clone() };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::gate::{MaxStartups, PenaltyRange};
 use super::keys::{KeySet, KeySource};
 use crate::address::Target;
+use crate::audit::Audit;
 use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
@@ -50,6 +51,8 @@ pub struct ServerConfig {
     /// The descriptors for sessions and tunnels. `None`: the descriptors that everything in this
     /// process shares ([`Slots::of_process`]).
     pub slots: Option<Slots>,
+    /// The place where records of clients and sessions go.
+    pub audit: Audit,
 }
 
 impl ServerConfig {
@@ -89,6 +92,7 @@ impl ServerConfig {
             tunnel: eternaltcp_proto::Config::default(),
             limits: ServerLimits::default(),
             slots: None,
+            audit: Audit::default(),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Handshake {
         };
         let is_told =
             refusal.is_some_and(|refusal| self.carrier.push(&encode_refusal(&refusal)).is_ok());
-        RejectedCarrier { why, carrier: is_told.then_some(self.carrier) }
+        RejectedCarrier { why, carrier: is_told.then_some(self.carrier), key: Some(self.key) }
     }
 
     /// Returns the carrier that will join, after [`Self::stand_by`] reported it, with the data that

@@ -12,6 +12,7 @@ use super::listeners::{Reservation, ReserveError};
 use super::log::TunnelLog;
 use super::registry::TunnelEntry;
 use crate::address::Listen;
+use crate::audit::AuditEvent;
 use crate::log_limit::limited;
 use crate::net::listener::{Listener, Missing};
 use crate::net::slots::Slots;
@@ -78,6 +79,11 @@ pub(super) async fn listen(
     let addresses: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
     ours.write_all(format!("{}\n", addresses.join(" ")).as_bytes()).await.map_err(failed)?;
     limited!(&*asker.log, info, "the session listens on {}", listener.name());
+    context.audit.record(|| AuditEvent::Listening {
+        client: asker.entry.audit_client(asker.tunnel),
+        session: asker.session.get(),
+        addresses,
+    });
     for Missing { address, error } in listener.missing() {
         limited!(&*asker.log, warn, "the session does not listen on {address}: {error}");
     }
@@ -251,6 +257,11 @@ impl RunningListener {
             }
         }
         limited!(&*self.asker.log, info, "the session no longer listens on {at}");
+        self.context.audit.record(|| AuditEvent::ListeningEnded {
+            client: self.asker.entry.audit_client(self.asker.tunnel),
+            session: self.asker.session.get(),
+            addresses: parts.iter().map(ToString::to_string).collect(),
+        });
     }
 }
 

@@ -73,18 +73,24 @@ impl SourceLog {
         OfSource(self, address)
     }
 
-    /// Logs that a connection did not become a carrier.
-    pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure) {
+    /// Logs that a connection did not become a carrier. Returns whether it may be recorded as a
+    /// refusal, and how many refusals of its source were not before.
+    pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure) -> Option<u64> {
+        let now = Instant::now();
         let AcceptFailure::Refused(refusal) = why else {
-            return debug!("no carrier from {peer}: {why}");
+            debug!("no carrier from {peer}: {why}");
+            return None;
         };
-        match refusal.code {
-            RefusalCode::KeyUnknown if !self.admit_stranger(peer.ip(), Instant::now()) => {
-                debug!("refused {peer}: {why}");
-            }
-            RefusalCode::KeyUnknown => info!("refused {peer}: {why}"),
-            _ => crate::log_limit::limited!(&self.of(peer.ip()), info, "refused {peer}: {why}"),
+        let admitted = match refusal.code {
+            RefusalCode::KeyUnknown => self.admit_stranger(peer.ip(), now).then_some(0),
+            _ => self.of(peer.ip()).admit(now),
+        };
+        match admitted {
+            Some(0) => info!("refused {peer}: {why}"),
+            Some(not_shown) => info!(not_shown, "refused {peer}: {why}"),
+            None => debug!("refused {peer}: {why}"),
         }
+        admitted
     }
 
     /// Returns whether a line about a stranger may be logged.
@@ -98,8 +104,9 @@ impl SourceLog {
         is_shown
     }
 
-    /// Logs how many lines were suppressed. Must be called each second.
-    pub(super) fn tick(&self) {
+    /// Logs how many lines were suppressed. Must be called each second. Returns the number of
+    /// strangers among them, when it is logged.
+    pub(super) fn tick(&self) -> Option<u64> {
         let (clients, hidden) = self.left_out(Instant::now());
         for (source, count) in clients {
             let lines = counted(count, "more line", "more lines");
@@ -114,6 +121,7 @@ impl SourceLog {
             );
             info!("{connections} refused");
         }
+        (hidden > 0).then_some(hidden)
     }
 
     /// Returns how many lines about each source and how many strangers were suppressed. Removes

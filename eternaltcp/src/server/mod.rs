@@ -2,6 +2,7 @@
 
 mod accept_failure;
 mod admit;
+mod audited;
 mod carriers;
 mod config;
 mod connect;
@@ -41,6 +42,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
+use crate::audit::{Audit, AuditEvent};
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
@@ -115,6 +117,8 @@ struct Context {
     events: Events,
     /// The limits of log lines.
     log: Arc<SourceLog>,
+    /// The place where records go.
+    audit: Audit,
 }
 
 impl Context {
@@ -135,6 +139,7 @@ impl Context {
             sibling,
             events: Events::default(),
             log: Arc::default(),
+            audit: config.audit,
         })
     }
 
@@ -319,6 +324,8 @@ async fn keep_house(context: &Context, gate: &Gate) {
         gate.set_neighbours(context.registry.addresses().into_iter());
         context.registry.end_detached(elapsed, &context.rules().detached_limits());
         context.sibling.look().await;
-        context.log.tick();
+        if let Some(not_recorded) = context.log.tick() {
+            context.audit.record(|| AuditEvent::RefusedMore { not_recorded });
+        }
     }
 }

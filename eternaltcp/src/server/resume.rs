@@ -46,7 +46,8 @@ fn resume(
     let ServerNote { user, own, instance, from, born } = note;
     let slots = context.slots.of_key(&user);
     let slot = slots.take_again_for_tunnel();
-    let span = spans::server_tunnel(id, &user.fingerprint());
+    let name = context.keys().judge(&user, from).ok().and_then(|admission| admission.name);
+    let span = spans::server_tunnel(id, &user.fingerprint(), name.as_deref());
     let detached_since = Instant::now().checked_sub(found.detached_for);
     let config = Config { tunnel_limit: 0, ..context.rules().tunnel.clone() };
     let restored = span.in_scope(|| found.restore(config, &slots));
@@ -56,6 +57,7 @@ fn resume(
     };
     let (handle, commands) = channel(context.rules().limits.max_waiting);
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
+    entry.name_key(name);
     entry.span = span.clone();
     entry.resume(tunnel.config().tunnel_limit, detached_since);
     // A server that is being drained ends without sessions, and may look before the driver runs.

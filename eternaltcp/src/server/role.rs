@@ -2,6 +2,7 @@
 
 mod answer;
 mod loss;
+mod records;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use super::listen::ListenRequester;
 use super::log::TunnelLog;
 use super::registry::TunnelEntry;
 use super::rules::ServerRules;
-use crate::driver::{Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, Sockets};
+use crate::audit::AuditEnd;
+use crate::driver::{
+    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionNews, Sockets, TotalCounts,
+};
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::policy::Admission;
 use crate::report::{bytes, counted};
@@ -30,6 +34,7 @@ use crate::status::TunnelStatus;
 use crate::waiting::WaitingSessions;
 use answer::answer;
 use loss::Losses;
+use records::{TunnelRecords, session_refused};
 
 /// The server's role.
 pub(super) struct ServerRole {
@@ -39,6 +44,7 @@ pub(super) struct ServerRole {
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
     losses: Losses,
+    records: TunnelRecords,
     /// Connections to its listeners that wait for the client.
     waiting: WaitingSessions,
     /// The time at which to request more memory again, after there was none.
@@ -77,6 +83,7 @@ impl ServerRole {
         let rules = context.rules();
         let connecting = Arc::new(Semaphore::new(rules.limits.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
+        let records = TunnelRecords::new(context.audit.clone(), id, entry.clone());
         let waiting = WaitingSessions::new(Side::Server, rules.limits.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
         Self {
@@ -85,6 +92,7 @@ impl ServerRole {
             entry,
             connecting,
             losses,
+            records,
             waiting,
             grows_at: Time::ZERO,
             log,
@@ -153,12 +161,15 @@ impl ServerRole {
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
     ) {
-        self.losses.handle_attached(now, tunnel, carrier);
+        let attached = self.losses.handle_attached(now, tunnel, carrier);
         let again = if is_resumed { " again" } else { "" };
         if let Some(peer) = carrier.map(CarrierIo::peer) {
             self.log.set_from(peer.ip());
             // A carrier that takes over may come from another address.
             self.entry.set_from(peer.ip());
+            if is_resumed {
+                self.records.attached(attached);
+            }
             self.actions.push_back(Action::Keep);
             limited!(&*self.log, info, %peer, "attached{again}");
         }
@@ -167,6 +178,7 @@ impl ServerRole {
     fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.losses.handle_lost(now, end, tunnel);
         self.entry.note_end(end.is_by_peer());
+        self.records.detached(end.kind());
         let sessions = counted(tunnel.session_count(), "session waits", "sessions wait");
         limited!(
             &*self.log,
@@ -192,16 +204,17 @@ impl ServerRole {
     }
 
     /// Resets the sessions that are now forbidden, at both ends.
-    fn end_forbidden(&self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
-        let Some(admission) = &self.admission else { return };
+    fn end_forbidden(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
+        let Self { context, admission: Some(admission), records, log, .. } = self else { return };
         for (id, target, address) in sockets.targets() {
             let is_over = |stage| stage == SessionPhase::Resetting;
             if tunnel.session_view(id).is_none_or(|view| is_over(view.stage)) {
                 continue;
             }
-            if let Some(reset) = forbids(&self.context, admission, target, address) {
+            if let Some(reset) = forbids(context, admission, target, address) {
                 let session = id.get();
-                limited!(&*self.log, warn, session, "the session is reset: {reset}");
+                limited!(&**log, warn, session, "the session is reset: {reset}");
+                records.note_end(id, AuditEnd::Forbidden);
                 tunnel.kill(now, id, reset);
             }
         }
@@ -245,6 +258,7 @@ impl Role for ServerRole {
             Change::Lost(end) => self.handle_lost(now, end, tunnel),
             Change::Closed(why) => {
                 limited!(&*self.log, info, "closed by the client: {why}");
+                self.records.closed_by_client(why);
                 self.actions.push_back(Action::End);
             }
             // A server waits for carriers: it suspects none, and nobody refuses one.
@@ -305,6 +319,7 @@ impl Role for ServerRole {
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());
         }
+        let client = entry.audit_client(self.id);
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
             // The permit is held while the target is dialled; the semaphore is never closed.
@@ -327,6 +342,7 @@ impl Role for ServerRole {
                 let is_late = start.elapsed() >= context.rules().limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
                 limited!(&*log, info, parent: &span, "{reset}{limit}");
+                context.audit.record(|| session_refused(client, id, &target, reset));
             }
             result
         })
@@ -334,6 +350,18 @@ impl Role for ServerRole {
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
         debug!(session = id.get(), "session reset: {reset}");
+    }
+
+    fn handle_news(&mut self, news: SessionNews) {
+        self.records.handle_news(news);
+    }
+
+    fn handle_kill(&mut self, id: SessionId) {
+        self.records.killed(id);
+    }
+
+    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts) {
+        self.records.ended(why, totals);
     }
 
     fn describe(

@@ -6,7 +6,7 @@
 mod event;
 mod text;
 
-pub(crate) use text::unix_ms;
+pub(crate) use text::{millis, unix_ms, whole_millis};
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -88,6 +88,9 @@ pub struct ServerPeer {
 pub struct ClientPeer {
     /// The fingerprint of the admitted key.
     pub key: String,
+    /// The name of that key: its comment in the server's `authorized_keys`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<String>,
     /// The source address of its last carrier.
     pub from: String,
     /// Its name, by which a later client replaces it.

@@ -22,7 +22,7 @@ pub(crate) mod unix_ms {
 }
 
 /// A duration in milliseconds.
-pub(super) mod millis {
+pub(crate) mod millis {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::{Duration, count};
@@ -39,6 +39,17 @@ pub(super) mod millis {
         D: Deserializer<'a>,
     {
         Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}
+
+/// A duration in milliseconds that is always known.
+pub(crate) mod whole_millis {
+    use serde::Serializer;
+
+    use super::{Duration, count};
+
+    pub(crate) fn serialize<S: Serializer>(it: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(count(it.as_millis()))
     }
 }
 

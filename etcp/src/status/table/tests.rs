@@ -136,11 +136,17 @@ fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
     assert!(text.contains(line), "{text}");
     waiting.peer = Peer::Client(ClientPeer {
         key: "SHA256:abc".to_owned(),
+        key_name: None,
         from: "192.0.2.7".to_owned(),
         name: "evil\x1b[2Jname".to_owned(),
         user: "1000".to_owned(),
         machine: "0123456789abcdef".to_owned(),
     });
+    let mut named = waiting.clone();
+    if let Peer::Client(client) = &mut named.peer {
+        client.key_name = Some("ann@laptop".to_owned());
+    }
+    assert!(page(named, false).contains("client     ann@laptop, user 1000, "));
     (waiting.why, waiting.sessions) = (Some("bad\x1b[2J\nwords".to_owned()), Vec::new());
     let text = page(waiting, false);
     assert!(text.contains("from 192.0.2.7: waiting for its client for 20 s: bad"), "{text}");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Epoch, Instance};
+use eternaltcp_proto::{Closing, Epoch, Instance, TunnelId};
 use tokio::time::Instant;
 use tracing::{Span, warn};
 
@@ -13,6 +13,7 @@ use super::super::event::ServerHandle;
 use super::super::eviction::DetachedTunnel;
 use super::super::keys::KeyView;
 use super::standbys::Standbys;
+use crate::audit::AuditClient;
 use crate::driver::{DriverCommand, Shared};
 use crate::policy::Denial;
 use eternaltcp_tls::PublicKey;
@@ -28,6 +29,8 @@ pub(in crate::server) struct TunnelEntry {
     pub(in crate::server) shared: Arc<Shared>,
     /// The admitted key.
     pub(in crate::server) user: PublicKey,
+    /// The name of that key.
+    key_name: Option<Arc<str>>,
     /// The tunnel's own key, which later carriers prove.
     pub(in crate::server) own: PublicKey,
     pub(in crate::server) instance: Instance,
@@ -67,6 +70,7 @@ impl TunnelEntry {
             handle,
             shared: Arc::new(Shared::default()),
             user,
+            key_name: None,
             own,
             instance,
             from: Arc::new(Mutex::new(from)),
@@ -87,6 +91,26 @@ impl TunnelEntry {
     /// detached.
     pub(in crate::server) fn resume(&mut self, limit: u64, detached_since: Option<Instant>) {
         (self.limit, self.detached_since) = (limit, detached_since);
+    }
+
+    /// Sets the name of the admitted key.
+    pub(in crate::server) fn name_key(&mut self, name: Option<Arc<str>>) {
+        self.key_name = name;
+    }
+
+    /// Returns the name of the admitted key, if it has one.
+    pub(in crate::server) fn key_name(&self) -> Option<&str> {
+        self.key_name.as_deref()
+    }
+
+    /// Returns the client for a record.
+    pub(in crate::server) fn audit_client(&self, id: TunnelId) -> AuditClient {
+        AuditClient {
+            tunnel: id.to_string(),
+            key: self.user.fingerprint(),
+            key_name: self.key_name.as_deref().map(Into::into),
+            from: self.from(),
+        }
     }
 
     pub(in crate::server) fn from(&self) -> IpAddr {

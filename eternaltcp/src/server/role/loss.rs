@@ -12,6 +12,15 @@ use crate::status::{
 };
 use eternaltcp_tls::PublicKey;
 
+/// The return of a client.
+#[derive(Clone, Copy)]
+pub(super) struct AttachedAgain {
+    /// The time without a carrier, if there was such a time and this process has seen its beginning.
+    pub(super) outage: Option<std::time::Duration>,
+    /// Payload that is sent again.
+    pub(super) replayed: u64,
+}
+
 /// The last loss of a tunnel, and the receivers of its events.
 pub(super) struct Losses {
     tunnel: TunnelId,
@@ -42,7 +51,7 @@ impl Losses {
         now: Time,
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
-    ) {
+    ) -> AttachedAgain {
         let before = self.from.take();
         self.from = carrier.map(|carrier| carrier.peer().to_string());
         let since = self.since.take();
@@ -57,6 +66,7 @@ impl Losses {
         let why = self.last.as_ref().map_or_else(String::new, |loss| loss.why.clone());
         let event = self.event(tunnel, why);
         self.publisher.attached(|| TunnelEvent { outage, replayed, ..event });
+        AttachedAgain { outage: since.map(|since| now.since(since)), replayed }
     }
 
     fn note(&mut self, end: EndKind, why: String) {
@@ -88,6 +98,7 @@ impl Losses {
         status.tunnel = Some(self.tunnel.to_string());
         status.peer = Peer::Client(ClientPeer {
             key: self.key.clone(),
+            key_name: entry.key_name().map(str::to_owned),
             from: entry.from().to_string(),
             name: instance.name.to_string(),
             user: instance.user.to_string(),

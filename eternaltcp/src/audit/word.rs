@@ -1,0 +1,60 @@
+//! One word for each code of the protocol, which programs that read records compare.
+
+use eternaltcp_proto::{Cause, Closing, RefusalCode};
+
+/// Returns the word for the cause of a reset.
+pub(crate) fn cause_word(cause: Cause) -> String {
+    let word = match cause {
+        Cause::Application => "application",
+        Cause::Refused => "refused",
+        Cause::Unreachable => "unreachable",
+        Cause::TimedOut => "timed-out",
+        Cause::NotPermitted => "not-permitted",
+        Cause::NotFound => "not-found",
+        Cause::LimitReached => "limit-reached",
+        Cause::Corrupt => "corrupt",
+        Cause::Unresumable => "unresumable",
+        Cause::Killed => "killed",
+        Cause::Unsupported => "unsupported",
+        Cause::TunnelOver => "tunnel-over",
+        Cause::ListenFailed => "listen-failed",
+        Cause::Other(code) => return format!("code-{code}"),
+    };
+    word.to_owned()
+}
+
+/// Returns the word for the reason of a closed tunnel.
+pub(crate) fn closing_word(closing: Closing) -> String {
+    let word = match closing {
+        Closing::Done => "done",
+        Closing::Shutdown => "shutdown",
+        Closing::Replaced => "replaced",
+        Closing::KeyRemoved => "key-removed",
+        Closing::Expired => "expired",
+        Closing::Evicted => "evicted",
+        Closing::Killed => "killed",
+        Closing::Violation => "violation",
+        Closing::Drained => "drained",
+        Closing::Other(code) => return format!("code-{code}"),
+    };
+    word.to_owned()
+}
+
+/// Returns the word for the reason of a refusal.
+pub(crate) fn refusal_word(code: RefusalCode) -> String {
+    let word = match code {
+        RefusalCode::Version => "version",
+        RefusalCode::KeyUnknown => "key-unknown",
+        RefusalCode::KeyExpired => "key-expired",
+        RefusalCode::KeyRestricted => "key-restricted",
+        RefusalCode::Address => "address",
+        RefusalCode::TunnelUnknown => "tunnel-unknown",
+        RefusalCode::Stale => "stale",
+        RefusalCode::LimitReached => "limit-reached",
+        RefusalCode::NameTaken => "name-taken",
+        RefusalCode::NotReady => "not-ready",
+        RefusalCode::Draining => "draining",
+        RefusalCode::Other(code) => return format!("code-{code}"),
+    };
+    word.to_owned()
+}
