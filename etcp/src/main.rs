@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod audit;
 mod check;
 mod cli;
 mod config;

@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
-use eternaltcp::control::{Subject, take_reloads};
+use eternaltcp::control::{ReloadAnswer, Subject, take_reloads};
 use eternaltcp::policy::{ListenPermit, StrictModes};
 use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
-use crate::cli::{OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
+use crate::audit::{self, AuditLog, ProcessEvent};
+use crate::cli::{AuditPlace, OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
 use crate::config::ActiveConfig;
 use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
@@ -34,13 +35,15 @@ pub(crate) fn run(
     active: Option<ActiveConfig>,
 ) -> Result<(), ExitError> {
     let operator = std::mem::take(&mut args.operator);
+    let audit = std::mem::take(&mut args.audit.audit_log);
+    audit::check(&audit)?;
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
     let addresses = carrier_addresses(&listen)?;
     let names_keys = names_keys(&args);
     let config = configure(args, own_key.identity.clone(), addresses)?;
     runtime::raise_descriptors()?;
-    let setup = Setup { listen, own_key, config, names_keys, operator, active };
+    let setup = Setup { listen, own_key, config, names_keys, operator, audit, active };
     let most = most_kept(&setup.config);
     let key = setup.own_key.identity.public_key().fingerprint().to_string();
     process.serve(most, Some(key), |life| serve(setup, life))
@@ -61,6 +64,8 @@ struct Setup {
     /// Whether the settings name the admitted keys.
     names_keys: bool,
     operator: OperatorArgs,
+    /// The places of records.
+    audit: Vec<AuditPlace>,
     active: Option<ActiveConfig>,
 }
 
@@ -75,10 +80,12 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 }
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
-    let Setup { listen, own_key, config, names_keys, operator, active } = setup;
+    let Setup { listen, own_key, config, names_keys, operator, audit, active } = setup;
+    let audit = AuditLog::start(&audit)?;
     let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
     let mut reloader = ServerReloader::new(live, config, own_key, names_keys);
-    let config = reloader.config()?;
+    let mut config = reloader.config()?;
+    config.audit = audit.audit();
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.
@@ -93,7 +100,8 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
             })?;
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::Server(server.monitor());
-        let texts = addresses.iter().map(ToString::to_string).collect();
+        let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        audit.record(&ProcessEvent::begin(life.start(), &texts));
         let operator = Operator::start(operator, subject, texts, &life, &mut recovery)?;
         recovery.finish();
         for address in &addresses {
@@ -106,36 +114,55 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         // All addresses have the same port.
         introduce(&reloader.public_key(), addresses.first().map_or(0, |address| address.port()));
         life.ready();
-        let asked = handle(signals, server.monitor(), reloader);
+        let asked = handle(signals, server.monitor(), reloader, audit.clone());
         server.run(asked).await;
         operator.end().await;
+        audit.record(&ProcessEvent::stopped());
         Ok(())
     });
     // A pending name look-up is not waited for.
     runtime.shutdown_background();
+    audit.finish();
     result
 }
 
 /// Carries out the requests of signals and reloads, until a signal ends the program.
-async fn handle(mut signals: Signals, monitor: ServerMonitor, mut reloader: ServerReloader) {
+async fn handle(
+    mut signals: Signals,
+    monitor: ServerMonitor,
+    mut reloader: ServerReloader,
+    audit: AuditLog,
+) {
     let mut reloads = take_reloads();
     loop {
         let request = tokio::select! {
             request = signals.next() => request,
             asked = next_request(&mut reloads) => {
                 // The requester may be gone.
-                let _ = asked.send(reloader.reload(&monitor).await);
+                let _ = asked.send(reload(&mut reloader, &monitor, &audit).await);
                 continue;
             }
         };
         match request {
             SignalRequest::Stop(_) => return,
-            SignalRequest::Reload => drop(reloader.reload(&monitor).await),
+            SignalRequest::Reload => drop(reload(&mut reloader, &monitor, &audit).await),
             // A signal to every process called etcp is meant for the clients.
             SignalRequest::Reconnect => {}
             SignalRequest::Upgrade => cannot_upgrade(),
         }
     }
+}
+
+/// Opens the files of records again, because they may have been renamed, and reloads.
+async fn reload(
+    reloader: &mut ServerReloader,
+    monitor: &ServerMonitor,
+    audit: &AuditLog,
+) -> ReloadAnswer {
+    audit.reopen();
+    let answer = reloader.reload(monitor).await;
+    audit.record(&ProcessEvent::reloaded(&answer));
+    answer
 }
 
 /// Returns the configuration of a server that listens on these addresses: the first one, and

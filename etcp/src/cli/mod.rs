@@ -2,6 +2,7 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
+mod audit;
 mod check;
 mod common;
 mod connect;
@@ -24,6 +25,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::version;
+pub(crate) use audit::AuditPlace;
 pub(crate) use check::CheckArgs;
 pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, TunnelArgs};
 pub(crate) use connect::ConnectArgs;

@@ -11,6 +11,7 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::policy::{ListenPermit, Permit};
 use eternaltcp::server::{MaxStartups, PenaltyRange};
 
+use super::audit::AuditArgs;
 use super::common::{ConfigArgs, HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
 use super::group::GroupLine;
@@ -149,6 +150,8 @@ pub(crate) struct SproxyArgs {
     pub(crate) tunnel: TunnelArgs,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
+    #[command(flatten)]
+    pub(crate) audit: AuditArgs,
     #[command(flatten)]
     pub(crate) holder: HolderArgs,
 }

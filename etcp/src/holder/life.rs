@@ -21,6 +21,19 @@ pub(crate) struct Life {
     pub(super) restarts: u64,
     /// The death of the last of them.
     pub(super) last: Option<WorkerCrash>,
+    /// What this worker follows.
+    pub(super) start: WorkerStart,
+}
+
+/// What a process that serves follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WorkerStart {
+    /// Nothing: the program was started.
+    First,
+    /// The death of another worker.
+    AfterDeath(WorkerCrash),
+    /// The worker of the previous program.
+    AfterUpgrade,
 }
 
 impl Life {
@@ -32,12 +45,18 @@ impl Life {
             recovery: Recovery::none(),
             restarts: 0,
             last: None,
+            start: WorkerStart::First,
         }
     }
 
     /// Returns the death of the last worker, and the number of deaths so far.
     pub(crate) fn restart(&self) -> Option<(WorkerCrash, u64)> {
         self.last.map(|last| (last, self.restarts))
+    }
+
+    /// Returns what this process follows.
+    pub(crate) fn start(&self) -> WorkerStart {
+        self.start
     }
 
     /// Returns the state that earlier workers have left. It is empty after the first call.

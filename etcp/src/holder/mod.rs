@@ -60,7 +60,7 @@ use crate::exit::ExitError;
 use crate::logging;
 
 pub(crate) use kept_settings::MAX_SETTINGS;
-pub(crate) use life::{Life, SettingsKeeper};
+pub(crate) use life::{Life, SettingsKeeper, WorkerStart};
 pub(crate) use stop::{look, stop_with_holder};
 pub(crate) use worker_crash::WorkerCrash;
 

@@ -13,7 +13,7 @@ use super::KeptAtMost;
 use super::begin::{Beginning, refused};
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, NotExchanged};
-use super::life::Life;
+use super::life::{Life, WorkerStart};
 use super::next::Next;
 use super::own_files::OwnFiles;
 use super::program::Program;
@@ -140,7 +140,8 @@ impl Holder {
         set_supervised(process);
         set_upgrades(Box::new(Requests(self.contact.clone())));
         stop::watch(self.contact.clone());
-        if let Some(WorkerCrash { cause, .. }) = self.workers.news() {
+        let news = self.workers.news();
+        if let Some(WorkerCrash { cause, .. }) = news {
             warn!("the worker died ({cause}); another one continues (restart {restarts})");
         }
         let follows_fault = self.workers.follows_fault();
@@ -152,7 +153,12 @@ impl Holder {
             self.contact.takes_over();
             self.program.log_takeover();
         }
-        Ok(Life { contact: Some(self.contact.clone()), recovery, restarts, last: crash })
+        let start = match (&self.trial, news) {
+            (Some(_), _) => WorkerStart::AfterUpgrade,
+            (None, Some(crash)) => WorkerStart::AfterDeath(crash),
+            (None, None) => WorkerStart::First,
+        };
+        Ok(Life { contact: Some(self.contact.clone()), recovery, restarts, last: crash, start })
     }
 
     /// Keeps a worker alive until the program ends.

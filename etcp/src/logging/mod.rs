@@ -31,6 +31,7 @@ use layer::{Format, Lines};
 use writer::LogWriter;
 
 pub(crate) use plain::escape_json;
+pub(crate) use queue::{LogItem, LogQueue};
 
 /// Time that the program waits at its end for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(1);

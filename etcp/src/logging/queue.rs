@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// The maximum number of bytes of waiting lines, with [`CHARGE`] for each. A megabyte holds
 /// thousands of lines: seconds of a busy server at level DEBUG.
-pub(super) const CAPACITY: usize = 1 << 20;
+pub(crate) const CAPACITY: usize = 1 << 20;
 
 /// Room beyond [`CAPACITY`] for the program's own messages when it exits.
 const RESERVE: usize = 64 << 10;
@@ -15,7 +15,7 @@ const CHARGE: usize = 64;
 
 /// The next thing to write.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum LogItem {
+pub(crate) enum LogItem {
     /// A line, with its end.
     Line(Vec<u8>),
     /// A gap: this many lines were dropped here.
@@ -25,7 +25,7 @@ pub(super) enum LogItem {
 /// The queue. Once it was full, it takes nothing until half of it is free: one long gap is more
 /// useful than many short ones.
 #[derive(Default, Debug)]
-pub(super) struct LogQueue {
+pub(crate) struct LogQueue {
     entries: VecDeque<LogItem>,
     bytes: usize,
     is_full: bool,
@@ -33,14 +33,14 @@ pub(super) struct LogQueue {
 
 impl LogQueue {
     /// Adds a line of the log, or counts it as lost.
-    pub(super) fn push(&mut self, line: Vec<u8>) {
+    pub(crate) fn push(&mut self, line: Vec<u8>) {
         let cost = line.len() + CHARGE;
         self.is_full |= self.bytes + cost > CAPACITY;
         if self.is_full { self.lose() } else { self.add(line, cost) }
     }
 
     /// Adds a line ahead of the log: the program's own last message.
-    pub(super) fn push_urgent(&mut self, line: Vec<u8>) {
+    pub(crate) fn push_urgent(&mut self, line: Vec<u8>) {
         let cost = line.len() + CHARGE;
         if self.bytes + cost > CAPACITY + RESERVE { self.lose() } else { self.add(line, cost) }
     }
@@ -58,7 +58,7 @@ impl LogQueue {
     }
 
     /// Takes the next entry.
-    pub(super) fn pop(&mut self) -> Option<LogItem> {
+    pub(crate) fn pop(&mut self) -> Option<LogItem> {
         let entry = self.entries.pop_front();
         if let Some(LogItem::Line(line)) = &entry {
             self.bytes -= line.len() + CHARGE;
@@ -73,7 +73,7 @@ impl LogQueue {
         entry
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }

@@ -1,0 +1,140 @@
+//! The journal of systemd, with a field for each field of a record.
+//!
+//! The protocol is systemd's (`docs/JOURNAL_NATIVE_PROTOCOL.md` there): a datagram of
+//! `NAME=value` lines. The crate `tracing-journald` speaks it too, but its calls wait for a journal
+//! that is stuck, and would hold up the file.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+/// The socket of the journal.
+pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// The priority of records: an informational message, as in syslog(3).
+const PRIORITY: &str = "6";
+
+/// A connection to the journal. Sending never waits.
+#[derive(Debug)]
+pub(super) struct Journal {
+    socket: UnixDatagram,
+    /// The path of the journal's socket.
+    path: PathBuf,
+    /// Records that it did not take.
+    lost: u64,
+}
+
+impl Journal {
+    pub(super) fn connect() -> io::Result<Self> {
+        Self::connect_to(Path::new(SOCKET))
+    }
+
+    fn connect_to(path: &Path) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect(path)?;
+        Ok(Self { socket, path: path.to_owned(), lost: 0 })
+    }
+
+    /// Counts records that were dropped before they came here.
+    pub(super) fn lose(&mut self, count: u64) {
+        self.lost += count;
+    }
+
+    /// Sends a record, after `notice` about the lost ones, if there are any.
+    pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
+        if self.lost > 0 && self.send(&notice(self.lost)) {
+            self.lost = 0;
+        }
+        if self.lost > 0 || !self.send(line) {
+            self.lost += 1;
+        }
+    }
+
+    fn send(&mut self, line: &[u8]) -> bool {
+        let entry = entry(line);
+        match self.socket.send(&entry) {
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            // The journal may have been restarted.
+            Err(_) => self.socket.connect(&self.path).is_ok() && self.socket.send(&entry).is_ok(),
+        }
+    }
+}
+
+/// Returns the entry for a line: the line as its message, and each field as `ETCP_NAME`.
+fn entry(line: &[u8]) -> Vec<u8> {
+    let fields: Map<String, Value> = serde_json::from_slice(line).unwrap_or_default();
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let mut entry = [b"MESSAGE=", line, b"\n"].concat();
+    entry.extend(format!("PRIORITY={PRIORITY}\nSYSLOG_IDENTIFIER=etcp\n").into_bytes());
+    for (name, value) in &fields {
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let name = format!("ETCP_{}", name.to_ascii_uppercase());
+        if value.contains('\n') {
+            // The binary form: nothing in the value can end it.
+            entry.extend(name.as_bytes());
+            entry.push(b'\n');
+            entry.extend((value.len() as u64).to_le_bytes());
+            entry.extend(value.as_bytes());
+            entry.push(b'\n');
+        } else {
+            entry.extend(format!("{name}={value}\n").into_bytes());
+        }
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_is_stuck_or_restarted_holds_nothing_up_and_gets_the_number_of_lost_records() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let reader = UnixDatagram::bind(&path).unwrap();
+        let mut journal = Journal::connect_to(&path).unwrap();
+        let record = |number: usize| format!("{{\"n\":{number}}}\n").into_bytes();
+        let notice = |count| format!("{{\"count\":{count}}}\n").into_bytes();
+        let sent = (0..1_000_000).find(|number| {
+            journal.write(&record(*number), notice);
+            journal.lost > 0
+        });
+        let sent = sent.unwrap();
+        journal.lose(2);
+        drop(reader);
+        std::fs::remove_file(&path).unwrap();
+        journal.write(&record(0), notice);
+        let reader = UnixDatagram::bind(&path).unwrap();
+        journal.write(&record(sent), notice);
+        let next = || {
+            let mut buffer = [0; 256];
+            let length = reader.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        assert!(next().contains("ETCP_COUNT=4\n"));
+        assert!(next().contains(&format!("ETCP_N={sent}\n")));
+    }
+
+    #[test]
+    fn each_field_of_a_record_is_a_field_of_the_journal_and_no_value_forges_another() {
+        let line = b"{\"v\":1,\"event\":\"reloaded\",\"faults\":[\"x\"],\"key\":null,\"a\":\"b\\nPRIORITY=0\"}\n";
+        let text = entry(line);
+        let expected = [
+            b"MESSAGE=".as_slice(),
+            &line[..line.len() - 1],
+            b"\nPRIORITY=6\nSYSLOG_IDENTIFIER=etcp\n",
+            b"ETCP_A\n\x0c\0\0\0\0\0\0\0b\nPRIORITY=0\n",
+            b"ETCP_EVENT=reloaded\nETCP_FAULTS=[\"x\"]\nETCP_V=1\n",
+        ]
+        .concat();
+        assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&expected));
+    }
+}

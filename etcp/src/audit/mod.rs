@@ -1,0 +1,111 @@
+//! `--audit-log`: the records of a server, as JSON lines in a file and as entries of the journal.
+//!
+//! - `event`: the events of the process itself, and the form of a line;
+//! - `file`: the file, and what happens when it cannot be written;
+//! - `journal`: the journal, with a field for each field of a record;
+//! - `writer`: the thread that writes both, behind a bounded queue, so that nothing waits for a
+//!   disk.
+//!
+//! The records of clients and sessions are made by the library; `docs/records.md` describes all.
+
+mod event;
+mod file;
+mod journal;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eternaltcp::audit::{Audit, AuditEvent, AuditSink};
+
+use crate::cli::AuditPlace;
+use crate::exit::ExitError;
+pub(crate) use event::ProcessEvent;
+use event::line;
+use file::RecordFile;
+use journal::Journal;
+use writer::{RecordOutputs, RecordQueue};
+
+/// Time that the program waits at its end for records that are not written yet.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+
+/// Takes the records of a server, if it has a place for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditLog(Option<Arc<RecordQueue>>);
+
+impl AuditLog {
+    /// Starts to write to these places. A file that cannot be opened now is tried again.
+    pub(crate) fn start(places: &[AuditPlace]) -> Result<Self, ExitError> {
+        if places.is_empty() {
+            return Ok(Self(None));
+        }
+        let files = paths(places).map(|path| RecordFile::open_or_wait(path.to_owned())).collect();
+        let journal = match places.contains(&AuditPlace::Journal) {
+            true => Some(Journal::connect().map_err(no_journal)?),
+            false => None,
+        };
+        RecordQueue::start(RecordOutputs::new(files, journal))
+            .map(|queue| Self(Some(queue)))
+            .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))
+    }
+
+    /// Returns the place for the library's records.
+    pub(crate) fn audit(&self) -> Audit {
+        self.0.clone().map_or_else(Audit::default, |queue| Audit::to(queue))
+    }
+
+    /// Records an event of the process.
+    pub(crate) fn record(&self, event: &ProcessEvent<'_>) {
+        if let Some(queue) = &self.0 {
+            queue.push(line(event));
+        }
+    }
+
+    /// Opens the files again, because another program may have renamed them.
+    pub(crate) fn reopen(&self) {
+        if let Some(queue) = &self.0 {
+            queue.reopen();
+        }
+    }
+
+    /// Waits until the records are written, at most for a second.
+    pub(crate) fn finish(&self) {
+        if let Some(queue) = &self.0 {
+            queue.finish(LAST_RECORDS);
+        }
+    }
+}
+
+impl AuditSink for RecordQueue {
+    fn record(&self, event: &AuditEvent) {
+        self.push(line(event));
+    }
+}
+
+/// Checks that records can be written to these places.
+///
+/// # Errors
+/// A file cannot be created or opened, or there is no journal.
+pub(crate) fn check(places: &[AuditPlace]) -> Result<(), ExitError> {
+    for path in paths(places) {
+        file::open(path).map_err(|error| {
+            ExitError::Failed(format!("--audit-log: cannot write {}: {error}", path.display()))
+        })?;
+    }
+    if places.contains(&AuditPlace::Journal) {
+        Journal::connect().map_err(no_journal)?;
+    }
+    Ok(())
+}
+
+fn paths(places: &[AuditPlace]) -> impl Iterator<Item = &Path> {
+    places.iter().filter_map(|place| match place {
+        AuditPlace::File(path) => Some(PathBuf::as_path(path)),
+        AuditPlace::Journal => None,
+    })
+}
+
+fn no_journal(error: std::io::Error) -> ExitError {
+    ExitError::Failed(format!("--audit-log journal: cannot reach {}: {error}", journal::SOCKET))
+}

@@ -1,0 +1,37 @@
+//! The flag for the records of a server.
+
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::common::at_home;
+
+/// Where a server records what it did.
+#[derive(Debug, Default, Args)]
+pub(crate) struct AuditArgs {
+    /// Record who was admitted and refused, and every session, as JSON lines at the end of this
+    /// file; or journal for systemd's journal; may be repeated
+    #[arg(long, value_name = "FILE", help_heading = "Control")]
+    pub(crate) audit_log: Vec<AuditPlace>,
+}
+
+/// A place of records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum AuditPlace {
+    /// The journal of systemd.
+    Journal,
+    /// A file at this path.
+    File(PathBuf),
+}
+
+impl FromStr for AuditPlace {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "journal" { Self::Journal } else { Self::File(at_home(text.into())) })
+    }
+}
