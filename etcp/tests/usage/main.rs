@@ -8,6 +8,7 @@ mod groups;
 mod hooks;
 mod keys;
 mod proxy;
+mod records;
 mod reload;
 mod remote;
 mod send_proxy;
