@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::thread::JoinHandle;
 
 use etcp_testkit::HeldPort;
@@ -235,6 +236,8 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     drop(session(&idle));
     assert!(connect_says_hello(&site, new.address), "one that waits for an answer, too");
     new.program.wait_for("tunnel");
+    let third = refused_start(&site, &address);
+    assert!(third.contains("choose another port"), "{third}");
     // Existing sessions get their carriers from the old one.
     let client = control(&site, "cproxy", &busy.program);
     for _ in 0..2 {
@@ -254,6 +257,26 @@ fn a_drained_server_leaves_its_port_to_a_successor_and_new_connections_wait_for_
     assert_eq!(again, there);
     Steady::start(again).finish();
     new.program.wait_for("only this one has the port now");
+    // The kernel would still share the port with every server of this user.
+    for _ in 0..2 {
+        let third = refused_start(&site, &address);
+        assert!(third.contains("choose another port"), "{third}");
+        new.program.kill_worker();
+        new.program.wait_for("another one continues");
+        Steady::start(again).finish();
+    }
+}
+
+/// Starts a server at an address that is not free, and returns its message.
+#[track_caller]
+fn refused_start(site: &LoopbackSite, address: &str) -> String {
+    let mut command = etcp(site.path(), ["sproxy", "--target", "127.0.0.1:9", "--listen", address]);
+    command.arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = end_of(command.spawn().expect("it starts"));
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).expect("it says text")
 }
 
 /// Returns whether `etcp connect` succeeds.

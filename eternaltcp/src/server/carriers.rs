@@ -12,7 +12,9 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::info;
 
-use super::{ServerConfig, Sibling};
+#[cfg(target_os = "linux")]
+use super::claim::Claims;
+use super::{ServerConfig, Sibling, TICK};
 use crate::net::congestion::Congestion;
 use crate::net::listener::{Bound, Missing, bind_carriers, bind_each, is_no_address};
 #[cfg(target_os = "linux")]
@@ -28,6 +30,8 @@ pub(super) struct CarrierListeners {
     _kept: KeptListeners,
     sockets: Vec<TcpListener>,
     missing: Vec<Missing>,
+    #[cfg(target_os = "linux")]
+    claims: Claims,
     /// The socket that is checked first next time.
     turn: AtomicUsize,
 }
@@ -44,7 +48,7 @@ impl CarrierListeners {
             let addresses = config.addresses().map(|it| it.to_string()).collect::<Vec<_>>();
             let (purpose, text) = (ListenerPurpose::Carriers, addresses.join(" "));
             if let Some(found) = recovery.take_listener(purpose, &text) {
-                let listeners = Self::resume(found)?;
+                let listeners = Self::resume(found, recovery.is_draining())?;
                 let sibling = listeners.find_sibling(recovery.is_draining());
                 return Ok((listeners, sibling));
             }
@@ -60,11 +64,29 @@ impl CarrierListeners {
     }
 
     #[cfg(target_os = "linux")]
-    fn resume(found: RemainingListener) -> io::Result<Self> {
+    fn resume(found: RemainingListener, is_draining: bool) -> io::Result<Self> {
         let sockets = found.sockets.into_iter().map(|it| TcpListener::from_std(it.into()));
         let sockets = sockets.collect::<io::Result<_>>()?;
-        let (missing, turn) = (Vec::new(), AtomicUsize::new(0));
-        Ok(Self { _kept: found.kept, sockets, missing, turn })
+        let listeners = Self::new(sockets, Vec::new(), found.kept)?;
+        if is_draining {
+            listeners.claims.give_up();
+        }
+        Ok(listeners)
+    }
+
+    fn new(
+        sockets: Vec<TcpListener>,
+        missing: Vec<Missing>,
+        kept: KeptListeners,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            _kept: kept,
+            #[cfg(target_os = "linux")]
+            claims: Claims::on(local_addrs(&sockets)?),
+            sockets,
+            missing,
+            turn: AtomicUsize::new(0),
+        })
     }
 
     /// Returns the previous server, if it may still be there: then it shares the port with this
@@ -99,19 +121,31 @@ impl CarrierListeners {
         };
         let addresses: Vec<_> = config.addresses().copied().collect();
         let Bound { sockets, missing } = bind_each(&addresses, bind)?;
-        let sibling = if is_shared.get() {
-            info!("a server that is being drained also has the port, until it ends");
-            Sibling::beside(&sockets)
-        } else {
-            Sibling::none()
-        };
-        let listeners =
-            Self { _kept: KeptListeners::default(), sockets, missing, turn: AtomicUsize::new(0) };
+        let listeners = Self::new(sockets, missing, KeptListeners::default())?;
+        if !is_shared.get() {
+            return Ok((listeners, Sibling::none()));
+        }
+        #[cfg(target_os = "linux")]
+        if listeners.claims.contested().is_some() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        info!("a server that is being drained also has the port, until it ends");
+        let sibling = Sibling::beside(&listeners.sockets);
         Ok((listeners, sibling))
     }
 
+    /// Claims the addresses that another process claimed when this server began to listen, as soon
+    /// as it is gone. Never returns.
+    pub(super) async fn keep_claims(&self) {
+        loop {
+            #[cfg(target_os = "linux")]
+            self.claims.retry();
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
     pub(super) fn local_addrs(&self) -> io::Result<Vec<SocketAddr>> {
-        self.sockets.iter().map(TcpListener::local_addr).collect()
+        local_addrs(&self.sockets)
     }
 
     pub(super) fn missing(&self) -> impl Iterator<Item = &Missing> {
@@ -120,6 +154,8 @@ impl CarrierListeners {
 
     /// Allows a successor of the same user to listen there too.
     pub(super) fn share_port(&self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        self.claims.give_up();
         self.sockets.iter().try_for_each(|socket| SockRef::from(socket).set_reuse_port(true))
     }
 
@@ -138,6 +174,10 @@ impl CarrierListeners {
         })
         .await
     }
+}
+
+fn local_addrs(sockets: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
+    sockets.iter().map(TcpListener::local_addr).collect()
 }
 
 #[cfg(test)]
@@ -204,6 +244,8 @@ mod tests {
             old.share_port().unwrap();
             let (new, sibling) = listen(port, &["127.0.0.1", "::1"]).unwrap();
             assert_eq!(new.local_addrs().unwrap().len(), 2);
+            let third = || listen(port, &["127.0.0.1", "::1"]).map_err(|error| error.kind());
+            assert_eq!(third().unwrap_err(), io::ErrorKind::AddrInUse, "the new one serves");
             sibling.look().await;
             assert!(sibling.is_there());
             drop(old);
@@ -212,6 +254,7 @@ mod tests {
                 !sibling.is_there()
             })
             .await;
+            assert_eq!(third().unwrap_err(), io::ErrorKind::AddrInUse, "the new one is alone");
         }
     }
 }

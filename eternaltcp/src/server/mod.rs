@@ -4,6 +4,8 @@ mod accept_failure;
 mod admit;
 mod audited;
 mod carriers;
+#[cfg(target_os = "linux")]
+mod claim;
 mod config;
 mod connect;
 mod event;
@@ -283,7 +285,10 @@ impl Server {
     /// Lets a successor listen on the same port, once this server is drained. It continues to
     /// listen itself, because its clients need new carriers.
     async fn let_successor_in(&self) {
-        self.context.phase.closed_to_new().await;
+        tokio::select! {
+            () = self.context.phase.closed_to_new() => {}
+            () = self.listeners.keep_claims() => {}
+        }
         if let Err(error) = self.listeners.share_port() {
             warn!("this server keeps the port until it ends: {error}");
         }
