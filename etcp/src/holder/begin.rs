@@ -10,6 +10,7 @@ use eternaltcp::control::UpgradeState;
 use eternaltcp::store::{Size, StoreMemory};
 use eternaltcp_sys::Holding;
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use super::KeptAtMost;
 use super::contact::Contact;
@@ -48,7 +49,7 @@ impl Beginning {
         let store = create_store(most)?;
         let shared = "memory that two processes share (memfd_create, mmap)";
         let contact = Contact::create(state).map_err(|error| refused(shared, &error))?;
-        let manager = ServiceManager::of_environment();
+        let manager = ServiceManager::of_environment(std::process::id());
         // The holder opens nothing from here on: descriptors that are opened later belong to
         // workers.
         let holding = Holding::begin()?;
@@ -69,18 +70,21 @@ impl Beginning {
     }
 
     /// Returns the state of a program that replaces another one. The service manager already knows
-    /// that the main process serves.
+    /// that the main process serves; its watchdog hears of the workers of this program.
     pub(super) fn of_other(taken: TakenOver) -> io::Result<Self> {
         let TakenOver { said, main, trial, state, line, previous, store, inherited } = taken;
         let contact = Contact::create_below(main, state)?;
         contact.set_upgrade_number(said.number);
         contact.set_upgrade(UpgradeState::Replacing, "");
         let program = said.previous_program;
+        let manager = ServiceManager::of_environment(id_of(main));
+        // What is opened later belongs to workers.
+        let holding = Holding::begin_without(&inherited)?;
         Ok(Self {
-            holding: Holding::begin_without(&inherited)?,
+            holding,
             contact,
             store,
-            manager: None,
+            manager,
             started_at: at_unix_ms(said.started_at),
             restarts: said.restarts,
             last: said.last.map(WorkerCrash::from),
@@ -91,6 +95,11 @@ impl Beginning {
             failure: said.failure,
         })
     }
+}
+
+/// Returns the id of a process as the standard library has it.
+pub(super) fn id_of(process: Pid) -> u32 {
+    process.as_raw_nonzero().get().unsigned_abs()
 }
 
 /// Creates the memory that outlives workers. Where address space is scarce (`ulimit -v`), it is

@@ -17,8 +17,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::kept_settings::KeptSettings;
 
-/// The signal with which a worker makes its holder look at the words. Its default action is to do
-/// nothing.
+/// The signal that makes the holder look at the words. Its default action is to do nothing.
 pub(super) const LOOK: Signal = Signal::URG;
 
 /// The offsets of the words.
@@ -33,6 +32,8 @@ const APPLIED: usize = 72;
 const CAN_PREPARE: usize = 80;
 const PREPARATION: usize = 88;
 const PREPARED: usize = 96;
+/// The signs of life of all workers, counted.
+const BEATS: usize = 104;
 /// The upgrade that the worker requests: one of the values below, and a path.
 const REQUEST: usize = 32;
 const PATH_LENGTH: usize = 40;
@@ -68,8 +69,7 @@ const STATES: [UpgradeState; 6] = [
 
 const NAME: &CStr = c"etcp-holder";
 
-/// The length of /proc/PID/stat up to the state, in bytes: a number, and a name of at most 15
-/// bytes.
+/// The length of /proc/PID/stat up to the state: a number, and a name of at most 15 bytes.
 const BEGINNING: usize = 64;
 
 /// The words, and the processes that use them.
@@ -234,6 +234,11 @@ impl Contact {
         self.set_state(state);
     }
 
+    /// Returns how many signs of life workers have given.
+    pub(super) fn beats(&self) -> u64 {
+        self.get(BEATS)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.has(READY)
     }
@@ -257,6 +262,11 @@ impl Contact {
 
     pub(super) fn ready(&self) {
         self.tell(READY);
+    }
+
+    /// Gives a sign of life. The holder looks when it is due.
+    pub(super) fn beat(&self) {
+        self.words.word(BEATS).fetch_add(1, Ordering::SeqCst);
     }
 
     /// Records that this worker can prepare for the next program.

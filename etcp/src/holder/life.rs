@@ -3,10 +3,13 @@
 use eternaltcp::recovery::Recovery;
 
 #[cfg(target_os = "linux")]
+use super::begin::id_of;
+#[cfg(target_os = "linux")]
 use super::contact::Contact;
 #[cfg(target_os = "linux")]
 use super::kept_settings::KeptSettings;
-use super::manager::ServiceManager;
+use super::manager::{ServiceManager, watchdog_of};
+use super::watchdog::beat_interval;
 use super::worker_crash::WorkerCrash;
 
 /// One process that serves.
@@ -92,17 +95,34 @@ impl Life {
         }
     }
 
-    /// Tells the service manager that the proxy serves.
+    /// Tells the service manager that the proxy serves, and its watchdog as long as the current
+    /// runtime runs tasks.
     pub(crate) fn ready(&self) {
         #[cfg(target_os = "linux")]
         if let Some(contact) = &self.contact {
-            // The service manager accepts messages of the main process only.
-            return contact.ready();
+            contact.ready();
+            let worker = contact.clone();
+            return beat(id_of(contact.main()), move || worker.beat());
         }
-        if let Some(manager) = ServiceManager::of_environment() {
+        let main = std::process::id();
+        if let Some(manager) = ServiceManager::of_environment(main) {
             manager.ready();
+            beat(main, move || manager.serves());
         }
     }
+}
+
+/// Calls `serves` as often as the watchdog of the main process needs.
+fn beat(main: u32, serves: impl Fn() + Send + 'static) {
+    let Some(watchdog) = watchdog_of(main) else { return };
+    tokio::spawn(async move {
+        let mut beats = tokio::time::interval(beat_interval(watchdog));
+        beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beats.tick().await;
+            serves();
+        }
+    });
 }
 
 /// Keeps reloaded settings for the next worker, if there can be one.

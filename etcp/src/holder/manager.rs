@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sendto, socket};
 
@@ -12,12 +13,20 @@ use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType, sendto, 
 pub(super) struct ServiceManager {
     socket: OwnedFd,
     address: SocketAddrUnix,
+    watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
-    /// Returns the service manager, if there is one that expects a notification.
-    pub(super) fn of_environment() -> Option<Self> {
-        Self::at(&env::var_os("NOTIFY_SOCKET")?)
+    /// Returns the service manager of the process `main`, if there is one that expects
+    /// notifications.
+    pub(super) fn of_environment(main: u32) -> Option<Self> {
+        let manager = Self::at(&env::var_os("NOTIFY_SOCKET")?)?;
+        Some(Self { watchdog: watchdog_of(main), ..manager })
+    }
+
+    /// Returns the interval in which the manager wants to hear that the program serves.
+    pub(super) fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
     }
 
     fn at(place: &OsStr) -> Option<Self> {
@@ -30,14 +39,32 @@ impl ServiceManager {
         let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
         // A program that is started gets no copy of the socket.
         rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).ok()?;
-        Some(Self { socket, address })
+        Some(Self { socket, address, watchdog: None })
     }
 
     /// Reports that the program serves.
     pub(super) fn ready(&self) {
-        // A service manager that does not listen is ignored.
-        let _ = sendto(&self.socket, b"READY=1", SendFlags::empty(), &self.address);
+        self.say(b"READY=1");
     }
+
+    /// Reports that the program still serves.
+    pub(super) fn serves(&self) {
+        self.say(b"WATCHDOG=1");
+    }
+
+    fn say(&self, text: &[u8]) {
+        // A service manager that does not listen is ignored, and one that is slow is not waited for.
+        let _ = sendto(&self.socket, text, SendFlags::DONTWAIT, &self.address);
+    }
+}
+
+/// Returns the interval of the watchdog of the process `main` (sd_watchdog_enabled(3)).
+pub(super) fn watchdog_of(main: u32) -> Option<Duration> {
+    let number = |name: &str| env::var(name).ok()?.parse::<u64>().ok();
+    if env::var_os("WATCHDOG_PID").is_some() && number("WATCHDOG_PID") != Some(u64::from(main)) {
+        return None;
+    }
+    number("WATCHDOG_USEC").filter(|interval| *interval > 0).map(Duration::from_micros)
 }
 
 #[cfg(test)]
@@ -50,10 +77,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let heard = UnixDatagram::bind(&path).unwrap();
-        ServiceManager::at(path.as_os_str()).unwrap().ready();
+        let manager = ServiceManager::at(path.as_os_str()).unwrap();
+        manager.ready();
         let mut text = [0; 100];
         let length = heard.recv(&mut text).unwrap();
         assert_eq!(&text[..length], b"READY=1");
+        manager.serves();
+        let length = heard.recv(&mut text).unwrap();
+        assert_eq!(&text[..length], b"WATCHDOG=1");
         assert!(ServiceManager::at(OsStr::new("vsock:2:1234")).is_none());
     }
 }

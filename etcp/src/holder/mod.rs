@@ -50,6 +50,7 @@ mod state;
 mod stop;
 #[cfg(target_os = "linux")]
 mod watch;
+mod watchdog;
 #[cfg(target_os = "linux")]
 mod work;
 mod worker_crash;

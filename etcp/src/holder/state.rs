@@ -16,6 +16,7 @@ use super::pending::PendingSignals;
 use super::program::Program;
 use super::score::Score;
 use super::signals::HolderSignals;
+use super::watchdog::Watchdog;
 use super::workers::Workers;
 
 /// The holder, with its present worker.
@@ -26,8 +27,9 @@ pub(super) struct Holder {
     /// The memory from which the next worker continues the tunnels.
     pub(super) store: StoreMemory,
     pub(super) score: Option<Score>,
-    /// The service manager, until it knows that the program serves.
     pub(super) manager: Option<ServiceManager>,
+    /// `None`: the service manager has no watchdog.
+    pub(super) watchdog: Option<Watchdog>,
     /// The start of the main process.
     pub(super) started_at: SystemTime,
     pub(super) workers: Workers,
@@ -64,6 +66,11 @@ impl Holder {
             contact: beginning.contact,
             store: beginning.store,
             score,
+            watchdog: beginning
+                .manager
+                .as_ref()
+                .and_then(ServiceManager::watchdog)
+                .map(Watchdog::new),
             manager: beginning.manager,
             started_at: beginning.started_at,
             workers: Workers::after(beginning.restarts, beginning.last),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use eternaltcp::process::{SupervisedProcess, set_supervised, set_upgrades};
 use eternaltcp::recovery::Recovery;
 use eternaltcp_sys::{Ended, Inherited, PANICKED, spawn_worker};
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use tracing::warn;
 
 use super::KeptAtMost;
-use super::begin::{Beginning, refused};
+use super::begin::{Beginning, id_of, refused};
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, NotExchanged};
 use super::life::{Life, WorkerStart};
@@ -21,6 +21,7 @@ use super::requests::Requests;
 use super::signals::{HolderSignals, UPGRADE};
 use super::state::Holder;
 use super::stop;
+use super::watchdog::Verdict;
 use super::work::{ProgramExit, Work, serve};
 use super::worker_crash::{Cause, WorkerCrash};
 use crate::exit::ExitError;
@@ -91,6 +92,9 @@ impl Holder {
     {
         self.contact.forget();
         self.workers.start();
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.begin_worker();
+        }
         let spawn = || {
             spawn_worker(&self.holding, |inherited| {
                 let life = || self.begin_life(inherited);
@@ -129,10 +133,9 @@ impl Holder {
     /// Begins the life of a worker, in that worker.
     fn begin_life(&self, inherited: Inherited) -> io::Result<Life> {
         let (restarts, crash) = (self.workers.deaths(), self.workers.crash());
-        let number = |process: Pid| process.as_raw_nonzero().get().unsigned_abs();
         let process = SupervisedProcess {
-            main: number(self.contact.main()),
-            holder: number(self.contact.holder()),
+            main: id_of(self.contact.main()),
+            holder: id_of(self.contact.holder()),
             started_at: self.started_at,
             restarts,
             last_restart: self.workers.last_restart(),
@@ -305,7 +308,9 @@ impl Holder {
             }
             let limit = self.pending.has_owed().then(|| self.workers.left_of(START));
             let tick = self.check.as_ref().map(|_| TICK);
-            let limits = limit.into_iter().chain(tick).chain(self.preparation_left());
+            let looks = self.watchdog.as_ref().filter(|_| self.workers.has_served());
+            let look = looks.map(|it| it.left(self.workers.elapsed()));
+            let limits = limit.into_iter().chain(tick).chain(self.preparation_left()).chain(look);
             self.wait(limits.min());
         }
     }
@@ -321,10 +326,12 @@ impl Holder {
         }
         if self.contact.is_ready() && self.workers.serve() {
             self.program.report_upgrade(&self.contact);
-            if let Some(manager) = self.manager.take() {
+            // The service manager knows it of a program that replaced another one.
+            if let Some(manager) = self.manager.as_ref().filter(|_| self.trial.is_none()) {
                 manager.ready();
             }
         }
+        self.look_after_worker();
         let Some(worker) = &self.worker else { return };
         if self.contact.is_standing_still() && !self.contact.is_holder_stopped() {
             // The main process runs again.
@@ -334,6 +341,25 @@ impl Holder {
             self.contact.is_handling_signals() || self.workers.left_of(START).is_zero();
         if can_be_told {
             self.pending.send_owed(worker);
+        }
+    }
+
+    /// Tells the service manager's watchdog that the worker serves, or replaces one that hangs. Its
+    /// sessions continue, which they would not if the service manager ended the program.
+    fn look_after_worker(&mut self) {
+        let (Some(manager), Some(watchdog)) = (&self.manager, &mut self.watchdog) else { return };
+        if !self.workers.has_served() {
+            return;
+        }
+        match watchdog.look(self.workers.elapsed(), self.contact.beats()) {
+            Verdict::None => {}
+            Verdict::Serves => manager.serves(),
+            Verdict::Hangs => {
+                mention("the process that serves hangs: another one continues");
+                if let Some(worker) = &self.worker {
+                    let _ = worker.signal(Signal::KILL);
+                }
+            }
         }
     }
 

@@ -51,6 +51,8 @@ Environment:
     Where files are: see FILES.
   NOTIFY_SOCKET
     Where cproxy and sproxy say that they listen, for systemd's Type=notify.
+  WATCHDOG_USEC, WATCHDOG_PID
+    How often they say there that they serve, for systemd's WatchdogSec=.
 ";
 
 const CLIENT_ENVIRONMENT: &str = "\

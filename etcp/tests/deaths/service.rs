@@ -1,4 +1,4 @@
-//! A proxy as a service: readiness, and a terminal.
+//! A proxy as a service: readiness, and the watchdog.
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -6,10 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 
 use etcp_testkit::HeldPort;
-use etcp_testkit::loopback::program::{RunningProgram, etcp};
+use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
 use etcp_testkit::loopback::{Echo, LoopbackSite};
+use etcp_testkit::process::kill_raw;
 use rustix::net::sockopt::{set_socket_passcred, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Signal;
 
 /// Receives a message: its text, and the process that sent it.
 fn receive(socket: &UnixDatagram) -> (String, u32) {
@@ -27,28 +29,104 @@ fn receive(socket: &UnixDatagram) -> (String, u32) {
     (String::from_utf8_lossy(&text[..length]).into_owned(), sender)
 }
 
-#[test]
-fn the_main_process_tells_the_service_manager_that_the_proxy_listens() {
-    for flags in [&[][..], &["--no-holder"]] {
+/// A service manager, and an sproxy that reports to it.
+struct Managed {
+    manager: UnixDatagram,
+    site: LoopbackSite,
+    listen: String,
+    _port: HeldPort,
+}
+
+impl Managed {
+    fn listen() -> Self {
         let site = LoopbackSite::new();
-        let place = site.path().join("notify");
-        let manager = UnixDatagram::bind(&place).expect("the folder is ours");
+        let manager = UnixDatagram::bind(site.path().join("notify")).expect("the folder is ours");
         set_socket_passcred(&manager, true).expect("an option is set");
         let patience = Some(etcp_testkit::loopback::PATIENCE);
         set_socket_timeout(&manager, rustix::net::sockopt::Timeout::Recv, patience)
             .expect("an option is set");
-        let target = Echo::start().address.to_string();
         let port = HeldPort::take();
         let listen = format!("127.0.0.1:{}", port.number());
-        TcpStream::connect(&listen).expect_err("nobody listens yet");
-        let mut command = etcp(site.path(), ["sproxy", "--listen", &listen, "--target"]);
+        Self { manager, site, listen, _port: port }
+    }
+
+    fn start(&self, flags: &[&str], environment: &[(&str, &str)]) -> RunningProgram {
+        let target = Echo::start().address.to_string();
+        let site = &self.site;
+        let mut command = etcp(site.path(), ["sproxy", "--listen", &self.listen, "--target"]);
         command.arg(target).arg("--identity").arg(site.server_key());
         command.arg("--authorized-keys").arg(site.authorized_keys()).args(flags);
-        command.env("NOTIFY_SOCKET", &place);
-        let program = RunningProgram::start("sproxy", site.path(), command);
-        let (said, sender) = receive(&manager);
+        command.env("NOTIFY_SOCKET", site.path().join("notify")).envs(environment.iter().copied());
+        RunningProgram::start("sproxy", site.path(), command)
+    }
+
+    /// Waits until the process `sender` says this. Returns what it said before.
+    fn wait_for(&self, text: &str, sender: u32) -> Vec<String> {
+        let mut before = Vec::new();
+        loop {
+            let (said, from) = receive(&self.manager);
+            assert_eq!(from, sender, "{said}");
+            if said == text {
+                return before;
+            }
+            before.push(said);
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_is_replaced_before_the_watchdog_ends_the_service() {
+    let managed = Managed::listen();
+    let program = managed.start(&[], &[("WATCHDOG_USEC", "4000000")]);
+    let (main, worker) = (program.id(), || program.worker());
+    assert!(managed.wait_for("READY=1", main).is_empty());
+    managed.wait_for("WATCHDOG=1", main);
+    let first = worker();
+    kill_raw(first, Signal::STOP).expect("it runs");
+    wait("the worker is replaced", || program.count("hangs: another one continues") > 0);
+    managed.wait_for("READY=1", main);
+    managed.wait_for("WATCHDOG=1", main);
+    assert_ne!(worker(), first);
+    TcpStream::connect(&managed.listen).expect("it listens");
+}
+
+#[test]
+fn the_watchdog_hears_the_program_that_has_taken_over() {
+    let managed = Managed::listen();
+    let watchdog = [("WATCHDOG_USEC", "1000000")];
+    let program = managed.start(&[], &watchdog);
+    managed.wait_for("WATCHDOG=1", program.id());
+    program.signal(Signal::USR2);
+    wait("another process says it", || receive(&managed.manager).1 != program.id());
+    assert_eq!(receive(&managed.manager).0, "WATCHDOG=1");
+}
+
+#[test]
+fn the_watchdog_hears_a_proxy_of_one_process_and_nothing_if_it_is_another_programs() {
+    let managed = Managed::listen();
+    let program = managed.start(&["--no-holder"], &[("WATCHDOG_USEC", "1000000")]);
+    managed.wait_for("WATCHDOG=1", program.id());
+    drop(program);
+    let managed = Managed::listen();
+    let watchdog = [("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
+    let mut program = managed.start(&[], &watchdog);
+    managed.wait_for("READY=1", program.id());
+    program.signal(Signal::TERM);
+    program.end();
+    managed.manager.set_nonblocking(true).expect("an option is set");
+    assert!(managed.manager.recv(&mut [0; 100]).is_err(), "nothing else was said");
+}
+
+#[test]
+fn the_main_process_tells_the_service_manager_that_the_proxy_listens() {
+    for flags in [&[][..], &["--no-holder"]] {
+        let managed = Managed::listen();
+        let listen = &managed.listen;
+        TcpStream::connect(listen).expect_err("nobody listens yet");
+        let program = managed.start(flags, &[]);
+        let (said, sender) = receive(&managed.manager);
         assert_eq!((said.as_str(), sender), ("READY=1", program.id()));
-        TcpStream::connect(&listen).expect("it listens by then");
+        TcpStream::connect(listen).expect("it listens by then");
         assert_eq!(program.count(&format!("listening on {listen}")), 1, "and has said so");
     }
 }
