@@ -12,7 +12,7 @@ use eternaltcp::report::counted;
 use eternaltcp::tls::{Identity, PrivateFile};
 
 use crate::cli::{
-    CheckArgs, CliCommand, CproxyArgs, GROUP_FLAG, GroupLine, GroupSetting, SproxyArgs, YesNo,
+    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, SproxyArgs, YesNo, group_key,
 };
 use crate::config::{self, ConfigFault, Origins};
 use crate::exit::ExitError;
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
         let mut findings =
             Findings { path, origins: line.origins, faults: Vec::new(), lines: Vec::new() };
         let name = match line.cli.command {
-            CliCommand::Sproxy(args) => findings.check_server(&args).map(|()| "sproxy"),
+            CliCommand::Sproxy(args) => findings.check_server(args).map(|()| "sproxy"),
             CliCommand::Cproxy(args) => findings.check_client(&args).map(|()| "cproxy"),
             _ => Ok("neither"),
         };
@@ -76,7 +76,7 @@ impl Findings<'_> {
         result.map_err(|error| self.add_error(key, error)).ok()
     }
 
-    fn check_server(&mut self, args: &SproxyArgs) -> Result<(), ExitError> {
+    fn check_server(&mut self, args: SproxyArgs) -> Result<(), ExitError> {
         self.take("dead-after", sproxy::tunnel_config(&args.tunnel));
         self.take("listen", sproxy::carrier_addresses(&args.listen));
         self.lines
@@ -90,12 +90,15 @@ impl Findings<'_> {
             self.lines.push(format!("permits listening (-R) on {listens}"));
         }
         let is_strict = args.strict_modes == YesNo::Yes;
-        for keys in sproxy::key_files(args)? {
+        for keys in sproxy::key_files(&args)? {
             self.check_authorized("authorized-keys", &keys, is_strict);
         }
         self.check_groups(&args.group, is_strict);
         let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
         self.check_server_key(&own);
+        if self.faults.is_empty() {
+            self.take("", sproxy::check(args));
+        }
         Ok(())
     }
 
@@ -124,7 +127,7 @@ impl Findings<'_> {
                 match &line.setting {
                     GroupSetting::Key(_) => keys += 1,
                     GroupSetting::KeyFile(path) => {
-                        self.check_authorized(GROUP_FLAG, path, is_strict)
+                        self.check_authorized(&group_key(name, "key-files"), path, is_strict);
                     }
                     GroupSetting::Permit(permit) => permits.push(permit.to_string()),
                     GroupSetting::Listen(permit) => permits.push(format!("-R {permit}")),
@@ -152,6 +155,7 @@ impl Findings<'_> {
 
     fn check_client(&mut self, args: &CproxyArgs) -> Result<(), ExitError> {
         self.take("dead-after", sproxy::tunnel_config(&args.server.tunnel));
+        self.take("congestion", sproxy::check_congestion(args.server.congestion.as_ref()));
         self.take("proxy", ProxyChoice::of(args.server.proxy.as_deref()));
         self.lines.push(format!("connects to {}", joined(&args.server.server)));
         if let Some(lines) = self.take("remote-forward", cproxy::describe_forwards(args)) {

@@ -6,7 +6,7 @@ mod reload;
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::client::{Client, ClientConfig, RemoteForward};
 use eternaltcp::control::Subject;
-use eternaltcp::{Congestion, this_instance};
+use eternaltcp::this_instance;
 
 use crate::cli::{CliCommand, CproxyArgs, OperatorArgs, ServerArgs};
 use crate::config::ActiveConfig;
@@ -17,7 +17,7 @@ use crate::operator::Operator;
 use crate::reloading::LiveConfig;
 use crate::runtime;
 use crate::signals::{Hangup, Signals};
-use crate::sproxy::tunnel_config;
+use crate::sproxy::{check_congestion, tunnel_config};
 pub(crate) use forwards::accept;
 use forwards::{BoundRule, ListenerKind, Rule, RunningForwards};
 use reload::{ClientReloader, KEYS};
@@ -69,11 +69,24 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
     rules.extend(args.dynamic.iter().map(|listen| rule(listen, ListenerKind::Dynamic)));
     let transparent = args.transparent.iter();
     rules.extend(transparent.map(|listen| rule(listen, ListenerKind::Transparent)));
+    check_addresses(&rules)?;
     if rules.is_empty() && args.remote.is_empty() {
         let listen = DEFAULT_LISTEN.parse().map_err(ExitError::failed)?;
         rules.push(rule(&listen, ListenerKind::Forward(None)));
     }
     Ok(rules)
+}
+
+/// Checks that each rule has an address that the rules before it leave free.
+fn check_addresses(rules: &[Rule]) -> Result<(), ExitError> {
+    for (at, Rule { listen, kind }) in rules.iter().enumerate() {
+        if let Some(other) = rules[..at].iter().find(|other| listen.is_excluded_by(&other.listen)) {
+            let (flag, other) = (kind.flag(), &other.listen);
+            let text = format!("{flag} {listen}: {other} is listened on already: leave one out");
+            return Err(ExitError::Usage(text));
+        }
+    }
+    Ok(())
 }
 
 /// Describes the forwards for their user, in a line each.
@@ -161,8 +174,7 @@ async fn serve(
 
 /// Builds the configuration that every kind of client needs, with `name` as the default name.
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, ExitError> {
-    let congestion = args.congestion.as_ref();
-    congestion.map_or(Ok(()), Congestion::check).map_err(ExitError::failed)?;
+    check_congestion(args.congestion.as_ref())?;
     let Credentials { servers, keys, trust, pins, via, proxy } = Credentials::from_args(&args)?;
     let instance = this_instance(args.name.unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);

@@ -91,6 +91,20 @@ fn hide_keys() {
     }
 }
 
+/// Checks that a program that could take over from a holder has one, too.
+fn check_holder(command: &CliCommand) -> Result<(), ExitError> {
+    match command {
+        CliCommand::Sproxy(SproxyArgs { holder, .. })
+        | CliCommand::Cproxy(CproxyArgs { holder, .. })
+            if holder.is_check() && !holder.is_wanted() =>
+        {
+            let text = "--no-holder needs a restart, which ends the sessions: remove it to upgrade";
+            Err(ExitError::Usage(text.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns the main process for the command: a process that serves itself, or a holder.
 fn main_process(command: &CliCommand) -> MainProcess {
     match command {
@@ -109,6 +123,7 @@ fn main_process(command: &CliCommand) -> MainProcess {
 }
 
 fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
+    check_holder(&cli.command)?;
     let process = main_process(&cli.command);
     hide_keys();
     match cli.command {

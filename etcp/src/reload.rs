@@ -15,7 +15,11 @@ pub(crate) fn run(args: &ReloadArgs) -> Result<(), ExitError> {
         answer.faults.iter().for_each(|fault| message::complain(fault));
         return Err(ExitError::Failed(format!("{}: nothing was changed", proxy.name)));
     }
-    let mut text = format!("{} has read its files again\n", proxy.name);
+    let read = match answer.is_without_files {
+        true => "its keys again; it was started without --config",
+        false => "its files again",
+    };
+    let mut text = format!("{} has read {read}\n", proxy.name);
     for change in answer.changes {
         text += &format!("  {}: {}\n", change.key, outcome_text(change.outcome));
     }
@@ -28,5 +32,6 @@ pub(crate) fn outcome_text(outcome: ReloadOutcome) -> &'static str {
         ReloadOutcome::Applied => "applied",
         ReloadOutcome::NewTunnels => "applied to new tunnels",
         ReloadOutcome::NeedsUpgrade => "not applied: run etcp upgrade",
+        ReloadOutcome::NeedsRestart => "not applied: it needs a restart, which ends the sessions",
     }
 }

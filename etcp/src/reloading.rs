@@ -111,13 +111,18 @@ impl LiveConfig {
         }
         for ReloadedKey { key, outcome } in &changes {
             match outcome {
-                ReloadOutcome::NeedsUpgrade => {
+                ReloadOutcome::NeedsUpgrade | ReloadOutcome::NeedsRestart => {
                     warn!("reloaded: {key} is {}", outcome_text(*outcome))
                 }
                 _ => info!("reloaded: {key} is {}", outcome_text(*outcome)),
             }
         }
-        ReloadAnswer { faults: Vec::new(), changes }
+        ReloadAnswer { changes, ..ReloadAnswer::default() }
+    }
+
+    /// Returns the report of a reload without configuration files.
+    pub(crate) fn without_files() -> ReloadAnswer {
+        ReloadAnswer { is_without_files: true, ..ReloadAnswer::default() }
     }
 
     /// Reports that nothing was changed.
@@ -125,11 +130,19 @@ impl LiveConfig {
         for fault in &faults {
             warn!("not reloaded: {fault}");
         }
-        ReloadAnswer { faults, changes: Vec::new() }
+        ReloadAnswer { faults, ..ReloadAnswer::default() }
     }
 
-    /// Reports that settings cannot be applied.
-    pub(crate) fn refuse_settings(next: &NextSettings, error: ExitError) -> ReloadAnswer {
-        Self::refuse(vec![next.origins.locate(error).text().to_owned()])
+    /// Reports that settings cannot be applied, because of the value of `key`, if it is known.
+    pub(crate) fn refuse_settings(
+        next: &NextSettings,
+        key: Option<&str>,
+        error: ExitError,
+    ) -> ReloadAnswer {
+        let text = match key.and_then(|key| next.origins.find(key)) {
+            Some(place) => format!("{place}: {}", error.text()),
+            None => next.origins.locate(error).text().to_owned(),
+        };
+        Self::refuse(vec![text])
     }
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::control::{ReloadAnswer, Subject, take_reloads};
-use eternaltcp::policy::{ListenPermit, StrictModes};
+use eternaltcp::policy::{ListenPermit, StrictModes, load_authorized_keys};
 use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Missing, TunnelConfig, listen_addresses};
+use eternaltcp::{Congestion, Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
 use crate::audit::{self, AuditLog, ProcessEvent};
-use crate::cli::{AuditPlace, OperatorArgs, SproxyArgs, TunnelArgs, YesNo};
+use crate::cli::{
+    AuditPlace, GroupSetting, OperatorArgs, SproxyArgs, TunnelArgs, YesNo, group_key,
+};
 use crate::config::ActiveConfig;
 use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
@@ -34,6 +36,12 @@ pub(crate) fn run(
     process: MainProcess,
     active: Option<ActiveConfig>,
 ) -> Result<(), ExitError> {
+    // What continues by itself goes on without such a file.
+    if let Some(active) = &active
+        && (args.holder.is_check() || !process.has_predecessor())
+    {
+        check_named_files(&args, active)?;
+    }
     let operator = std::mem::take(&mut args.operator);
     let audit = std::mem::take(&mut args.audit.audit_log);
     audit::check(&audit)?;
@@ -165,6 +173,21 @@ async fn reload(
     answer
 }
 
+/// Checks what the start of a server would refuse in its settings.
+pub(crate) fn check(args: SproxyArgs) -> Result<(), ExitError> {
+    let none = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let identity = Identity::generate().map_err(ExitError::failed)?;
+    let config = configure(args, identity, (none, Vec::new()))?;
+    config.limits.check().map_err(ExitError::failed)?;
+    check_congestion(config.congestion.as_ref())
+}
+
+/// Checks that the system has a congestion control.
+pub(crate) fn check_congestion(congestion: Option<&Congestion>) -> Result<(), ExitError> {
+    let checked = congestion.map_or(Ok(()), Congestion::check);
+    checked.map_err(|error| ExitError::Usage(format!("--congestion: {error}")))
+}
+
 /// Returns the configuration of a server that listens on these addresses: the first one, and
 /// further ones.
 fn configure(
@@ -201,6 +224,28 @@ fn configure(
     config.limits.signature_grace = args.signature_grace;
     config.limits.lookups = args.max_lookups;
     Ok(config)
+}
+
+/// Returns the files of admitted keys that the settings name, each with the key that names it.
+pub(crate) fn named_files(args: &SproxyArgs) -> Vec<(String, PathBuf)> {
+    let plain = args.authorized_keys.iter().map(|path| ("authorized-keys".to_owned(), path));
+    let of_groups = args.group.iter().filter_map(|line| match &line.setting {
+        GroupSetting::KeyFile(path) => Some((group_key(&line.name, "key-files"), path)),
+        _ => None,
+    });
+    plain.chain(of_groups).map(|(key, path)| (key, path.clone())).collect()
+}
+
+/// Checks that the files of admitted keys that a configuration file names can be used, as a reload
+/// does.
+fn check_named_files(args: &SproxyArgs, active: &ActiveConfig) -> Result<(), ExitError> {
+    let modes = (args.strict_modes == YesNo::Yes).then(StrictModes::of_this_user);
+    for (key, path) in named_files(args) {
+        let Some(place) = active.place(&key) else { continue };
+        load_authorized_keys(&path, modes.as_ref())
+            .map_err(|error| ExitError::Usage(format!("{place}: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Returns whether the settings name the admitted keys. Otherwise they are the user's own.

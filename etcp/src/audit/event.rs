@@ -45,7 +45,7 @@ impl<'a> ProcessEvent<'a> {
 
     /// Returns the event of a reload with this result.
     pub(crate) fn reloaded(answer: &'a ReloadAnswer) -> Self {
-        let ReloadAnswer { faults, changes } = answer;
+        let ReloadAnswer { faults, changes, .. } = answer;
         Self::Reloaded { is_applied: faults.is_empty(), changes, faults }
     }
 

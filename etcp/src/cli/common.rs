@@ -77,6 +77,9 @@ pub(crate) struct HolderArgs {
     check_store: bool,
 }
 
+/// The flag that leaves the holder out, without its dashes.
+pub(crate) const NO_HOLDER: &str = "no-holder";
+
 /// The flag with which a program asks another one whether that could take over.
 pub(crate) const CHECK_FLAG: &str = "--check-store";
 

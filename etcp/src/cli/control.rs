@@ -3,7 +3,6 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -35,10 +34,14 @@ pub(crate) enum ControlSocketArg {
 }
 
 impl FromStr for ControlSocketArg {
-    type Err = Infallible;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "none" { Self::None } else { Self::At(at_home(text.into())) })
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("expected a path, or none"),
+            "none" => Ok(Self::None),
+            path => Ok(Self::At(at_home(path.into()))),
+        }
     }
 }
 

@@ -43,6 +43,24 @@ pub(crate) fn group_line(name: &str, key: &str, value: &str) -> String {
     format!("{name}{SEPARATOR}{key}{SEPARATOR}{value}")
 }
 
+/// Returns the name under which reloads and faults tell of a setting of a group.
+pub(crate) fn group_key(name: &str, key: &str) -> String {
+    format!("{GROUP_FLAG}.{name}.{key}")
+}
+
+/// Returns whether a name of [`group_key`] stands for a setting of a group.
+pub(crate) fn is_group_key(name: &str) -> bool {
+    name.strip_prefix(GROUP_FLAG).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Checks the name of a group.
+pub(crate) fn check_group_name(name: &str) -> Result<(), String> {
+    if name.trim().is_empty() || name.chars().any(char::is_control) {
+        return Err(format!("the group {name:?} has no usable name: write [group.NAME]"));
+    }
+    Ok(())
+}
+
 impl GroupLine {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = text.splitn(3, SEPARATOR);

@@ -27,14 +27,17 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::version;
 pub(crate) use audit::AuditPlace;
 pub(crate) use check::CheckArgs;
-pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, TunnelArgs};
+pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, NO_HOLDER, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
     ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg, SessionsArgs,
     SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
-pub(crate) use group::{GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, group_line};
+pub(crate) use group::{
+    GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
+    is_group_key,
+};
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use internal::{Internal, InternalCli, ValuesArgs, ValuesKind, is_internal};
 pub(crate) use keygen::KeygenArgs;

@@ -7,6 +7,7 @@ use eternaltcp::control::{ReloadOutcome, ReloadedKey};
 use super::fault::{ConfigFault, ConfigPlace};
 use super::settings::{Setting, Settings};
 use super::{FullLine, ParseError, UserLine, files};
+use crate::cli::{GROUP_FLAG, NO_HOLDER, is_group_key};
 use crate::message;
 
 /// The keys whose values a program can change while it runs.
@@ -31,9 +32,12 @@ impl ReloadKeys {
     }
 
     fn outcome(&self, key: &str) -> ReloadOutcome {
+        let key = if is_group_key(key) { GROUP_FLAG } else { key };
         match key {
             key if self.applied.contains(&key) => ReloadOutcome::Applied,
             key if self.for_new_tunnels.contains(&key) => ReloadOutcome::NewTunnels,
+            // A program with a holder cannot continue without one.
+            NO_HOLDER => ReloadOutcome::NeedsRestart,
             _ => ReloadOutcome::NeedsUpgrade,
         }
     }
@@ -49,6 +53,11 @@ pub(crate) struct ActiveConfig {
 impl ActiveConfig {
     pub(super) fn new(line: UserLine, settings: Settings) -> Self {
         Self { line, settings }
+    }
+
+    /// Returns where a file has set a key.
+    pub(crate) fn place(&self, key: &str) -> Option<&ConfigPlace> {
+        self.settings.get(key).map(|setting| &setting.place)
     }
 
     /// Reads the files again. Returns the line with which the program continues, and the keys whose
@@ -73,7 +82,7 @@ impl ActiveConfig {
             }
             let outcome = keys.outcome(key);
             changes.push(ReloadedKey { key: key.clone(), outcome });
-            if outcome == ReloadOutcome::NeedsUpgrade {
+            if matches!(outcome, ReloadOutcome::NeedsUpgrade | ReloadOutcome::NeedsRestart) {
                 next.remove(key);
                 next.extend(before.map(|setting| (key.clone(), setting.clone())));
             }

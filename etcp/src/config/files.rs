@@ -70,6 +70,9 @@ fn paths(path: &Path) -> Result<Vec<PathBuf>, ConfigFault> {
     let folder = PathBuf::from(folder);
     if folder.is_dir() {
         found.extend(files_of(&folder)?);
+    } else if folder.symlink_metadata().is_ok() {
+        let text = "this is not a folder, and would not be read: move it, or make it a folder";
+        return Err(ConfigFault::new(ConfigPlace::whole(&folder), text));
     }
     Ok(found)
 }
@@ -160,6 +163,12 @@ mod tests {
         }
         assert_eq!(names(&file), "one two three");
         assert_eq!(names(&more), "two three", "a folder alone");
+        fs::remove_dir_all(&more).unwrap();
+        write(&more, "four");
+        assert!(faults(&file).starts_with("a.toml.d: this is not a folder"));
+        fs::remove_file(&more).unwrap();
+        std::os::unix::fs::symlink("nowhere", &more).unwrap();
+        assert!(faults(&file).starts_with("a.toml.d: this is not a folder"));
     }
 
     #[test]

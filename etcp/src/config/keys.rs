@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::cli::{CONFIG_FLAG, Cli, GROUP_FLAG};
+use crate::cli::{CONFIG_FLAG, Cli, GROUP_FLAG, GROUP_KEYS};
 
 /// The commands with configuration files.
 pub(super) const COMMANDS: [&str; 2] = ["sproxy", "cproxy"];
@@ -116,12 +116,8 @@ impl ConfigKeys {
         if self.find(&key).is_some() {
             return Some(key);
         }
-        let error = self.parse(&format!("--{key}")).err()?;
-        let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
-            return None;
-        };
-        let flag = flag.strip_prefix("--")?;
-        self.find(flag).map(|_| flag.to_owned())
+        let flag = suggested(&self.parse(&format!("--{key}")).err()?)?;
+        self.find(&flag).map(|_| flag)
     }
 
     /// Returns the reason why a flag does not take this value.
@@ -148,6 +144,33 @@ fn kind_of(flag: &Arg) -> Option<KeyKind> {
         ArgAction::Append => Some(KeyKind::Many),
         _ => None,
     }
+}
+
+/// Explains that a group has no such key.
+pub(super) fn explain_unknown_of_group(key: &str) -> String {
+    let all = GROUP_KEYS.join(", ");
+    let flags = GROUP_KEYS.map(|name| Arg::new(name).long(name));
+    let parser = Command::new("group").args(flags).disable_help_flag(true);
+    let written = key.to_lowercase().replace('_', "-");
+    let meant = match GROUP_KEYS.contains(&written.as_str()) {
+        true => Some(written),
+        false => {
+            let parsed = parser.try_get_matches_from(["group".to_owned(), format!("--{written}")]);
+            parsed.err().as_ref().and_then(suggested)
+        }
+    };
+    match meant {
+        Some(meant) => format!("there is no key {key} of a group: did you mean {meant}?"),
+        None => format!("there is no key {key} of a group: a group has {all}"),
+    }
+}
+
+/// Returns the flag that the parser suggests instead of an unknown one.
+fn suggested(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::SuggestedArg) else {
+        return None;
+    };
+    flag.strip_prefix("--").map(str::to_owned)
 }
 
 /// Returns what is wrong with a value, without the value and the flag.
@@ -192,6 +215,23 @@ mod tests {
         assert!(keys.explain_unknown("config").contains("cannot be set in a file"));
         for hidden in ["check-store", "help", "version"] {
             assert!(keys.find(hidden).is_none(), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_group_is_answered_with_the_one_that_was_meant() {
+        for (key, meant) in [
+            ("key", Some("keys")),
+            ("key_files", Some("key-files")),
+            ("Permit", Some("permit")),
+            ("permit-listn", Some("permit-listen")),
+            ("zzz", None),
+        ] {
+            let text = explain_unknown_of_group(key);
+            match meant {
+                Some(meant) => assert!(text.ends_with(&format!("did you mean {meant}?")), "{text}"),
+                None => assert!(text.contains(": a group has keys, "), "{text}"),
+            }
         }
     }
 

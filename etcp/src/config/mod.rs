@@ -27,7 +27,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
 use eternaltcp::process::PRIVATE_VARIABLE;
 
-use crate::cli::{self, CONFIG_FLAG, Cli, GROUP_FLAG};
+use crate::cli::{self, CONFIG_FLAG, Cli, is_group_key};
 use crate::exit::ExitError;
 use crate::message;
 pub(crate) use active::{ActiveConfig, ReloadKeys};
@@ -73,9 +73,14 @@ impl Origins {
         }
     }
 
+    /// Returns the place of a key, if a file has set it.
+    pub(crate) fn find(&self, key: &str) -> Option<&ConfigPlace> {
+        self.0.get(key)
+    }
+
     /// Returns the place of a key that a file has set, or that of the file itself.
     pub(crate) fn place(&self, key: &str, path: &Path) -> ConfigPlace {
-        self.0.get(key).cloned().unwrap_or_else(|| ConfigPlace::whole(path))
+        self.find(key).cloned().unwrap_or_else(|| ConfigPlace::whole(path))
     }
 
     /// Returns how many files have set something.
@@ -212,7 +217,7 @@ impl UserLine {
 
     /// Returns whether the user's arguments replace the key of a file. Lists are joined.
     fn replaces(&self, key: &str, keys: &ConfigKeys) -> bool {
-        if key == GROUP_FLAG {
+        if is_group_key(key) {
             return false;
         }
         let Some((flag, kind)) = keys.find(key) else { return true };

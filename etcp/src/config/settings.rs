@@ -8,8 +8,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigFault, ConfigPlace, FaultList};
 use super::files::ConfigText;
-use super::keys::{ConfigKeys, KeyKind};
-use crate::cli::{GROUP_FLAG, GROUP_KEYS, group_line};
+use super::keys::{ConfigKeys, KeyKind, explain_unknown_of_group};
+use crate::cli::{GROUP_FLAG, GROUP_KEYS, check_group_name, group_key, group_line};
 
 /// The highest value of a key that counts repetitions.
 const MAX_COUNT: i64 = 9;
@@ -164,19 +164,22 @@ impl SettingsReader<'_> {
                 self.list.add(&name.span(), "write a table for each group: [group.NAME]");
                 continue;
             };
+            if let Err(why) = check_group_name(name.get_ref()) {
+                self.list.add(&name.span(), why);
+                continue;
+            }
             if settings.is_empty() {
                 let text = format!("group {} is empty: fill it, or remove it", name.get_ref());
                 self.list.add(&name.span(), text);
             }
             for (key, value) in settings {
                 if !GROUP_KEYS.contains(&key.get_ref().as_ref()) {
-                    let (key_text, all) = (key.get_ref(), GROUP_KEYS.join(", "));
-                    let text = format!("there is no key {key_text} of a group: a group has {all}");
-                    self.list.add(&key.span(), text);
+                    self.list.add(&key.span(), explain_unknown_of_group(key.get_ref()));
                     continue;
                 }
                 let args = self.group_args(name.get_ref(), key.get_ref(), value);
-                self.insert(GROUP_FLAG, at, KeyKind::Many, args);
+                let setting = group_key(name.get_ref(), key.get_ref());
+                self.insert(&setting, &key.span(), KeyKind::Many, args);
             }
         }
     }

@@ -172,7 +172,7 @@ fn every_fault_of_a_file_is_told_with_its_place() {
         "etcp.toml:8:9: invalid value \"perhaps\" for mptcp: expected auto, on, off",
         "etcp.toml:9:16: invalid value \"0\" for max-sessions: expected a number from 1 to ",
         "etcp.toml:11:9: invalid value \"not a key\" for keys of group dba: ",
-        "etcp.toml:12:1: there is no key targets of a group: a group has keys, key-files, permit, ",
+        "etcp.toml:12:1: there is no key targets of a group: ",
         "etcp.toml:13:22: invalid value \"db\" for permit of group dba: ",
         "etcp.toml:14:2: there is no key groups",
     ];

@@ -4,7 +4,7 @@ use eternaltcp::address::{Listen, Target};
 use eternaltcp::client::{ClientMonitor, Opener, Servers, serve_dynamic, serve_transparent};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::{Listener, Missing};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::exit::ExitError;
@@ -59,6 +59,16 @@ impl Rule {
 }
 
 impl ListenerKind {
+    /// Returns the flag that asks for such a listener.
+    pub(super) fn flag(&self) -> &'static str {
+        match self {
+            Self::Forward(None) => "--listen",
+            Self::Forward(Some(_)) => "--local-forward",
+            Self::Dynamic => "--dynamic-forward",
+            Self::Transparent => "--transparent",
+        }
+    }
+
     /// Serves `listener` for as long as the client runs.
     async fn serve(self, listener: Listener, servers: Servers, opener: Opener) {
         match self {
@@ -119,39 +129,55 @@ impl RunningForwards {
     }
 
     /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an address
-    /// cannot be had, nothing changes, unless a rule that is removed had it.
+    /// cannot be had, nothing changes.
     pub(super) async fn change(&mut self, wanted: Vec<Rule>) -> Result<(), ExitError> {
-        let (kept, removed): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.rules).into_iter().partition(|it| wanted.contains(&it.rule));
-        let is_new = |rule: &Rule| !kept.iter().any(|running| running.rule == *rule);
-        let is_freed = |rule: &Rule| removed.iter().any(|it| it.rule.listen == rule.listen);
-        let added = wanted.into_iter().filter(is_new);
-        let (later, now): (Vec<_>, Vec<_>) = added.partition(is_freed);
-        let bound: Result<Vec<_>, _> =
-            now.into_iter().map(|rule| rule.listen(&mut Recovery::none())).collect();
-        self.rules = kept;
-        let bound = match bound {
-            Ok(bound) => bound,
+        let is_new = |rule: &Rule| !self.rules.iter().any(|running| running.rule == *rule);
+        let (kept, added): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|rule| !is_new(rule));
+        let removed = self.rules.iter().map(|it| &it.rule).filter(|rule| !kept.contains(rule));
+        let removed: Vec<_> = removed.cloned().collect();
+        // The address of a rule that is removed must be free first.
+        let is_freed = |rule: &Rule| removed.iter().any(|it| rule.listen.overlaps(&it.listen));
+        let (later, now): (Vec<_>, Vec<_>) = added.into_iter().partition(is_freed);
+        let mut bound = bind_all(now).await?;
+        let is_in_the_way = |rule: &Rule| later.iter().any(|it| it.listen.overlaps(&rule.listen));
+        let (freeing, removed): (Vec<_>, Vec<_>) = removed.into_iter().partition(is_in_the_way);
+        self.stop(&freeing).await;
+        match bind_all(later).await {
+            Ok(more) => bound.extend(more),
             Err(error) => {
-                self.rules.extend(removed);
+                for rule in freeing {
+                    match bind_all(vec![rule]).await {
+                        Ok(again) => again.into_iter().for_each(|bound| self.start(bound)),
+                        Err(error) => warn!("{}", error.text()),
+                    }
+                }
                 return Err(error);
             }
-        };
+        }
+        self.stop(&removed).await;
         bound.into_iter().for_each(|bound| self.start(bound));
-        for RunningRule { names, task, .. } in removed {
+        Ok(())
+    }
+
+    /// Closes the listeners of these rules.
+    async fn stop(&mut self, rules: &[Rule]) {
+        let (stopped, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.rules).into_iter().partition(|it| rules.contains(&it.rule));
+        self.rules = kept;
+        for RunningRule { names, task, .. } in stopped {
             task.abort();
             // The listener is closed when the task has ended.
             let _ = task.await;
             info!("no longer listening on {}", names.join(", "));
         }
-        for rule in later {
-            match rule.listen(&mut Recovery::none()) {
-                Ok(bound) => self.start(bound),
-                Err(error) => warn!("{}", error.text()),
-            }
-        }
-        Ok(())
     }
+}
+
+/// Listens at all of these rules, or at none of them. The explanation of a failure asks other
+/// proxies, and this one, so it must not block the runtime.
+async fn bind_all(rules: Vec<Rule>) -> Result<Vec<BoundRule>, ExitError> {
+    let bind = move || rules.into_iter().map(|rule| rule.listen(&mut Recovery::none())).collect();
+    spawn_blocking(bind).await.map_err(ExitError::failed)?
 }
 
 /// Forwards every connection that `listener` accepts.

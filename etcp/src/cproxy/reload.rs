@@ -65,11 +65,11 @@ impl<'a> ClientReloader<'a> {
     /// Reads the configuration files and the keys again. If a file is wrong, nothing changes.
     async fn reload(&mut self, monitor: &ClientMonitor) -> ReloadAnswer {
         let answer = match self.live.reread().await {
-            None => ReloadAnswer::default(),
+            None => LiveConfig::without_files(),
             Some(Err(faults)) => return LiveConfig::refuse(faults),
             Some(Ok((command, next))) => match self.apply(command, monitor).await {
                 Ok(()) => self.live.continue_with(next),
-                Err(error) => return LiveConfig::refuse_settings(&next, error),
+                Err(error) => return LiveConfig::refuse_settings(&next, None, error),
             },
         };
         monitor.reload().await;

@@ -8,7 +8,7 @@ use eternaltcp::tls::PublicKey;
 use tracing::warn;
 
 use super::own_key::OwnKey;
-use super::{configure, names_keys};
+use super::{configure, named_files, names_keys};
 use crate::cli::CliCommand;
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
@@ -119,27 +119,37 @@ impl ServerReloader {
         let answer = match self.live.reread().await {
             None => {
                 monitor.reload().await;
-                ReloadAnswer::default()
+                LiveConfig::without_files()
             }
             Some(Err(faults)) => return LiveConfig::refuse(faults),
             Some(Ok((command, next))) => match self.apply(command, monitor).await {
                 Ok(()) => self.live.continue_with(next),
-                Err(error) => return LiveConfig::refuse_settings(&next, error),
+                Err((key, error)) => {
+                    return LiveConfig::refuse_settings(&next, key.as_deref(), error);
+                }
             },
         };
         self.own_key.look_again().await;
         answer
     }
 
+    /// Replaces the settings of the server. An error may belong to one key.
     async fn apply(
         &mut self,
         command: CliCommand,
         monitor: &ServerMonitor,
-    ) -> Result<(), ExitError> {
-        let (config, names_keys) = self.configure(command)?;
-        monitor.apply(config).await.map_err(|error| match error {
-            ApplyError::Keys(why) => ExitError::Usage(format!("--authorized-keys: {why}")),
-            error => ExitError::failed(error),
+    ) -> Result<(), (Option<String>, ExitError)> {
+        let files = match &command {
+            CliCommand::Sproxy(args) => named_files(args),
+            _ => Vec::new(),
+        };
+        let (config, names_keys) = self.configure(command).map_err(|error| (None, error))?;
+        monitor.apply(config).await.map_err(|error| {
+            let key = match &error {
+                ApplyError::Keys { path, .. } => files.into_iter().find(|(_, it)| it == path),
+                _ => None,
+            };
+            (key.map(|(key, _)| key), ExitError::failed(error))
         })?;
         self.names_keys = names_keys;
         Ok(())

@@ -134,6 +134,18 @@ fn a_check_reads_what_the_file_names_and_says_what_it_amounts_to() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.starts_with("etcp: s.toml:1:1: nowhere does not exist: "), "{said}");
     assert!(!site.path().join("new").exists(), "a check creates no key");
+    site.admit(&[&site.client.line]);
+    let start = format!("authorized-keys = '{}'\n", keys.display());
+    fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("it is ours");
+    for (lines, fault) in [
+        ("congestion = 'junk'\n", "etcp: s.toml:2:1: --congestion: "),
+        ("permit-listen = ['none', 'localhost:1']\n", "etcp: s.toml:2:1: --permit-listen none"),
+        ("[group.'']\nkeys = 'x'\n", "etcp: s.toml:2:8: the group \"\" has no usable name"),
+    ] {
+        write(&site, "s.toml", &(start.clone() + lines));
+        let (code, said) = check();
+        assert!(code == Some(1) && said.starts_with(fault), "{lines}: {said}");
+    }
 }
 
 #[test]
@@ -166,6 +178,16 @@ fn a_check_of_a_clients_file_names_its_forwards_and_faults() {
         ("server = 'a'\nproxy = 'ftp://b:1'\n", "c.toml:2:1: --proxy: "),
         ("server = 'a'\nremote-forward = ['80:b:1', '80:c:2']\n", "c.toml:2:1: -R is given twice"),
         ("carriers = 2\nspare = true\n", "c.toml: cproxy needs a server"),
+        ("server = 'a'\ncongestion = 'junk'\n", "c.toml:2:1: --congestion: "),
+        ("server = 'a'\ncontrol = ''\n", "c.toml:2:11: invalid value \"\" for control: "),
+        (
+            "server = 'a'\nlisten = ['*:7000', 'localhost:7000']\n",
+            "c.toml:2:1: --listen localhost:7000: *:7000 is listened on already",
+        ),
+        (
+            "server = 'a'\nlisten = '127.0.0.1:7000'\ndynamic-forward = '127.0.0.1:7000'\n",
+            "c.toml:3:1: --dynamic-forward 127.0.0.1:7000: ",
+        ),
     ] {
         write(&site, "c.toml", text);
         let (code, said) = check();

@@ -58,7 +58,7 @@ impl GroupFixture {
         let socket = control(&self.site, "sproxy", &self.sproxy.program);
         let said = operate(&self.site, &["reload", "--control", &socket]);
         assert_eq!(said.code, Some(0), "{said:?}");
-        assert!(said.out.contains("  group: applied\n"), "{said:?}");
+        assert!(said.out.contains("  group.dba."), "{said:?}");
     }
 
     fn replace(&self, from: &str, to: &str) {
@@ -145,7 +145,10 @@ fn keys_of_several_files_are_admitted_and_faults_of_groups_are_located() {
     }
     fs::write(&file, "[group.dba]\nkey-files = 'nowhere'\n").expect("the folder is ours");
     let said = operate(&site, &["check", file.to_str().expect("text")]);
-    assert!(said.code == Some(1) && said.err.contains("nowhere does not exist"), "{said:?}");
+    assert!(said.code == Some(1) && said.err.contains("s.toml:2:1: nowhere does not"), "{said:?}");
+    // A start with the file is refused for the same reason.
+    let said = operate(&site, &["sproxy", "--config", file.to_str().expect("text")]);
+    assert!(said.code == Some(2) && said.err.contains("s.toml:2:1: nowhere does not"), "{said:?}");
 }
 
 #[test]
@@ -196,7 +199,8 @@ fn a_refused_reload_leaves_nothing_that_the_next_one_is_judged_by() {
     let group = format!("[group.a]\nkey-files = '{}'\n", missing.display());
     fs::write(&file, head.clone() + &group).expect("the folder is ours");
     let said = reload();
-    assert!(said.code == Some(1) && said.err.contains("does not exist"), "{said:?}");
+    let fault = format!("sproxy.toml:4:1: {} does not exist", missing.display());
+    assert!(said.code == Some(1) && said.err.contains(&fault), "{said:?}");
     fs::write(&file, &head).expect("the folder is ours");
     let said = reload();
     assert_eq!(said.code, Some(0), "{said:?}");

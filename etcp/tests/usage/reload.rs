@@ -212,11 +212,72 @@ fn forwards_of_a_client_are_added_and_removed_and_sessions_continue_also_after_a
 }
 
 #[test]
+fn a_forward_changes_its_address_on_the_same_port_in_one_reload() {
+    let site = LoopbackSite::new();
+    let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
+    let file = site.path().join("cproxy.toml");
+    fs::write(&file, "").expect("the folder is ours");
+    let args = ["--config", text_of(&file)];
+    let cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = free.local_addr().expect("it listens").port();
+    drop(free);
+    let write = |address: &str| {
+        fs::write(&file, format!("dynamic-forward = '{address}:{port}'\n"))
+            .expect("the folder is ours");
+        reload(&site, "cproxy", &cproxy.program)
+    };
+    let shown = || status(&site, "cproxy", &cproxy.program)["listen"].to_string();
+    for address in ["0.0.0.0", "127.0.0.1", "*", "localhost"] {
+        let said = write(address);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    assert!(!shown().contains("0.0.0.0"), "{}", shown());
+    // The port of another program: the earlier address is listened on again.
+    let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("loopback has ports");
+    let other = taken.local_addr().expect("it listens");
+    let forwards = format!("dynamic-forward = ['0.0.0.0:{port}', '{other}']\n");
+    fs::write(&file, forwards).expect("the folder is ours");
+    let said = reload(&site, "cproxy", &cproxy.program);
+    assert!(said.code == Some(1) && said.err.contains("nothing was changed"), "{said:?}");
+    assert!(shown().contains(&format!("127.0.0.1:{port}")), "{}", shown());
+    drop(dial(SocketAddr::from(([127, 0, 0, 1], port))));
+}
+
+#[test]
+fn a_holder_cannot_be_left_out_by_a_reload_nor_by_an_upgrade() {
+    let all = ReloadFixture::new();
+    let steady = Steady::start(all.cproxy.listen);
+    all.write(&format!("permit = '{}'\nno-holder = true\n", all.permitted.address));
+    let said = all.reload();
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("  no-holder: not applied: it needs a restart"), "{said:?}");
+    let socket = control(&all.site, "sproxy", &all.sproxy.program);
+    let said = operate(&all.site, &["upgrade", "--control", &socket]);
+    let fault = "sproxy.toml:4:1: --no-holder needs a restart";
+    assert!(said.code == Some(1) && said.err.contains(fault), "{said:?}");
+    steady.goes_on();
+    steady.finish();
+}
+
+#[test]
+fn settings_that_the_next_worker_could_not_have_are_refused() {
+    let all = ReloadFixture::new();
+    let name = "x".repeat(10_000);
+    let permits = vec!["'a:1'"; 500].join(",");
+    all.write(&format!("[group.{name}]\npermit = [{permits}]\n"));
+    let said = all.reload();
+    assert!(said.code == Some(1) && said.err.contains("at most 4 MiB"), "{said:?}");
+    assert!(all.is_permitted());
+}
+
+#[test]
 fn without_a_file_the_keys_are_read_again() {
     let site = LoopbackSite::new();
     let mut sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let said = reload(&site, "sproxy", &sproxy.program);
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.ends_with("has read its files again\n"), "{said:?}");
+    let end = "has read its keys again; it was started without --config\n";
+    assert!(said.out.ends_with(end), "{said:?}");
     sproxy.program.wait_for("the authorized keys are read again");
 }

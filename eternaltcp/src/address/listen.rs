@@ -127,6 +127,38 @@ impl Listen {
         self
     }
 
+    /// Returns whether no part of this address can be listened on beside `other`.
+    #[must_use]
+    pub fn is_excluded_by(&self, other: &Self) -> bool {
+        let taken = other.parts();
+        self.parts().iter().all(|part| taken.iter().any(|it| part.shares_socket(it)))
+    }
+
+    /// Returns whether a part of this address cannot be listened on beside `other`.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let taken = other.parts();
+        self.parts().iter().any(|part| taken.iter().any(|it| part.shares_socket(it)))
+    }
+
+    /// Returns whether two parts cannot be listened on together.
+    fn shares_socket(&self, other: &Self) -> bool {
+        if self.port() == Some(0) {
+            return false;
+        }
+        match (self, other) {
+            (Self::Tcp(a), Self::Tcp(b)) if a.port() == b.port() => {
+                let is_any = a.ip().is_unspecified() || b.ip().is_unspecified();
+                let both = [a.ip(), b.ip()];
+                // [::] includes IPv4.
+                let has_wide = both.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                a.ip() == b.ip() || (is_any && (has_wide || a.is_ipv4() == b.is_ipv4()))
+            }
+            (Self::Tcp(_), Self::Tcp(_)) => false,
+            _ => self == other,
+        }
+    }
+
     /// Returns the addresses that it stands for. Each is permitted and listened on by itself.
     #[must_use]
     pub fn parts(&self) -> Vec<Self> {

@@ -25,6 +25,9 @@ pub struct ReloadAnswer {
     /// The keys whose values differ from those in force.
     #[serde(default)]
     pub changes: Vec<ReloadedKey>,
+    /// The program has no configuration files: it has only read its keys again.
+    #[serde(default)]
+    pub is_without_files: bool,
 }
 
 /// A key of a configuration file whose value has changed.
@@ -46,6 +49,8 @@ pub enum ReloadOutcome {
     NewTunnels,
     /// It applies after an upgrade or a restart.
     NeedsUpgrade,
+    /// It applies after a restart, which ends the sessions.
+    NeedsRestart,
 }
 
 /// Lets the control sockets of this process pass requests to reload on, and returns these requests.

@@ -1,6 +1,7 @@
 //! Replaces settings of a running server.
 
 use std::io;
+use std::path::PathBuf;
 
 use tracing::info;
 
@@ -18,9 +19,14 @@ pub enum ApplyError {
     /// A limit is too low to serve anybody.
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    /// The file of admitted keys cannot be used.
-    #[error("{0}")]
-    Keys(String),
+    /// A file of admitted keys cannot be used.
+    #[error("{why}")]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// The reason, which names the file, and what to do.
+        why: String,
+    },
     /// The thread that reads the admitted keys cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -61,10 +67,10 @@ impl Context {
         }
         for set in &sets {
             let KeySource::File(path) = &set.source else { continue };
-            let (path, modes) = (path.clone(), modes.clone());
-            let read = move || load_authorized_keys(&path, modes.as_ref()).map(drop);
+            let (file, modes) = (path.clone(), modes.clone());
+            let read = move || load_authorized_keys(&file, modes.as_ref()).map(drop);
             let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
-            read.map_err(|error| ApplyError::Keys(error.to_string()))?;
+            read.map_err(|error| ApplyError::Keys { path: path.clone(), why: error.to_string() })?;
         }
         let keys = KeyStore::new(sets, modes)?;
         keys.refresh().await;
