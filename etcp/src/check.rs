@@ -93,6 +93,9 @@ impl Findings<'_> {
         for keys in sproxy::key_files(&args)? {
             self.check_authorized("authorized-keys", &keys, is_strict);
         }
+        if let Some(command) = &args.authorized_keys_command {
+            self.lines.push(format!("admits keys that {command:?} prints"));
+        }
         self.check_groups(&args.group, is_strict);
         let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
         self.check_server_key(&own);
@@ -128,6 +131,9 @@ impl Findings<'_> {
                     GroupSetting::Key(_) => keys += 1,
                     GroupSetting::KeyFile(path) => {
                         self.check_authorized(&group_key(name, "key-files"), path, is_strict);
+                    }
+                    GroupSetting::Command(line) => {
+                        self.lines.push(format!("group {name}: keys that {line:?} prints"));
                     }
                     GroupSetting::Permit(permit) => permits.push(permit.to_string()),
                     GroupSetting::Listen(permit) => permits.push(format!("-R {permit}")),

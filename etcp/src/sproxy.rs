@@ -179,6 +179,13 @@ pub(crate) fn check(args: SproxyArgs) -> Result<(), ExitError> {
     let identity = Identity::generate().map_err(ExitError::failed)?;
     let config = configure(args, identity, (none, Vec::new()))?;
     config.limits.check().map_err(ExitError::failed)?;
+    for set in &config.more_keys {
+        if let KeySource::Command(_) = set.source {
+            set.source.check(None).map_err(|error| {
+                ExitError::Usage(format!("--authorized-keys-command or a group: {error}"))
+            })?;
+        }
+    }
     check_congestion(config.congestion.as_ref())
 }
 
@@ -203,7 +210,8 @@ fn configure(
     let mut files = key_files(&args)?.into_iter();
     let first = files.next().map_or_else(KeySource::none, KeySource::File);
     let mut config = ServerConfig::new(listen, identity, first);
-    config.more_keys = files.map(KeySet::new).chain(groups::sets(&args.group)).collect();
+    config.more_keys = files.map(KeySet::new).collect();
+    config.more_keys.extend(further_keys(&args)?);
     config.also_listen = also_listen;
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;
@@ -248,9 +256,23 @@ fn check_named_files(args: &SproxyArgs, active: &ActiveConfig) -> Result<(), Exi
     Ok(())
 }
 
+/// Returns the keys of groups and of commands, the latter last.
+fn further_keys(args: &SproxyArgs) -> Result<Vec<KeySet>, ExitError> {
+    let user = args.authorized_keys_command_user.as_deref();
+    let mut sets = groups::sets(&args.group, user)?;
+    if let Some(line) = &args.authorized_keys_command {
+        let source = groups::source_of_command(line, user)
+            .map_err(|why| ExitError::Usage(format!("--authorized-keys-command: {why}")))?;
+        sets.push(KeySet::new(source));
+    }
+    Ok(sets)
+}
+
 /// Returns whether the settings name the admitted keys. Otherwise they are the user's own.
 pub(crate) fn names_keys(args: &SproxyArgs) -> bool {
-    !args.authorized_keys.is_empty() || !args.group.is_empty()
+    !args.authorized_keys.is_empty()
+        || !args.group.is_empty()
+        || args.authorized_keys_command.is_some()
 }
 
 /// Returns the files of admitted keys that belong to no group. Without a flag and groups, it is the

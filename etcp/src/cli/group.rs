@@ -13,7 +13,8 @@ use super::common::at_home;
 pub(crate) const GROUP_FLAG: &str = "group";
 
 /// The keys of such a table.
-pub(crate) const GROUP_KEYS: [&str; 4] = ["keys", "key-files", "permit", "permit-listen"];
+pub(crate) const GROUP_KEYS: [&str; 5] =
+    ["keys", "key-files", "command", "permit", "permit-listen"];
 
 /// The character between the parts of a value.
 const SEPARATOR: char = '\t';
@@ -32,6 +33,8 @@ pub(crate) enum GroupSetting {
     Key(String),
     /// A file of such lines.
     KeyFile(PathBuf),
+    /// A command that prints such lines.
+    Command(String),
     /// A target that the group may name.
     Permit(Permit),
     /// An address on which the group may make the server listen.
@@ -72,6 +75,8 @@ impl GroupLine {
             "keys" => GroupSetting::Key(one_key(value)?),
             "key-files" if value.is_empty() => return Err("expected a file".to_owned()),
             "key-files" => GroupSetting::KeyFile(at_home(value.into())),
+            "command" if value.is_empty() => return Err("expected a command".to_owned()),
+            "command" => GroupSetting::Command(value.to_owned()),
             "permit" => GroupSetting::Permit(value.parse().map_err(shown)?),
             "permit-listen" => GroupSetting::Listen(value.parse().map_err(shown)?),
             _ => return Err(format!("a group has {}", GROUP_KEYS.join(", "))),
@@ -107,6 +112,7 @@ mod tests {
         for (key, value) in [
             ("keys", KEY),
             ("key-files", "/etc/keys"),
+            ("command", "/usr/bin/keys %f"),
             ("permit", "db.example.org:5432"),
             ("permit-listen", "localhost:8080"),
         ] {

@@ -54,6 +54,13 @@ pub(crate) struct SproxyArgs {
     /// The admitted keys, in the format of sshd; may be repeated [default: ~/.ssh/authorized_keys]
     #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Vec<PathBuf>,
+    /// Run this command for a key that no file admits, as sshd's AuthorizedKeysCommand. It prints
+    /// lines of admitted keys. %u is the user of sproxy, %k the key, %t its type, %f its fingerprint
+    #[arg(long, value_name = "COMMAND", help_heading = "Keys")]
+    pub(crate) authorized_keys_command: Option<String>,
+    /// The user of /etc/passwd who runs it, also for groups
+    #[arg(long, value_name = "USER", help_heading = "Keys")]
+    pub(crate) authorized_keys_command_user: Option<String>,
     /// A line of a group in a configuration file
     #[arg(long, hide = true, value_parser = GroupLine::parse)]
     pub(crate) group: Vec<GroupLine>,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value for each flag that takes one, by the flag or by the name of its value.
-const VALUES: [(&str, &str); 24] = [
+const VALUES: [(&str, &str); 25] = [
     ("listen", "127.0.0.1:7000"),
     ("target", "localhost:22"),
     ("permit", "db.example.org:5432"),
@@ -22,6 +22,7 @@ const VALUES: [(&str, &str); 24] = [
     ("local-forward", "5432:localhost:5432"),
     ("remote-forward", "8080:localhost:3000"),
     ("dynamic-forward", "1080"),
+    ("USER", "nobody"),
     ("WHEN", "auto"),
     ("NAME", "bbr"),
     ("COUNT", "5"),

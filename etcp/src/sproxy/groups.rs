@@ -4,32 +4,61 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eternaltcp::policy::{AuthorizedKeys, GroupPermits};
-use eternaltcp::server::{KeySet, KeySource};
+use eternaltcp::server::{KeyCommand, KeySet, KeySource};
 
 use crate::cli::{GroupLine, GroupSetting};
+use crate::exit::ExitError;
 
-/// Returns the keys of all groups, in the order of the groups' names.
-pub(super) fn sets(lines: &[GroupLine]) -> Vec<KeySet> {
+/// Returns the keys of all groups, in the order of the groups' names. Those of commands come last.
+/// `user` runs them.
+pub(super) fn sets(lines: &[GroupLine], user: Option<&str>) -> Result<Vec<KeySet>, ExitError> {
     let mut groups: BTreeMap<&str, Vec<&GroupSetting>> = BTreeMap::new();
     for line in lines {
         groups.entry(&line.name).or_default().push(&line.setting);
     }
-    groups.values().flat_map(|settings| sets_of_group(settings)).collect()
+    let (mut sets, mut commands) = (Vec::new(), Vec::new());
+    for (name, settings) in groups {
+        let of_group = sets_of_group(settings, |line| command(line, user, name))?;
+        let is_command = |set: &KeySet| matches!(set.source, KeySource::Command(_));
+        let (last, first): (Vec<_>, Vec<_>) = of_group.into_iter().partition(is_command);
+        sets.extend(first);
+        commands.extend(last);
+    }
+    sets.extend(commands);
+    Ok(sets)
 }
 
-fn sets_of_group(settings: &[&GroupSetting]) -> Vec<KeySet> {
-    let (mut keys, mut files) = (String::new(), Vec::new());
+fn sets_of_group(
+    settings: Vec<&GroupSetting>,
+    command: impl Fn(&str) -> Result<KeySource, ExitError>,
+) -> Result<Vec<KeySet>, ExitError> {
+    let (mut keys, mut sources) = (String::new(), Vec::new());
     let (mut targets, mut listens) = (Vec::new(), Vec::new());
     for setting in settings {
         match setting {
             GroupSetting::Key(line) => keys += &format!("{line}\n"),
-            GroupSetting::KeyFile(path) => files.push(KeySource::File(path.clone())),
+            GroupSetting::KeyFile(path) => sources.push(KeySource::File(path.clone())),
+            GroupSetting::Command(line) => sources.push(command(line)?),
             GroupSetting::Permit(permit) => targets.push(permit.clone()),
             GroupSetting::Listen(permit) => listens.push(permit.clone()),
         }
     }
     let group = Arc::new(GroupPermits::new(targets, listens));
     let own = (!keys.is_empty()).then(|| KeySource::Fixed(AuthorizedKeys::parse(&keys)));
-    let sources = own.into_iter().chain(files);
-    sources.map(|source| KeySet::new(source).of_group(Arc::clone(&group))).collect()
+    let sources = own.into_iter().chain(sources);
+    Ok(sources.map(|source| KeySet::new(source).of_group(Arc::clone(&group))).collect())
+}
+
+/// Returns the source of keys that a command of a group is.
+fn command(line: &str, user: Option<&str>, group: &str) -> Result<KeySource, ExitError> {
+    source_of_command(line, user)
+        .map_err(|why| ExitError::Usage(format!("command of group {group}: {why}")))
+}
+
+/// Returns the source of keys that a command is.
+pub(super) fn source_of_command(line: &str, user: Option<&str>) -> Result<KeySource, String> {
+    let user = user.ok_or(
+        "it needs --authorized-keys-command-user: best a user who does nothing else, as for sshd",
+    )?;
+    KeyCommand::new(line, user).map(KeySource::Command)
 }

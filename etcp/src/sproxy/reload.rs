@@ -19,6 +19,8 @@ use crate::reloading::LiveConfig;
 pub(super) const KEYS: ReloadKeys = ReloadKeys {
     applied: &[
         "authorized-keys",
+        "authorized-keys-command",
+        "authorized-keys-command-user",
         "connect-timeout",
         "group",
         "keep-detached",
@@ -104,7 +106,7 @@ impl ServerReloader {
         };
         let names_keys = names_keys(&args);
         if self.names_keys && !names_keys {
-            let text = "no --authorized-keys and no group is left, which would admit the keys of \
+            let text = "no --authorized-keys, no command and no group is left, which would admit the keys of \
                         ~/.ssh/authorized_keys: name that file if you mean it";
             return Err(ExitError::Usage(text.to_owned()));
         }

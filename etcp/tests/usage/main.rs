@@ -6,6 +6,7 @@ mod control;
 mod drain;
 mod groups;
 mod hooks;
+mod key_command;
 mod keys;
 mod proxy;
 mod records;

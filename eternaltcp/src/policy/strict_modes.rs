@@ -37,6 +37,11 @@ impl StrictModes {
         Self { user: rustix::process::geteuid().as_raw(), home: paths::home().ok() }
     }
 
+    /// Returns the rule for files that only root may change.
+    pub(crate) fn of_root() -> Self {
+        Self { user: ROOT, home: None }
+    }
+
     /// Returns the rule with another home folder.
     #[cfg(test)]
     pub(super) fn at_home(self, home: &Path) -> Self {

@@ -223,7 +223,8 @@ async fn authorize(
     handshake: &Handshake,
     hello: &Hello,
 ) -> Result<Destination, Refusal> {
-    context.keys().refresh().await;
+    let user = context.registry.user_of(&handshake.key).unwrap_or_else(|| handshake.key.clone());
+    context.keys().refresh_for(&user, handshake.from).await;
     match &hello.intent {
         Intent::Resume { tunnel } => {
             existing(context, handshake, *tunnel).map(|entry| Destination::Existing(*tunnel, entry))

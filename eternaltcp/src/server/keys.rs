@@ -1,16 +1,19 @@
 //! The authorized keys, read again when they change.
 
+mod command;
 mod source;
 mod state;
 mod view;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, GroupPermits, StrictModes};
+pub use command::KeyCommand;
 use eternaltcp_proto::{Refusal, RefusalCode};
 use eternaltcp_tls::PublicKey;
 use source::SourceKeys;
@@ -25,6 +28,8 @@ pub enum KeySource {
     File(PathBuf),
     /// Only these keys, for as long as the server runs.
     Fixed(AuthorizedKeys),
+    /// A command that prints the lines of a key that no file admits.
+    Command(KeyCommand),
 }
 
 impl KeySource {
@@ -96,6 +101,29 @@ impl KeyStore {
         }
     }
 
+    /// Refreshes the files as [`Self::refresh`] does, and then the knowledge about a key that attaches
+    /// from this address, if it takes a command.
+    pub(super) async fn refresh_for(&self, key: &PublicKey, from: IpAddr) {
+        self.refresh().await;
+        if self.view().needs_commands(key, from) {
+            for command in self.sources.iter().filter_map(SourceKeys::command) {
+                command.ask(key, from).await;
+            }
+        }
+    }
+
+    /// Renews the knowledge of commands about keys that have tunnels, without waiting.
+    pub(super) fn renew(&self, used: impl Iterator<Item = (PublicKey, IpAddr)>) {
+        let mut commands = self.sources.iter().filter_map(SourceKeys::command).peekable();
+        if commands.peek().is_none() {
+            return;
+        }
+        let view = self.view();
+        let used = used.filter(|(key, from)| view.needs_commands(key, *from));
+        let used: BTreeMap<_, _> = used.collect();
+        commands.for_each(|command| command.renew(&used));
+    }
+
     /// Makes the threads read the files again even if nothing shows that they changed.
     pub(super) async fn reload(&self) {
         self.sources.iter().for_each(SourceKeys::forget_stamp);
@@ -111,7 +139,7 @@ impl KeyStore {
     pub(super) fn admit(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Refusal> {
         let view = self.view();
         let judged = view.judge_at_hand(key, from);
-        if judged.is_err() && !view.is_at_hand() {
+        if judged.is_err() && !view.is_at_hand(key, from) {
             let advice =
                 "the server cannot read its authorized keys: its log names the file and what to do";
             return Err(Refusal::for_now(RefusalCode::NotReady, advice));
@@ -126,8 +154,9 @@ impl KeyStore {
     pub(super) fn readmit(&self, key: &PublicKey, from: IpAddr) -> Result<(), Refusal> {
         let view = self.view();
         let judged = view.judge(key, from);
-        let explain =
-            |denial| if view.is_final(&denial) { refusal(&denial) } else { changing(&denial) };
+        let explain = |denial| {
+            if view.is_final(&denial, key, from) { refusal(&denial) } else { changing(&denial) }
+        };
         judged.map(|_| ()).map_err(explain)
     }
 
@@ -223,6 +252,6 @@ mod tests {
         assert!(store.readmit(&one, HERE).is_ok());
         // Its tunnel was created by a line that the file no longer contains.
         assert!(!store.readmit(&two, HERE).unwrap_err().is_final);
-        assert!(!store.view().is_final(&Denial::KeyUnknown));
+        assert!(!store.view().is_final(&Denial::KeyUnknown, &two, HERE));
     }
 }

@@ -287,7 +287,7 @@ async fn forbidden(context: &Context, entry: &TunnelEntry, parts: &[Listen]) -> 
     let mut ticks = interval(JUDGED);
     loop {
         ticks.tick().await;
-        if !context.keys().view().is_settled() {
+        if !context.keys().view().is_settled(&entry.user, entry.from()) {
             continue;
         }
         let refusal = parts.iter().find_map(|part| judge(context, entry, part).err());

@@ -70,7 +70,7 @@ use sibling::Sibling;
 pub use config::{ServerConfig, ServerLimits};
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
-pub use keys::{KeySet, KeySource};
+pub use keys::{KeyCommand, KeySet, KeySource};
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, ServerMonitor};
 pub use reload::ApplyError;
@@ -323,6 +323,7 @@ async fn keep_house(context: &Context, gate: &Gate) {
     loop {
         let now = ticks.tick().await;
         context.keys().refresh().await;
+        context.keys().renew(context.registry.users().into_iter());
         // A time in which this process was stopped proves nothing about others.
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
         context.registry.judge_keys(&context.keys().view(), elapsed);

@@ -1,7 +1,7 @@
 //! Replaces settings of a running server.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::info;
 
@@ -10,7 +10,7 @@ use super::keys::{KeySource, KeyStore};
 use super::limits::LimitsError;
 use super::rules::ServerRules;
 use super::{Context, ServerMonitor};
-use crate::policy::load_authorized_keys;
+use crate::policy::{StrictModes, load_authorized_keys};
 
 /// The reason why a server keeps its settings.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,25 @@ pub enum ApplyError {
     /// The thread that reads the admitted keys cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
+}
+
+impl KeySource {
+    /// Checks that the source can be used.
+    ///
+    /// # Errors
+    /// Its file cannot be read, or its command is not to be trusted.
+    pub fn check(&self, modes: Option<&StrictModes>) -> Result<(), ApplyError> {
+        let unusable = |path: &Path, why: String| ApplyError::Keys { path: path.to_owned(), why };
+        match self {
+            Self::File(path) => load_authorized_keys(path, modes)
+                .map(drop)
+                .map_err(|error| unusable(path, error.to_string())),
+            Self::Command(command) => {
+                command.check().map_err(|error| unusable(command.program(), error.to_string()))
+            }
+            Self::Fixed(_) => Ok(()),
+        }
+    }
 }
 
 impl ServerMonitor {
@@ -66,11 +85,9 @@ impl Context {
             return Ok(None);
         }
         for set in &sets {
-            let KeySource::File(path) = &set.source else { continue };
-            let (file, modes) = (path.clone(), modes.clone());
-            let read = move || load_authorized_keys(&file, modes.as_ref()).map(drop);
-            let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
-            read.map_err(|error| ApplyError::Keys { path: path.clone(), why: error.to_string() })?;
+            let (source, modes) = (set.source.clone(), modes.clone());
+            let check = move || source.check(modes.as_ref());
+            tokio::task::spawn_blocking(check).await.map_err(io::Error::other)??;
         }
         let keys = KeyStore::new(sets, modes)?;
         keys.refresh().await;

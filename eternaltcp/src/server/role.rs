@@ -196,7 +196,8 @@ impl ServerRole {
         let admission = keys.judge(&self.entry.user, self.entry.from()).ok();
         let is_same = admission == self.admission
             && self.rules.as_ref().is_some_and(|before| Arc::ptr_eq(before, &rules));
-        let is_new = keys.is_settled() && admission.is_some() && !is_same;
+        let is_new =
+            keys.is_settled(&self.entry.user, self.entry.from()) && admission.is_some() && !is_same;
         if is_new {
             (self.admission, self.rules) = (admission, Some(rules));
         }

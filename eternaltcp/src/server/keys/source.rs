@@ -8,7 +8,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::state::{KeyFileState, SourceView};
+use super::command::CommandKeys;
+use super::state::KeyFileState;
+use super::view::KnownKeys;
 use super::watch::{CheckRequests, tell, watch};
 use super::{KeySet, KeySource, lock};
 use crate::policy::{GroupPermits, StrictModes};
@@ -25,10 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// attaches share a check.
 #[derive(Debug)]
 pub(super) struct SourceKeys {
-    /// `None`: the keys are fixed.
-    file: Option<File>,
+    kind: SourceKind,
     state: Arc<Mutex<KeyFileState>>,
     group: Option<Arc<GroupPermits>>,
+}
+
+#[derive(Debug)]
+enum SourceKind {
+    Fixed,
+    File(File),
+    Command(CommandKeys),
 }
 
 /// The file, and the channel for requesting a check of it.
@@ -47,11 +55,15 @@ impl SourceKeys {
             KeySource::File(path) => {
                 let state = Arc::default();
                 let looks = watch(path.clone(), modes, Arc::clone(&state))?;
-                Ok(Self { file: Some(File { path, looks }), state, group })
+                Ok(Self { kind: SourceKind::File(File { path, looks }), state, group })
             }
             KeySource::Fixed(keys) => {
                 let state = Arc::new(Mutex::new(KeyFileState::fixed(keys)));
-                Ok(Self { file: None, state, group })
+                Ok(Self { kind: SourceKind::Fixed, state, group })
+            }
+            KeySource::Command(command) => {
+                let kind = SourceKind::Command(CommandKeys::new(command));
+                Ok(Self { kind, state: Arc::default(), group })
             }
         }
     }
@@ -60,10 +72,10 @@ impl SourceKeys {
     /// a future that waits for that.
     pub(super) fn begin_refresh(&self) -> impl Future<Output = ()> {
         let (done, looked) = oneshot::channel();
-        let is_asked = self.file.as_ref().is_none_or(|file| file.looks.send(done).is_ok());
+        let is_asked = self.file().is_none_or(|file| file.looks.send(done).is_ok());
         let deadline = Instant::now() + PATIENCE;
         async move {
-            let Some(File { path, .. }) = &self.file else { return };
+            let Some(File { path, .. }) = self.file() else { return };
             if is_asked && timeout_at(deadline, looked).await.is_ok_and(|looked| looked.is_ok()) {
                 return;
             }
@@ -75,11 +87,31 @@ impl SourceKeys {
     /// Makes the next check read the file even if nothing shows that it changed.
     pub(super) fn forget_stamp(&self) {
         lock(&self.state).stamp = None;
+        self.command().map(CommandKeys::forget_ages);
+    }
+
+    fn file(&self) -> Option<&File> {
+        match &self.kind {
+            SourceKind::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Returns the command, if the source is one.
+    pub(super) fn command(&self) -> Option<&CommandKeys> {
+        match &self.kind {
+            SourceKind::Command(command) => Some(command),
+            _ => None,
+        }
     }
 
     /// Returns the current knowledge of the source, and its group.
-    pub(super) fn view(&self) -> (SourceView, Option<Arc<GroupPermits>>) {
-        (lock(&self.state).view(), self.group.clone())
+    pub(super) fn view(&self) -> (KnownKeys, Option<Arc<GroupPermits>>) {
+        let known = match &self.kind {
+            SourceKind::Command(command) => KnownKeys::OfCommand(command.view()),
+            _ => KnownKeys::OfFile(lock(&self.state).view()),
+        };
+        (known, self.group.clone())
     }
 }
 
@@ -91,6 +123,6 @@ impl SourceKeys {
         looks: CheckRequests,
         state: Arc<Mutex<KeyFileState>>,
     ) -> Self {
-        Self { file: Some(File { path, looks }), state, group: None }
+        Self { kind: SourceKind::File(File { path, looks }), state, group: None }
     }
 }

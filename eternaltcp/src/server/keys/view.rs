@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::command::AnswersView;
 use super::state::SourceView;
 use crate::policy::{Admission, Denial, GroupPermits};
 use eternaltcp_tls::PublicKey;
@@ -12,10 +13,19 @@ use eternaltcp_tls::PublicKey;
 /// A key is admitted if one source admits it, as with several files of sshd. The first one that does
 /// decides about its restrictions. The permits of all its groups count.
 #[derive(Debug)]
-pub(in crate::server) struct KeyView(Vec<(SourceView, Option<Arc<GroupPermits>>)>);
+pub(in crate::server) struct KeyView(Vec<(KnownKeys, Option<Arc<GroupPermits>>)>);
+
+/// The present knowledge of one source.
+#[derive(Debug)]
+pub(super) enum KnownKeys {
+    /// A file, or fixed keys.
+    OfFile(SourceView),
+    /// A command.
+    OfCommand(AnswersView),
+}
 
 impl KeyView {
-    pub(super) fn new(sources: Vec<(SourceView, Option<Arc<GroupPermits>>)>) -> Self {
+    pub(super) fn new(sources: Vec<(KnownKeys, Option<Arc<GroupPermits>>)>) -> Self {
         Self(sources)
     }
 
@@ -25,7 +35,7 @@ impl KeyView {
         key: &PublicKey,
         from: IpAddr,
     ) -> Result<Admission, Denial> {
-        self.combine(|source| source.judge_latest(key, from))
+        self.combine(|file| file.judge_latest(key, from), |answers| answers.judge(key, from))
     }
 
     /// Decides by the latest contents of the sources that can be read in the time that an attach has.
@@ -34,10 +44,16 @@ impl KeyView {
         key: &PublicKey,
         from: IpAddr,
     ) -> Result<Admission, Denial> {
-        self.combine(|source| match source.is_at_hand() {
-            true => source.judge_latest(key, from),
-            false => Err(Denial::KeyUnknown),
-        })
+        self.combine(
+            |file| match file.is_at_hand() {
+                true => file.judge_latest(key, from),
+                false => Err(Denial::KeyUnknown),
+            },
+            |answers| match answers.is_known(key) {
+                true => answers.judge(key, from),
+                false => Err(Denial::KeyUnknown),
+            },
+        )
     }
 
     /// Decides by the latest contents, but continues to admit a key that is no longer listed until
@@ -47,16 +63,45 @@ impl KeyView {
         key: &PublicKey,
         from: IpAddr,
     ) -> Result<Admission, Denial> {
-        self.combine(|source| source.judge(key, from))
+        self.combine(|file| file.judge(key, from), |answers| answers.judge(key, from))
+    }
+
+    /// Returns whether commands decide about a key: as in sshd, they do if no file admits it.
+    pub(super) fn needs_commands(&self, key: &PublicKey, from: IpAddr) -> bool {
+        self.commands().next().is_some() && !self.files().any(|it| it.judge(key, from).is_ok())
+    }
+
+    fn files(&self) -> impl Iterator<Item = &SourceView> {
+        self.0.iter().filter_map(|(known, _)| match known {
+            KnownKeys::OfFile(view) => Some(view),
+            KnownKeys::OfCommand(_) => None,
+        })
+    }
+
+    fn commands(&self) -> impl Iterator<Item = &AnswersView> {
+        self.0.iter().filter_map(|(known, _)| match known {
+            KnownKeys::OfFile(_) => None,
+            KnownKeys::OfCommand(answers) => Some(answers),
+        })
+    }
+
+    /// Returns whether every command that decides about a key has answered.
+    fn is_answered(&self, key: &PublicKey, from: IpAddr) -> bool {
+        !self.needs_commands(key, from) || self.commands().all(|answers| answers.is_known(key))
     }
 
     fn combine(
         &self,
-        judge: impl Fn(&SourceView) -> Result<Admission, Denial>,
+        judge_file: impl Fn(&SourceView) -> Result<Admission, Denial>,
+        judge_answers: impl Fn(&AnswersView) -> Result<Admission, Denial>,
     ) -> Result<Admission, Denial> {
         let (mut admitted, mut strongest): (Option<Admission>, _) = (None, Denial::KeyUnknown);
         for (source, group) in &self.0 {
-            match judge(source) {
+            let judged = match source {
+                KnownKeys::OfFile(view) => judge_file(view),
+                KnownKeys::OfCommand(answers) => judge_answers(answers),
+            };
+            match judged {
                 Ok(admission) => {
                     admitted.get_or_insert(admission).groups.extend(group.clone());
                 }
@@ -75,23 +120,28 @@ impl KeyView {
         admitted.ok_or(strongest)
     }
 
-    /// Returns whether the last checks could read all sources, and trust them.
-    pub(in crate::server) fn is_readable(&self) -> bool {
-        self.0.iter().all(|(source, _)| source.is_readable())
+    /// Returns whether the last checks could read all sources that decide about a key, and trust them.
+    pub(in crate::server) fn is_readable(&self, key: &PublicKey, from: IpAddr) -> bool {
+        self.files().all(SourceView::is_readable) && self.is_answered(key, from)
     }
 
-    /// Returns whether all sources can be read in the time that an attach has.
-    pub(in crate::server) fn is_at_hand(&self) -> bool {
-        self.0.iter().all(|(source, _)| source.is_at_hand())
+    /// Returns whether all sources that decide about a key can be read in the time that an attach has.
+    pub(in crate::server) fn is_at_hand(&self, key: &PublicKey, from: IpAddr) -> bool {
+        self.files().all(SourceView::is_at_hand) && self.is_answered(key, from)
     }
 
-    /// Returns whether all sources can be read, and have settled.
-    pub(in crate::server) fn is_settled(&self) -> bool {
-        self.0.iter().all(|(source, _)| source.is_settled())
+    /// Returns whether all sources that decide about a key can be read, and have settled.
+    pub(in crate::server) fn is_settled(&self, key: &PublicKey, from: IpAddr) -> bool {
+        self.files().all(SourceView::is_settled) && self.is_answered(key, from)
     }
 
     /// Returns whether the key stays denied unless a source changes.
-    pub(in crate::server) fn is_final(&self, denial: &Denial) -> bool {
-        self.0.iter().all(|(source, _)| source.is_final(denial))
+    pub(in crate::server) fn is_final(
+        &self,
+        denial: &Denial,
+        key: &PublicKey,
+        from: IpAddr,
+    ) -> bool {
+        self.files().all(|file| file.is_final(denial)) && self.is_answered(key, from)
     }
 }

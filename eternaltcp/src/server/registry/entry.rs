@@ -137,11 +137,11 @@ impl TunnelEntry {
             self.denied_for = Duration::ZERO;
             return None;
         };
-        if keys.is_readable() {
+        if keys.is_readable(&self.user, self.from()) {
             self.denied_for += elapsed;
         }
         let is_denied = keys.judge(&self.user, self.from()).is_err();
-        let is_final = is_denied && keys.is_final(&denial);
+        let is_final = is_denied && keys.is_final(&denial, &self.user, self.from());
         (is_final || self.denied_for >= SETTLED_AT_LAST).then_some(denial)
     }
 

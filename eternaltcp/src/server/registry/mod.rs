@@ -74,6 +74,11 @@ impl Registry {
         self.lock().values().map(TunnelEntry::from).collect()
     }
 
+    /// Returns the user of each tunnel, and the source address of its last carrier.
+    pub(in crate::server) fn users(&self) -> Vec<(PublicKey, IpAddr)> {
+        self.lock().values().map(|entry| (entry.user.clone(), entry.from())).collect()
+    }
+
     /// Returns whether the tunnel exists, and was not replaced.
     pub(in crate::server) fn has(&self, id: TunnelId) -> bool {
         self.lock().contains_key(&id)
@@ -217,7 +222,7 @@ impl Registry {
     /// last call.
     pub(in crate::server) fn judge_keys(&self, keys: &KeyView, elapsed: Duration) {
         for entry in self.lock().values_mut() {
-            if keys.is_settled() {
+            if keys.is_settled(&entry.user, entry.from()) {
                 entry.standbys.judge(|from| keys.judge(&entry.user, from).is_ok());
             }
             match entry.denial(keys, elapsed) {

@@ -1,0 +1,136 @@
+//! `--authorized-keys-command`: keys that a program prints.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::path::PathBuf;
+use std::process::Command;
+
+use etcp_testkit::loopback::operator::{control, operate};
+use etcp_testkit::loopback::socket::dial;
+use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
+
+/// A server that asks `cat` about keys that its file does not have.
+struct CommandFixture {
+    site: LoopbackSite,
+    /// What the command prints. Without it, the command fails.
+    printed: PathBuf,
+    listed: Key,
+    sproxy: LoopbackSproxy,
+}
+
+/// Returns the name of the user of this process.
+fn own_user() -> String {
+    let said = Command::new("id").arg("-un").output().expect("every system has it");
+    String::from_utf8(said.stdout).expect("it is text").trim().to_owned()
+}
+
+impl CommandFixture {
+    fn new() -> Self {
+        let (site, echo) = (LoopbackSite::new(), Echo::start());
+        let (printed, listed) = (site.path().join("printed"), site.key("listed"));
+        fs::write(&printed, format!("{}\n", listed.line)).expect("the folder is ours");
+        let (command, user) = (format!("/usr/bin/cat {}", printed.display()), own_user());
+        let args = ["--listen", "127.0.0.1:0", "--authorized-keys-command", &command];
+        let args = [&args[..], &["--authorized-keys-command-user", &user]].concat();
+        let sproxy = LoopbackSproxy::with(&site, echo.address, &args, None);
+        Self { site, printed, listed, sproxy }
+    }
+
+    fn client(&self, key: &Key, name: &str) -> Cproxy {
+        Cproxy::with(&self.site, self.sproxy.address, name, key, &[])
+    }
+
+    fn reload(&self) {
+        let socket = control(&self.site, "sproxy", &self.sproxy.program);
+        let said = operate(&self.site, &["reload", "--control", &socket]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+}
+
+#[test]
+fn a_key_that_the_command_prints_is_admitted_until_it_does_not_print_it() {
+    let mut all = CommandFixture::new();
+    let listed = all.client(&all.listed, "listed").attached();
+    let filed = all.client(&all.site.client, "filed").attached();
+    let (mut lost, stays) = (Steady::start(listed.listen), Steady::start(filed.listen));
+    // The next worker asks again, and ends nothing meanwhile.
+    all.sproxy.program.kill_worker();
+    all.sproxy.program.wait_for("another one continues");
+    lost.goes_on();
+    fs::write(&all.printed, "").expect("it is ours");
+    all.reload();
+    assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset));
+    stays.goes_on();
+    stays.finish();
+}
+
+#[test]
+fn while_the_command_fails_tunnels_continue_and_new_ones_wait() {
+    let mut all = CommandFixture::new();
+    let listed = all.client(&all.listed, "listed").attached();
+    let steady = Steady::start(listed.listen);
+    fs::remove_file(&all.printed).expect("it is ours");
+    all.reload();
+    all.sproxy.program.wait_for("/usr/bin/cat: it failed");
+    let other = all.site.key("other");
+    let mut waiting = all.client(&other, "other");
+    waiting.program.wait_for("cannot read its authorized keys");
+    steady.goes_on();
+    fs::write(&all.printed, format!("{}\n{}\n", all.listed.line, other.line))
+        .expect("the folder is ours");
+    let waiting = waiting.attached();
+    Steady::start(waiting.listen).finish();
+    steady.finish();
+}
+
+#[test]
+fn a_command_of_a_group_gives_what_the_group_may_use() {
+    let (site, target) = (LoopbackSite::new(), Echo::start());
+    let (printed, listed) = (site.path().join("printed"), site.key("listed"));
+    fs::write(&printed, format!("{}\n", listed.line)).expect("the folder is ours");
+    let file = site.path().join("sproxy.toml");
+    let text = format!(
+        "listen = '127.0.0.1:0'\nidentity = '{}'\nauthorized-keys-command-user = '{}'\n\
+         [group.a]\ncommand = '/usr/bin/cat {}'\npermit = '{}'\n",
+        site.server_key().display(),
+        own_user(),
+        printed.display(),
+        target.address
+    );
+    fs::write(&file, text).expect("the folder is ours");
+    let sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+    let forward = format!("127.0.0.1:0:{}", target.address);
+    let args = ["-L", &forward];
+    let cproxy = Cproxy::with(&site, sproxy.address, "listed", &listed, &args).attached();
+    let log = cproxy.program.log();
+    let at = log.lines().filter_map(|line| line.split("listening on ").nth(1)).nth(1);
+    let mut stream = dial(at.expect("a second listener").trim().parse().expect("an address"));
+    let mut byte = [0];
+    stream.write_all(b"x").expect("it is connected");
+    stream.read_exact(&mut byte).expect("the target answers");
+}
+
+#[test]
+fn a_command_that_others_could_change_or_that_nobody_runs_is_refused() {
+    let site = LoopbackSite::new();
+    let file = site.path().join("s.toml");
+    let user = format!("authorized-keys-command-user = '{}'\n", own_user());
+    let script = site.path().join("script");
+    fs::write(&script, "#!/bin/sh\n").expect("the folder is ours");
+    for (lines, why) in [
+        ("authorized-keys-command = '/usr/bin/cat'\n".to_owned(), "--authorized-keys-command-user"),
+        (format!("{user}authorized-keys-command = 'cat'\n"), "write the absolute path"),
+        (format!("{user}authorized-keys-command = '/usr/bin/cat %h'\n"), "%h is unknown"),
+        (
+            "authorized-keys-command = '/bin/cat'\nauthorized-keys-command-user = 'no one'\n"
+                .to_owned(),
+            "there is no user no one",
+        ),
+        (format!("{user}authorized-keys-command = '{}'\n", script.display()), "write to"),
+        (format!("{user}[group.a]\ncommand = '/nowhere'\n"), "/nowhere does not exist"),
+    ] {
+        fs::write(&file, &lines).expect("the folder is ours");
+        let said = operate(&site, &["check", file.to_str().expect("text")]);
+        assert!(said.code == Some(1) && said.err.contains(why), "{lines}: {said:?}");
+    }
+}

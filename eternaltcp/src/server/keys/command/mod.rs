@@ -1,0 +1,125 @@
+//! A command that prints the lines of a key, as sshd's `AuthorizedKeysCommand` does.
+//!
+//! - `answers`: what the command has said about each key, and for how long that counts;
+//! - `run`: one run of the command, with its limits;
+//! - `words`: the arguments of the command, and their tokens.
+
+mod answers;
+mod run;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use crate::policy::{FileError, StrictModes, missing_or_unreadable};
+pub(super) use answers::{AnswersView, CommandKeys};
+use eternaltcp_tls::PublicKey;
+use words::Word;
+
+/// A command that prints the lines of `authorized_keys` that concern a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyCommand {
+    program: PathBuf,
+    args: Vec<Word>,
+    user: CommandUser,
+}
+
+/// The account that runs the command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct CommandUser {
+    name: String,
+    home: String,
+    /// The user and the group; `None`: those of this process.
+    ids: Option<(u32, u32)>,
+}
+
+impl KeyCommand {
+    /// Parses a command line, which an account of `/etc/passwd` runs. Words are separated by spaces,
+    /// and may be in quotes. The arguments may contain the tokens `%u` (the user of this process),
+    /// `%k` (the key, in base64), `%t` (its type), `%f` (its fingerprint) and `%%`. Without arguments,
+    /// the only one is `%u`.
+    ///
+    /// # Errors
+    /// The program has no absolute path, a token is unknown, or this process cannot run a command as
+    /// that user.
+    pub fn new(line: &str, user: &str) -> Result<Self, String> {
+        let mut words = words::split(line)?.into_iter();
+        let program = PathBuf::from(words.next().ok_or("expected a command")?);
+        if !program.is_absolute() {
+            return Err(format!("{}: write the absolute path of the program", program.display()));
+        }
+        let mut args: Vec<_> = words.map(|text| Word::parse(&text)).collect::<Result<_, _>>()?;
+        if args.is_empty() {
+            args.push(Word::parse("%u")?);
+        }
+        Ok(Self { program, args, user: CommandUser::find(user)? })
+    }
+
+    /// Checks that only root can change or replace the program, as sshd does.
+    ///
+    /// # Errors
+    /// The program is missing, or others may change it or a folder above it.
+    pub fn check(&self) -> Result<(), impl std::error::Error + use<>> {
+        let metadata = fs::metadata(&self.program)
+            .map_err(|error| missing_or_unreadable(&self.program, error))?;
+        if !metadata.is_file() {
+            return Err(FileError::NotRegular(self.program.clone()));
+        }
+        StrictModes::of_root().check(&self.program, &metadata)
+    }
+
+    /// Returns the path of the program.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn arguments(&self, key: &PublicKey) -> Vec<String> {
+        let own = account_of(geteuid().as_raw()).map_or_else(String::new, |account| account.name);
+        self.args.iter().map(|word| word.expand(key, &own)).collect()
+    }
+}
+
+impl CommandUser {
+    fn find(name: &str) -> Result<Self, String> {
+        let found = accounts().find(|account| account.name == name);
+        let Account { name, user, group, home } =
+            found.ok_or_else(|| format!("there is no user {name} in /etc/passwd"))?;
+        let own = geteuid();
+        if own.as_raw() == user {
+            return Ok(Self { name, home, ids: None });
+        }
+        if !own.is_root() {
+            return Err(format!("only root can run a command as {name}: name this user"));
+        }
+        Ok(Self { name, home, ids: Some((user, group)) })
+    }
+}
+
+/// A line of `/etc/passwd`.
+struct Account {
+    name: String,
+    user: u32,
+    group: u32,
+    home: String,
+}
+
+fn account_of(user: u32) -> Option<Account> {
+    accounts().find(|account| account.user == user)
+}
+
+fn accounts() -> impl Iterator<Item = Account> {
+    let text = fs::read("/etc/passwd").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines: Vec<_> = text.lines().filter_map(account).collect();
+    lines.into_iter()
+}
+
+fn account(line: &str) -> Option<Account> {
+    let fields: Vec<_> = line.split(':').collect();
+    let [name, _, user, group, _, home, ..] = fields.as_slice() else { return None };
+    let (user, group) = (user.parse().ok()?, group.parse().ok()?);
+    Some(Account { name: (*name).to_owned(), user, group, home: (*home).to_owned() })
+}
