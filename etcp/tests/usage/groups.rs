@@ -205,3 +205,37 @@ fn a_refused_reload_leaves_nothing_that_the_next_one_is_judged_by() {
     let said = reload();
     assert_eq!(said.code, Some(0), "{said:?}");
 }
+
+/// The number of sessions of the test of reloads under load.
+const MANY: usize = 500;
+
+#[test]
+fn five_hundred_sessions_outlive_reloads_that_still_allow_them() {
+    let all = GroupFixture::new();
+    let (_member, to_target) = all.client(&all.member, "member");
+    let (listed, listed_to_target) = all.client(&all.listed, "listed");
+    let mut crowd: Vec<_> = (0..MANY)
+        .map(|number| dial([to_target, listed.listen, listed_to_target][number % 3]))
+        .collect();
+    let echo = |crowd: &mut Vec<std::net::TcpStream>, after: &str| {
+        for stream in crowd.iter_mut() {
+            stream.write_all(b"x").expect(after);
+        }
+        for stream in crowd.iter_mut() {
+            stream.read_exact(&mut [0]).expect(after);
+        }
+    };
+    echo(&mut crowd, "at the start");
+    let permit = format!("permit = '{}'\n", all.target.address);
+    for number in 1..=10_u16 {
+        // Every reload changes the group, and leaves its target.
+        let wider = format!("permit = ['{}', 'localhost:{number}']\n", all.target.address);
+        all.replace(&permit, &wider);
+        all.reload();
+        echo(&mut crowd, "after a reload");
+        all.replace(&wider, &permit);
+        all.reload();
+    }
+    echo(&mut crowd, "after all reloads");
+    assert_eq!(all.sproxy.program.count("carrier lost"), 0, "{}", all.sproxy.program.log());
+}
