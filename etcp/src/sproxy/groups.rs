@@ -18,7 +18,7 @@ pub(super) fn sets(lines: &[GroupLine], user: Option<&str>) -> Result<Vec<KeySet
     }
     let (mut sets, mut commands) = (Vec::new(), Vec::new());
     for (name, settings) in groups {
-        let of_group = sets_of_group(settings, |line| command(line, user, name))?;
+        let of_group = sets_of_group(name, settings, |line| command(line, user, name))?;
         let is_command = |set: &KeySet| matches!(set.source, KeySource::Command(_));
         let (last, first): (Vec<_>, Vec<_>) = of_group.into_iter().partition(is_command);
         sets.extend(first);
@@ -29,6 +29,7 @@ pub(super) fn sets(lines: &[GroupLine], user: Option<&str>) -> Result<Vec<KeySet
 }
 
 fn sets_of_group(
+    name: &str,
     settings: Vec<&GroupSetting>,
     command: impl Fn(&str) -> Result<KeySource, ExitError>,
 ) -> Result<Vec<KeySet>, ExitError> {
@@ -43,7 +44,7 @@ fn sets_of_group(
             GroupSetting::Listen(permit) => listens.push(permit.clone()),
         }
     }
-    let group = Arc::new(GroupPermits::new(targets, listens));
+    let group = Arc::new(GroupPermits::new(name, targets, listens));
     let own = (!keys.is_empty()).then(|| KeySource::Fixed(AuthorizedKeys::parse(&keys)));
     let sources = own.into_iter().chain(sources);
     Ok(sources.map(|source| KeySet::new(source).of_group(Arc::clone(&group))).collect())

@@ -239,3 +239,22 @@ fn five_hundred_sessions_outlive_reloads_that_still_allow_them() {
     echo(&mut crowd, "after all reloads");
     assert_eq!(all.sproxy.program.count("carrier lost"), 0, "{}", all.sproxy.program.log());
 }
+
+#[test]
+fn the_log_of_the_server_names_the_line_that_refuses_and_the_client_learns_no_path() {
+    let site = LoopbackSite::new();
+    let file = site.path().join("sproxy.toml");
+    let keys = site.path().join("team");
+    fs::write(&keys, format!("# a team\nrestrict {}\n", site.client.line)).expect("it is ours");
+    let text = format!(
+        "listen = '127.0.0.1:0'\nidentity = '{}'\n[group.dba]\nkey-files = '{}'\n",
+        site.server_key().display(),
+        keys.display()
+    );
+    fs::write(&file, text).expect("the folder is ours");
+    let mut sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+    let mut cproxy = Cproxy::start(&site, sproxy.address, "cproxy");
+    sproxy.program.wait_for(&format!("refused by {}:2 (group dba)", keys.display()));
+    cproxy.program.wait_for("line 2 of the server's authorized_keys");
+    assert!(!cproxy.program.log().contains("team"), "{}", cproxy.program.log());
+}

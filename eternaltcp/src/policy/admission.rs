@@ -72,6 +72,17 @@ impl Denial {
         matches!(self, Self::ForwardingForbidden { .. } | Self::LineUnusable { .. })
     }
 
+    /// Returns the line that denies the key, counted from 1.
+    pub(crate) fn line(&self) -> Option<usize> {
+        match self {
+            Self::KeyUnknown => None,
+            Self::KeyExpired { line }
+            | Self::AddressNotAllowed { line, .. }
+            | Self::ForwardingForbidden { line }
+            | Self::LineUnusable { line, .. } => Some(*line),
+        }
+    }
+
     /// Returns which of several denials to report: the one that the user can do more about.
     pub(crate) fn weight(&self) -> u8 {
         match self {

@@ -6,17 +6,23 @@ use super::{ListenPermit, permit::Permit};
 /// permits to all keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupPermits {
+    name: String,
     targets: Vec<Permit>,
     listens: Vec<Permit>,
 }
 
 impl GroupPermits {
-    /// Creates the permits of a group. Without `listens`, the group may listen only where every key
+    /// Creates the permits of a group with this name. Without `listens`, the group may listen only where every key
     /// may.
     #[must_use]
-    pub fn new(targets: Vec<Permit>, listens: Vec<ListenPermit>) -> Self {
+    pub fn new(name: impl Into<String>, targets: Vec<Permit>, listens: Vec<ListenPermit>) -> Self {
         let listens = listens.into_iter().filter_map(ListenPermit::into_permit).collect();
-        Self { targets, listens }
+        Self { name: name.into(), targets, listens }
+    }
+
+    /// Returns its name, for the log.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn targets(&self) -> &[Permit] {

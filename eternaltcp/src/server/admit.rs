@@ -234,7 +234,10 @@ async fn authorize(
                 let advice = "it is about to end and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
-            let name = context.keys().admit(&handshake.key, handshake.from)?.name;
+            let admission = context.keys().admit(&handshake.key, handshake.from);
+            let admission =
+                admission.inspect_err(|_| tell_place(context, &handshake.key, handshake.from))?;
+            let name = admission.name;
             let own = std::str::from_utf8(enrol)
                 .ok()
                 .and_then(|text| PublicKey::from_openssh(text).ok())
@@ -268,8 +271,18 @@ fn existing(
         }
         Refusal::last(RefusalCode::TunnelUnknown, "its sessions cannot be resumed")
     })?;
-    context.keys().readmit(&entry.user, handshake.from)?;
+    let readmitted = context.keys().readmit(&entry.user, handshake.from);
+    readmitted.inspect_err(|_| tell_place(context, &entry.user, handshake.from))?;
     Ok(entry)
+}
+
+/// Logs which line of which file refuses a key. The client is told of no file of the server.
+fn tell_place(context: &Context, key: &PublicKey, from: IpAddr) {
+    let view = context.keys().view();
+    let place = view.judge(key, from).err().and_then(|denial| view.place_of(&denial, key, from));
+    if let Some(place) = place {
+        limited!(&context.log.of(from), info, peer = %from, "the key is refused by {place}");
+    }
 }
 
 /// Ends the ghost of a restarted client. Rejects a client if a live client of the same boot has its

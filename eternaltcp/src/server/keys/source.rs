@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::command::CommandKeys;
 use super::state::KeyFileState;
-use super::view::KnownKeys;
+use super::view::{KnownKeys, ViewedSource};
 use super::watch::{CheckRequests, tell, watch};
 use super::{KeySet, KeySource, lock};
 use crate::policy::{GroupPermits, StrictModes};
@@ -106,12 +106,17 @@ impl SourceKeys {
     }
 
     /// Returns the current knowledge of the source, and its group.
-    pub(super) fn view(&self) -> (KnownKeys, Option<Arc<GroupPermits>>) {
+    pub(super) fn view(&self) -> ViewedSource {
         let known = match &self.kind {
             SourceKind::Command(command) => KnownKeys::OfCommand(command.view()),
             _ => KnownKeys::OfFile(lock(&self.state).view()),
         };
-        (known, self.group.clone())
+        let path = match &self.kind {
+            SourceKind::Fixed => None,
+            SourceKind::File(file) => Some(file.path.clone()),
+            SourceKind::Command(command) => Some(command.program().to_owned()),
+        };
+        ViewedSource { known, group: self.group.clone(), path }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The basis for decisions about keys, of all sources together.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::command::AnswersView;
@@ -13,7 +14,36 @@ use eternaltcp_tls::PublicKey;
 /// A key is admitted if one source admits it, as with several files of sshd. The first one that does
 /// decides about its restrictions. The permits of all its groups count.
 #[derive(Debug)]
-pub(in crate::server) struct KeyView(Vec<(KnownKeys, Option<Arc<GroupPermits>>)>);
+pub(in crate::server) struct KeyView(Vec<ViewedSource>);
+
+/// The present knowledge of one source, and its group.
+#[derive(Debug)]
+pub(super) struct ViewedSource {
+    pub(super) known: KnownKeys,
+    pub(super) group: Option<Arc<GroupPermits>>,
+    /// The file or the command, for the log; `None`: the keys are fixed.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl ViewedSource {
+    fn judge_latest(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
+        match &self.known {
+            KnownKeys::OfFile(file) => file.judge_latest(key, from),
+            KnownKeys::OfCommand(answers) => answers.judge(key, from),
+        }
+    }
+
+    /// Describes a line for the log of the server.
+    fn place(&self, line: usize) -> String {
+        let group = self.group.as_ref().map(|group| group.name());
+        match (&self.path, group) {
+            (Some(path), Some(group)) => format!("{}:{line} (group {group})", path.display()),
+            (Some(path), None) => format!("{}:{line}", path.display()),
+            (None, Some(group)) => format!("key {line} of group {group}"),
+            (None, None) => format!("key {line}"),
+        }
+    }
+}
 
 /// The present knowledge of one source.
 #[derive(Debug)]
@@ -25,7 +55,7 @@ pub(super) enum KnownKeys {
 }
 
 impl KeyView {
-    pub(super) fn new(sources: Vec<(KnownKeys, Option<Arc<GroupPermits>>)>) -> Self {
+    pub(super) fn new(sources: Vec<ViewedSource>) -> Self {
         Self(sources)
     }
 
@@ -72,14 +102,14 @@ impl KeyView {
     }
 
     fn files(&self) -> impl Iterator<Item = &SourceView> {
-        self.0.iter().filter_map(|(known, _)| match known {
+        self.0.iter().filter_map(|source| match &source.known {
             KnownKeys::OfFile(view) => Some(view),
             KnownKeys::OfCommand(_) => None,
         })
     }
 
     fn commands(&self) -> impl Iterator<Item = &AnswersView> {
-        self.0.iter().filter_map(|(known, _)| match known {
+        self.0.iter().filter_map(|source| match &source.known {
             KnownKeys::OfFile(_) => None,
             KnownKeys::OfCommand(answers) => Some(answers),
         })
@@ -96,8 +126,8 @@ impl KeyView {
         judge_answers: impl Fn(&AnswersView) -> Result<Admission, Denial>,
     ) -> Result<Admission, Denial> {
         let (mut admitted, mut strongest): (Option<Admission>, _) = (None, Denial::KeyUnknown);
-        for (source, group) in &self.0 {
-            let judged = match source {
+        for ViewedSource { known, group, .. } in &self.0 {
+            let judged = match known {
                 KnownKeys::OfFile(view) => judge_file(view),
                 KnownKeys::OfCommand(answers) => judge_answers(answers),
             };
@@ -118,6 +148,29 @@ impl KeyView {
             }
         }
         admitted.ok_or(strongest)
+    }
+
+    /// Returns where the line is that denies a key, for the log of the server: clients are not told of
+    /// its files.
+    pub(in crate::server) fn place_of(
+        &self,
+        denial: &Denial,
+        key: &PublicKey,
+        from: IpAddr,
+    ) -> Option<String> {
+        let line = denial.line()?;
+        let is_it = |source: &&ViewedSource| {
+            source.judge_latest(key, from).is_err_and(|found| found == *denial)
+        };
+        self.0.iter().find(is_it).map(|source| source.place(line))
+    }
+
+    /// Returns a denial for the log of the server, with its place.
+    pub(in crate::server) fn tell(&self, denial: &Denial, key: &PublicKey, from: IpAddr) -> String {
+        match self.place_of(denial, key, from) {
+            Some(place) => format!("{denial}: {place}"),
+            None => denial.to_string(),
+        }
     }
 
     /// Returns whether the last checks could read all sources that decide about a key, and trust them.

@@ -145,10 +145,10 @@ impl TunnelEntry {
         (is_final || self.denied_for >= SETTLED_AT_LAST).then_some(denial)
     }
 
-    /// Tells the tunnel to drop its carrier.
-    pub(super) fn detach(&self, denial: &Denial) {
+    /// Tells the tunnel to drop its carrier. `told` is the reason for the log of the server.
+    pub(super) fn detach(&self, denial: &Denial, told: &str) {
         if self.shared.is_attached() {
-            warn!(parent: &self.span, "its carrier is ended: {denial}");
+            warn!(parent: &self.span, "its carrier is ended: {told}");
             self.handle.try_send(DriverCommand::Detach(denial.to_string()));
         }
     }

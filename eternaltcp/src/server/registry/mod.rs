@@ -227,9 +227,13 @@ impl Registry {
             }
             match entry.denial(keys, elapsed) {
                 None => {}
-                Some(denial @ Denial::AddressNotAllowed { .. }) => entry.detach(&denial),
+                Some(denial @ Denial::AddressNotAllowed { .. }) => {
+                    let told = keys.tell(&denial, &entry.user, entry.from());
+                    entry.detach(&denial, &told);
+                }
                 Some(denial) => {
-                    warn!(parent: &entry.span, "the tunnel is closed: {denial}");
+                    let told = keys.tell(&denial, &entry.user, entry.from());
+                    warn!(parent: &entry.span, "the tunnel is closed: {told}");
                     entry.close(Closing::KeyRemoved);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -72,6 +73,10 @@ pub(in crate::server::keys) struct CommandKeys {
 impl CommandKeys {
     pub(in crate::server::keys) fn new(command: KeyCommand) -> Self {
         Self { command: Arc::new(command), state: Arc::default() }
+    }
+
+    pub(in crate::server::keys) fn program(&self) -> &Path {
+        self.command.program()
     }
 
     /// Returns the present answers.
