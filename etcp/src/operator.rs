@@ -2,11 +2,14 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
+use std::time::Duration;
 
 use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::status::{EventKind, TunnelEvent};
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::cli::{ControlSocketArg, OperatorArgs};
@@ -19,7 +22,13 @@ use crate::hook::Hook;
 pub(crate) struct Operator {
     control: Option<ControlSocket>,
     hook: Option<Hook>,
+    /// Serves the socket of an earlier process at another path, for a while.
+    earlier: Option<JoinHandle<()>>,
 }
+
+/// The time for which the earlier path of a control socket is served after an upgrade that changes it:
+/// the command that asked for the upgrade knows no other.
+const EARLIER_SERVED: Duration = Duration::from_secs(60);
 
 impl Operator {
     /// Opens the control socket and starts the hook, as `args` say. `listen` are the proxy's
@@ -42,6 +51,13 @@ impl Operator {
             // A socket that cannot be used any more is replaced.
             _ => ControlSocket::recover(recovery, given, &subject, &listen).unwrap_or_default(),
         };
+        let earlier = ControlSocket::recover_earlier(recovery, &subject, &listen);
+        let earlier = earlier.unwrap_or_default().map(|socket| {
+            tokio::spawn(async move {
+                sleep(EARLIER_SERVED).await;
+                drop(socket);
+            })
+        });
         let control = match args.control {
             _ if recovered.is_some() => recovered,
             Some(ControlSocketArg::None) => None,
@@ -70,7 +86,7 @@ impl Operator {
         }
         let first = life.restart().map(|(crash, _)| restarted(crash));
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
-        Ok(Self { control, hook })
+        Ok(Self { control, hook, earlier })
     }
 
     /// Changes the addresses that the status shows.
@@ -84,6 +100,11 @@ impl Operator {
     pub(crate) async fn end(self) {
         if let Some(hook) = self.hook {
             hook.end().await;
+        }
+        if let Some(earlier) = self.earlier {
+            earlier.abort();
+            // Its file is removed with the task.
+            let _ = earlier.await;
         }
     }
 }

@@ -261,6 +261,22 @@ fn a_holder_cannot_be_left_out_by_a_reload_nor_by_an_upgrade() {
 }
 
 #[test]
+fn an_upgrade_that_moves_the_control_socket_succeeds() {
+    let all = ReloadFixture::new();
+    let steady = Steady::start(all.cproxy.listen);
+    let (socket, moved) =
+        (control(&all.site, "sproxy", &all.sproxy.program), all.site.path().join("moved"));
+    all.write(&format!("permit = '{}'\ncontrol = '{}'\n", all.permitted.address, moved.display()));
+    let said = operate(&all.site, &["upgrade", "--control", &socket]);
+    assert_eq!(said.code, Some(0), "{said:?} {}", all.sproxy.program.log());
+    assert!(said.out.ends_with(" serves\n"), "{said:?}");
+    let said = operate(&all.site, &["status", "--control", text_of(&moved)]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    steady.goes_on();
+    steady.finish();
+}
+
+#[test]
 fn settings_that_the_next_worker_could_not_have_are_refused() {
     let all = ReloadFixture::new();
     let name = "x".repeat(10_000);

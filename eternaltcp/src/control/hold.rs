@@ -72,6 +72,12 @@ pub(super) fn rule_text(given: Option<&Path>) -> String {
     given.map_or_else(|| DEFAULT_PLACE.to_owned(), |path| format!("control {}", path.display()))
 }
 
+/// Returns the path in a rule that the operator chose, if any.
+#[cfg(target_os = "linux")]
+pub(super) fn given_in(rule: &str) -> Option<&Path> {
+    rule.strip_prefix("control ").map(Path::new)
+}
+
 /// Listens again when the file of a control socket is gone.
 #[derive(Debug)]
 pub(super) struct SocketRestorer {

@@ -13,9 +13,9 @@ use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
 use super::connections::{ServedSocket, accept};
-#[cfg(target_os = "linux")]
-use super::hold::rule_text;
 use super::hold::{SocketHold, SocketRestorer};
+#[cfg(target_os = "linux")]
+use super::hold::{given_in, rule_text};
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
@@ -106,28 +106,67 @@ impl ControlSocket {
             else {
                 return Ok(None);
             };
-            let RemainingListener { kept, sockets, file, .. } = found;
-            let (Some(socket), Some(file)) = (sockets.into_iter().next(), file) else {
-                return Ok(None);
-            };
-            let Some(path) = pathname(&socket) else { return Ok(None) };
-            let listener = UnixListener::from_std(socket.into())?;
-            let claim = if given.is_none() { Some(Claim::again(&path)?) } else { None };
-            let mut hold = SocketHold::new(given, claim);
-            hold.kept = kept;
-            let path = ControlPath::recovered(&path, file, given == Some(&path));
-            if recovery.is_draining() {
-                // The process before this one may have died before that.
-                path.leave();
-            }
-            let (subject, listen) = (subject.clone(), listen.to_vec());
-            Ok(Some(Self::accepting(path, listener, hold, subject, listen)))
+            Self::again(found, given, recovery.is_draining(), subject, listen)
         }
         #[cfg(not(target_os = "linux"))]
         {
             let _ = (recovery, given, subject, listen);
             Ok(None)
         }
+    }
+
+    /// Serves the socket of an earlier process that [`Self::recover`] has left: its path has changed
+    /// meanwhile, and its users do not know that yet.
+    ///
+    /// # Errors
+    /// The socket cannot be used any more.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn recover_earlier(
+        recovery: &mut Recovery,
+        subject: &Subject,
+        listen: &[String],
+    ) -> io::Result<Option<Self>> {
+        #[cfg(target_os = "linux")]
+        {
+            let Some((rule, found)) = recovery.take_any_listener(ListenerPurpose::Control) else {
+                return Ok(None);
+            };
+            Self::again(found, given_in(&rule), recovery.is_draining(), subject, listen)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (recovery, subject, listen);
+            Ok(None)
+        }
+    }
+
+    /// Serves a socket that an earlier process has left.
+    #[cfg(target_os = "linux")]
+    fn again(
+        found: RemainingListener,
+        given: Option<&Path>,
+        is_draining: bool,
+        subject: &Subject,
+        listen: &[String],
+    ) -> io::Result<Option<Self>> {
+        let RemainingListener { kept, sockets, file, .. } = found;
+        let (Some(socket), Some(file)) = (sockets.into_iter().next(), file) else {
+            return Ok(None);
+        };
+        let Some(path) = pathname(&socket) else { return Ok(None) };
+        let listener = UnixListener::from_std(socket.into())?;
+        let claim = if given.is_none() { Some(Claim::again(&path)?) } else { None };
+        let mut hold = SocketHold::new(given, claim);
+        hold.kept = kept;
+        let path = ControlPath::recovered(&path, file, given == Some(&path));
+        if is_draining {
+            // The process before this one may have died before that.
+            path.leave();
+        }
+        let (subject, listen) = (subject.clone(), listen.to_vec());
+        Ok(Some(Self::accepting(path, listener, hold, subject, listen)))
     }
 
     fn accepting(

@@ -112,6 +112,15 @@ impl Recovery {
         self.remains.as_mut()?.take_listener(purpose, text)
     }
 
+    /// Returns a listener with this purpose that is still there, and its address as its user wrote it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn take_any_listener(
+        &mut self,
+        purpose: ListenerPurpose,
+    ) -> Option<(String, RemainingListener)> {
+        self.remains.as_mut()?.take_any_listener(purpose)
+    }
+
     /// Returns the listeners of sessions, or a client's ends of them.
     #[cfg(target_os = "linux")]
     pub(crate) fn take_owned(&mut self, purpose: ListenerPurpose) -> Vec<OwnedListener> {

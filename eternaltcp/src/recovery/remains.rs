@@ -113,6 +113,17 @@ impl Remains {
         self.tunnels.extract_if(.., |tunnel| tunnel.side() == Side::Server).collect()
     }
 
+    /// Returns a listener with this purpose, and its address as its user wrote it.
+    pub(super) fn take_any_listener(
+        &mut self,
+        purpose: ListenerPurpose,
+    ) -> Option<(String, RemainingListener)> {
+        let mut rules = self.listeners.iter().map(|(found, _)| &found.rule);
+        let text = rules.find(|rule| rule.purpose == purpose)?.text.clone();
+        let found = self.take_listener(purpose, &text)?;
+        Some((text, found))
+    }
+
     pub(super) fn take_listener(
         &mut self,
         purpose: ListenerPurpose,
