@@ -6,22 +6,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines with other programs' flags.
-const OTHERS: [&str; 2] = ["cargo ", "curl "];
+const OTHERS: [&str; 4] = ["cargo ", "curl ", "systemctl ", "useradd "];
 
 /// The documents that name flags of etcp.
 const WITH_FLAGS: [&str; 4] = ["README.md", "docs/guide.md", "docs/reference.md", "docs/logs.md"];
 
 /// The documents that name tests and files.
-const WITH_NAMES: [&str; 12] = [
+const WITH_NAMES: [&str; 14] = [
     "docs/architecture.md",
     "docs/failures.md",
     "docs/decisions/bounds.md",
     "docs/decisions/clients-and-servers.md",
     "docs/decisions/data-path.md",
+    "docs/decisions/deaths.md",
     "docs/decisions/dependencies.md",
     "docs/decisions/etcp-run.md",
     "docs/decisions/etcp-ssh.md",
     "docs/decisions/library.md",
+    "docs/decisions/packaging.md",
     "docs/decisions/policy.md",
     "docs/decisions/protocol.md",
     "docs/decisions/tls.md",
