@@ -9,8 +9,9 @@ pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
 
 /// Causes each fault at its share of the transfer, and waits until the file grows again.
 ///
-/// `look` returns whether a program still copies, and then how much has arrived. That must not be
-/// everything before the last fault, or the copy proved nothing.
+/// `look` returns whether a program still copies, and then how much has arrived. A share of the
+/// file must be left at each fault, or the copy proved nothing. On a busy machine the copy may be
+/// whole when the fault is over.
 #[track_caller]
 pub fn strike_on_the_way(
     world: &TestWorld,
@@ -38,9 +39,15 @@ pub fn strike_on_the_way_of(
     let step = total / (faults.len() as u64 + 2);
     for (fault, mark) in faults.iter().zip((1..).map(|n| n * step)) {
         until(&format!("{mark} bytes to arrive"), PATIENCE, || arrived() >= mark);
+        let before = arrived();
+        // What is left then is more than all buffers on the way hold.
+        assert!(
+            before <= total - step,
+            "the file is nearly through before {fault:?}: slow it down"
+        );
         fault.survive(world);
         let then = arrived();
-        assert!(then < total, "the file was through before {fault:?} was over: slow it down");
-        until(&format!("the file to grow after {fault:?}"), PATIENCE, || arrived() > then);
+        let goes_on = || arrived() > then.min(total - 1);
+        until(&format!("the file to grow after {fault:?}"), PATIENCE, goes_on);
     }
 }
