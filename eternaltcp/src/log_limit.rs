@@ -49,6 +49,16 @@ impl Bucket {
         (self.left_out > 0 && self.take(now)).then(|| std::mem::take(&mut self.left_out))
     }
 
+    /// Returns whether lines were suppressed since the last logged one.
+    pub(crate) fn has_left_out(&self) -> bool {
+        self.left_out > 0
+    }
+
+    /// Returns the number of suppressed lines since the last logged one, which is reported elsewhere.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
+    }
+
     /// Returns whether the bucket is equivalent to a new one.
     pub(crate) fn is_full(&self, now: Instant) -> bool {
         self.left_out == 0 && self.is_rested(now)

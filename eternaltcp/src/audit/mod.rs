@@ -179,8 +179,11 @@ pub enum AuditEvent {
         /// Refusals before this one that were not recorded.
         not_recorded: u64,
     },
-    /// Strangers were refused, and not recorded one by one.
+    /// Carriers were refused, and not recorded one by one.
     RefusedMore {
+        /// Their address; of IPv6, that of its network. None: they are strangers, or too many.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
         /// Their number.
         not_recorded: u64,
     },

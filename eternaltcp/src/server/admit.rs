@@ -17,9 +17,10 @@ use tracing::Instrument;
 
 use super::Context;
 use super::accept_failure::{AcceptFailure, RejectedCarrier};
-use super::audited::{admitted, refused};
+use super::audited::{admitted, record_refusal};
 use super::event::ServerEvent;
 use super::gate::Ticket;
+use super::guard::Guard;
 use super::handshake::{ClientRequest, Handshake, Promotion};
 use super::registry::TunnelEntry;
 use super::role::ServerRole;
@@ -38,40 +39,6 @@ const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// Interval at which a name in use is checked again.
 const NAME_TICK: Duration = Duration::from_millis(100);
 
-/// The place of a connection until it is a tunnel's carrier, or gone; a refusal in flight counts
-/// too.
-enum Guard {
-    /// Among the strangers.
-    Stranger(Ticket),
-    /// Among the standby carriers of its tunnel.
-    Standby(StandbySlot),
-    /// Among the joined carriers: the driver has the place.
-    Joined,
-}
-
-impl Guard {
-    /// Records that its key is known.
-    fn recognise(&mut self, key: &PublicKey) {
-        if let Self::Stranger(ticket) = self {
-            ticket.recognise(key);
-        }
-    }
-
-    /// Records that its key is unknown, or it is refused: it is dropped before others.
-    fn reject(&self) {
-        if let Self::Stranger(ticket) = self {
-            ticket.reject();
-        }
-    }
-
-    /// Records its fault, if it has one.
-    fn judge(&self, why: &AcceptFailure) {
-        if let (Self::Stranger(ticket), Some(fault)) = (self, why.fault()) {
-            ticket.penalise(fault);
-        }
-    }
-}
-
 /// Takes a connection as far as possible.
 pub(super) async fn accept_carrier(
     context: Arc<Context>,
@@ -87,10 +54,11 @@ pub(super) async fn accept_carrier(
         let flags = "--login-grace, --signature-grace, --numbers-grace";
         context.notices.reached_by_stranger(flags, format_args!("no carrier from {peer}: {why}"));
     }
-    if let (Some(before), AcceptFailure::Refused(refusal)) =
-        (context.log.rejected(peer, &why), &why)
-    {
-        context.audit.record(|| refused(peer.ip(), key.as_ref(), refusal, before));
+    let knows = |key: &PublicKey| context.keys().knows(key, peer.ip());
+    let is_known = guard.is_recognised() || key.as_ref().is_some_and(knows);
+    context.log.rejected(peer, &why, is_known);
+    if let AcceptFailure::Refused(refusal) = &why {
+        record_refusal(&context, peer.ip(), (key.as_ref(), is_known), refusal);
     }
     guard.judge(&why);
     guard.reject();
@@ -167,7 +135,10 @@ async fn join(
     guard: &mut Guard,
 ) -> Result<(), RejectedCarrier> {
     context.keys().refresh().await;
-    let entry = existing(context, &handshake, id).map_err(AcceptFailure::Refused)?;
+    let entry = match existing(context, &handshake, id) {
+        Ok(entry) => entry,
+        Err(refusal) => return Err(handshake.reject(AcceptFailure::Refused(refusal))),
+    };
     let from = handshake.from;
     let Some((request, mut carrier)) = handshake.into_join() else {
         return Err(AcceptFailure::TimedOut.into());

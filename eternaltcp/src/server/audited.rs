@@ -1,12 +1,15 @@
 //! The records of clients that are admitted or refused.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use eternaltcp_proto::{Instance, Refusal, TunnelId};
 use eternaltcp_tls::PublicKey;
 
+use super::Context;
+use super::refusals::NotRecorded;
 use super::registry::TunnelEntry;
-use crate::audit::{AuditEvent, refusal_word};
+use crate::audit::{Audit, AuditEvent, refusal_word};
 
 /// Returns the record of a client that has a new tunnel.
 pub(super) fn admitted(id: TunnelId, entry: &TunnelEntry) -> AuditEvent {
@@ -20,19 +23,31 @@ pub(super) fn admitted(id: TunnelId, entry: &TunnelEntry) -> AuditEvent {
     }
 }
 
-/// Returns the record of a carrier that was refused, after `not_recorded` others.
-pub(super) fn refused(
+/// Records that a carrier was refused, or counts it. `is_known` says whether its key is that of a
+/// client.
+pub(super) fn record_refusal(
+    context: &Context,
     from: IpAddr,
-    key: Option<&PublicKey>,
+    (key, is_known): (Option<&PublicKey>, bool),
     refusal: &Refusal,
-    not_recorded: u64,
-) -> AuditEvent {
-    AuditEvent::Refused {
+) {
+    if !context.audit.is_on() {
+        return;
+    }
+    let Some(not_recorded) = context.refusals.admit(from, is_known, Instant::now()) else { return };
+    context.audit.record(|| AuditEvent::Refused {
         from,
         key: key.map(PublicKey::fingerprint),
         reason: refusal_word(refusal.code),
         is_final: refusal.is_final,
         detail: refusal.advice.clone().into(),
         not_recorded,
+    });
+}
+
+/// Records how many refusals were not recorded one by one.
+pub(super) fn record_more_refusals(audit: &Audit, told: Vec<NotRecorded>) {
+    for (from, not_recorded) in told {
+        audit.record(|| AuditEvent::RefusedMore { from, not_recorded });
     }
 }

@@ -160,6 +160,11 @@ impl KeyStore {
         judged.map(|_| ()).map_err(explain)
     }
 
+    /// Returns whether the key is that of a client, even if it is refused for its options.
+    pub(super) fn knows(&self, key: &PublicKey, from: IpAddr) -> bool {
+        !matches!(self.judge(key, from), Err(Denial::KeyUnknown))
+    }
+
     /// Returns the file's decision about a key that has a tunnel. Until the file has settled, a key
     /// that was admitted before is not denied.
     pub(super) fn judge(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use eternaltcp_proto::RefusalCode;
 use tracing::{debug, info};
 
 use super::accept_failure::AcceptFailure;
@@ -15,16 +14,16 @@ use crate::report::counted;
 
 /// Lines about one source that may be logged at once, then one per second. A hundred clients behind
 /// one address may each return at once, with a line or two.
-const OF_SOURCE: Bucket = Bucket::new(200, Duration::from_secs(1));
+pub(super) const OF_SOURCE: Bucket = Bucket::new(200, Duration::from_secs(1));
 
 /// Lines about strangers from one source: the first few, then one per minute.
-const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
+pub(super) const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
 
 /// Lines about all strangers.
-const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
+pub(super) const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
 
 /// Interval at which the number of suppressed strangers is logged.
-const SUMMARY: Duration = Duration::from_secs(60);
+pub(super) const SUMMARY: Duration = Duration::from_secs(60);
 
 /// Sources that are tracked. Further ones share the limit of all strangers.
 const MAX_SOURCES: usize = 1024;
@@ -73,24 +72,23 @@ impl SourceLog {
         OfSource(self, address)
     }
 
-    /// Logs that a connection did not become a carrier. Returns whether it may be recorded as a
-    /// refusal, and how many refusals of its source were not before.
-    pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure) -> Option<u64> {
+    /// Logs that a connection did not become a carrier. `is_known` says whether its key is that of a
+    /// client: anybody can cause the other refusals.
+    pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure, is_known: bool) {
         let now = Instant::now();
-        let AcceptFailure::Refused(refusal) = why else {
+        let AcceptFailure::Refused(_) = why else {
             debug!("no carrier from {peer}: {why}");
-            return None;
+            return;
         };
-        let admitted = match refusal.code {
-            RefusalCode::KeyUnknown => self.admit_stranger(peer.ip(), now).then_some(0),
-            _ => self.of(peer.ip()).admit(now),
+        let admitted = match is_known {
+            false => self.admit_stranger(peer.ip(), now).then_some(0),
+            true => self.of(peer.ip()).admit(now),
         };
         match admitted {
             Some(0) => info!("refused {peer}: {why}"),
             Some(not_shown) => info!(not_shown, "refused {peer}: {why}"),
             None => debug!("refused {peer}: {why}"),
         }
-        admitted
     }
 
     /// Returns whether a line about a stranger may be logged.
@@ -104,9 +102,8 @@ impl SourceLog {
         is_shown
     }
 
-    /// Logs how many lines were suppressed. Must be called each second. Returns the number of
-    /// strangers among them, when it is logged.
-    pub(super) fn tick(&self) -> Option<u64> {
+    /// Logs how many lines were suppressed. Must be called each second.
+    pub(super) fn tick(&self) {
         let (clients, hidden) = self.left_out(Instant::now());
         for (source, count) in clients {
             let lines = counted(count, "more line", "more lines");
@@ -121,7 +118,6 @@ impl SourceLog {
             );
             info!("{connections} refused");
         }
-        (hidden > 0).then_some(hidden)
     }
 
     /// Returns how many lines about each source and how many strangers were suppressed. Removes
@@ -144,7 +140,11 @@ impl SourceLog {
 }
 
 /// Returns a source's bucket, if there is room for it.
-fn of(sources: &mut BTreeMap<IpAddr, Bucket>, source: IpAddr, new: Bucket) -> Option<&mut Bucket> {
+pub(super) fn of(
+    sources: &mut BTreeMap<IpAddr, Bucket>,
+    source: IpAddr,
+    new: Bucket,
+) -> Option<&mut Bucket> {
     let is_room = sources.len() < MAX_SOURCES || sources.contains_key(&source);
     is_room.then(|| sources.entry(source).or_insert(new))
 }

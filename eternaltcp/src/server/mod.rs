@@ -12,6 +12,7 @@ mod event;
 mod eviction;
 mod gate;
 mod grants;
+mod guard;
 mod handshake;
 mod incoming;
 mod keys;
@@ -24,6 +25,7 @@ mod monitor;
 mod note;
 mod notices;
 mod phase;
+mod refusals;
 mod registry;
 mod reload;
 mod resolver;
@@ -44,7 +46,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
-use crate::audit::{Audit, AuditEvent};
+use crate::audit::Audit;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
@@ -63,6 +65,7 @@ use listeners::Listeners;
 use log::SourceLog;
 use notices::Notices;
 use phase::Phases;
+use refusals::RefusalLimits;
 use registry::Registry;
 use rules::{Replaceable, ServerRules};
 use sibling::Sibling;
@@ -121,6 +124,7 @@ struct Context {
     log: Arc<SourceLog>,
     /// The place where records go.
     audit: Audit,
+    refusals: RefusalLimits,
 }
 
 impl Context {
@@ -142,6 +146,7 @@ impl Context {
             events: Events::default(),
             log: Arc::default(),
             audit: config.audit,
+            refusals: RefusalLimits::default(),
         })
     }
 
@@ -267,6 +272,7 @@ impl Server {
         }
         info!("shutting down");
         context.registry.close_all(context.phase.closing()).await;
+        audited::record_more_refusals(&context.audit, context.refusals.finish());
     }
 
     /// Continues with the tunnels of an earlier process.
@@ -330,8 +336,8 @@ async fn keep_house(context: &Context, gate: &Gate) {
         gate.set_neighbours(context.registry.addresses().into_iter());
         context.registry.end_detached(elapsed, &context.rules().detached_limits());
         context.sibling.look().await;
-        if let Some(not_recorded) = context.log.tick() {
-            context.audit.record(|| AuditEvent::RefusedMore { not_recorded });
-        }
+        context.log.tick();
+        let told = context.refusals.tick(now.into_std());
+        audited::record_more_refusals(&context.audit, told);
     }
 }

@@ -172,6 +172,11 @@ impl Ticket {
         }
     }
 
+    /// Returns whether its key is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
     /// Records that the connection is useless now, so that it is dropped before others.
     pub(super) fn reject(&self) {
         self.gate.lock().door.reject(self.source, self.number);
