@@ -2,6 +2,7 @@
 
 mod answer;
 mod loss;
+mod outages;
 mod records;
 
 use std::collections::{BTreeSet, VecDeque};

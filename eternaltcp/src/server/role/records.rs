@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use eternaltcp_proto::{Cause, Closing, Reset, SessionId, TunnelId};
 
 use super::super::registry::TunnelEntry;
 use super::loss::AttachedAgain;
+use super::outages::SeenOutages;
 use crate::audit::{
     Audit, AuditClient, AuditEnd, AuditEvent, AuditOutages, AuditSession, cause_word, closing_word,
 };
@@ -21,8 +22,7 @@ pub(super) struct TunnelRecords {
     audit: Audit,
     tunnel: TunnelId,
     entry: TunnelEntry,
-    /// The outages that this process has seen.
-    outages: AuditOutages,
+    outages: SeenOutages,
     /// The outages at the beginning of each session that had some before.
     before: BTreeMap<SessionId, AuditOutages>,
     /// The ends that this side has decided on.
@@ -37,7 +37,7 @@ impl TunnelRecords {
             audit,
             tunnel,
             entry,
-            outages: AuditOutages::default(),
+            outages: SeenOutages::default(),
             before: BTreeMap::new(),
             decided: BTreeMap::new(),
             by_client: None,
@@ -50,10 +50,7 @@ impl TunnelRecords {
 
     /// Records that the client is back.
     pub(super) fn attached(&mut self, AttachedAgain { outage, replayed }: AttachedAgain) {
-        if let Some(outage) = outage {
-            self.outages.outages += 1;
-            self.outages.time += outage;
-        }
+        self.outages.end(outage);
         self.audit.record(|| AuditEvent::Attached {
             client: self.client(),
             outage,
@@ -62,7 +59,8 @@ impl TunnelRecords {
     }
 
     /// Records that there is no carrier.
-    pub(super) fn detached(&self, end: EndKind) {
+    pub(super) fn detached(&mut self, end: EndKind) {
+        self.outages.begin(Instant::now());
         self.audit
             .record(|| AuditEvent::Detached { client: self.client(), reason: end.to_string() });
     }
@@ -92,6 +90,10 @@ impl TunnelRecords {
         }
         let SessionNews { id, metadata, what } = news;
         let target = metadata.target();
+        let decided = match what {
+            SessionChange::Opened(_) => None,
+            _ => self.decided.remove(&id),
+        };
         if decode_open(target).is_some_and(|open| matches!(open.wanted, Requested::Listen(_))) {
             // A listener has records of its own.
             return;
@@ -103,12 +105,9 @@ impl TunnelRecords {
             SessionChange::Aborted(reset) => (end_of(reset.cause), Some(reset)),
             SessionChange::Lost => (AuditEnd::Lost, None),
         };
-        let end = self.decided.remove(&id).unwrap_or(end);
+        let end = decided.unwrap_or(end);
         let before = self.before.remove(&id).unwrap_or_default();
-        let outages = AuditOutages {
-            outages: self.outages.outages.saturating_sub(before.outages),
-            time: self.outages.time.saturating_sub(before.time),
-        };
+        let outages = self.outages.after(before, Instant::now());
         let (sent_bytes, received_bytes) = metadata.counts();
         let opened_at = metadata.opened_at();
         self.audit.record(|| AuditEvent::SessionEnded {
@@ -126,8 +125,9 @@ impl TunnelRecords {
     }
 
     fn opened(&mut self, id: SessionId, target: &[u8], address: Option<SocketAddr>) {
-        if self.outages != AuditOutages::default() {
-            self.before.insert(id, self.outages);
+        let before = self.outages.before(Instant::now());
+        if before != AuditOutages::default() {
+            self.before.insert(id, before);
         }
         self.audit.record(|| AuditEvent::SessionOpened {
             client: self.client(),
@@ -138,10 +138,11 @@ impl TunnelRecords {
 
     /// Records the end of the tunnel, which this side has closed for this reason, or the client.
     pub(super) fn ended(&self, why: Option<Closing>, totals: &TotalCounts) {
-        let why = self.by_client.or(why);
+        let is_by_client = why.is_none() && self.by_client.is_some();
+        let why = why.or(self.by_client);
         self.audit.record(|| AuditEvent::TunnelEnded {
             client: self.client(),
-            is_by_client: self.by_client.is_some(),
+            is_by_client,
             reason: why.map_or_else(|| "stopped".to_owned(), closing_word),
             started_at: totals.started_at,
             lasted: since(totals.started_at),
@@ -149,7 +150,7 @@ impl TunnelRecords {
             sent_bytes: totals.sent_bytes,
             received_bytes: totals.delivered_bytes,
             replayed_bytes: totals.replayed_bytes,
-            outages: self.outages,
+            outages: self.outages.after(AuditOutages::default(), Instant::now()),
         });
     }
 }
