@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,30 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let file =
-        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+    let mut file = OpenOptions::new();
+    file.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
+    let file = file.open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     Ok(file)
 }
 
+/// Returns whether a file ends with the beginning of a line, as after a power cut.
+fn ends_torn(file: &File) -> io::Result<bool> {
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    Ok(last != [b'\n'])
+}
+
 /// The result of writing a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Written {
     Whole,
-    /// Nothing of it is in the file.
+    /// It is not in the file, or only its beginning, as a line of its own.
     Lost,
 }
 
@@ -38,7 +49,12 @@ pub(super) struct RecordFile {
     path: PathBuf,
     /// `None`: it could not be opened.
     file: Option<File>,
-    tried_at: Instant,
+    /// The last attempt to open it.
+    tried_at: Option<Instant>,
+    /// The file at the path is to be opened, because it is not open, or another one may be there.
+    is_open_due: bool,
+    /// The file may end with the beginning of a line.
+    is_torn: bool,
     /// Records that were lost since the last one that was written.
     lost: u64,
     /// The last error, until it is reported.
@@ -48,17 +64,24 @@ pub(super) struct RecordFile {
 impl RecordFile {
     /// Opens a file, or tries that again later.
     pub(super) fn open_or_wait(path: PathBuf) -> Self {
-        let mut file = Self { path, file: None, tried_at: Instant::now(), lost: 0, error: None };
+        let (file, tried_at, error) = (None, None, None);
+        let mut file =
+            Self { path, file, tried_at, is_open_due: true, is_torn: false, lost: 0, error };
         file.reopen();
         file
     }
 
-    /// Opens the file at the path. If that fails, the file that is open remains in use.
+    /// Opens the file at the path. If that fails, the file that is open remains in use until an
+    /// attempt succeeds.
     pub(super) fn reopen(&mut self) {
-        self.tried_at = Instant::now();
+        self.tried_at = Some(Instant::now());
         match open(&self.path) {
-            Ok(file) => self.file = Some(file),
-            Err(error) => self.error = Some(error.to_string()),
+            Ok(file) => {
+                // A newline too many is an empty line, which is no record.
+                self.is_torn = ends_torn(&file).unwrap_or(true);
+                (self.file, self.is_open_due) = (Some(file), false);
+            }
+            Err(error) => (self.error, self.is_open_due) = (Some(error.to_string()), true),
         }
     }
 
@@ -90,11 +113,11 @@ impl RecordFile {
     }
 
     fn append(&mut self, line: &[u8]) -> Written {
-        if self.file.is_none() && self.tried_at.elapsed() >= AGAIN {
+        if self.is_open_due && self.tried_at.is_none_or(|at| at.elapsed() >= AGAIN) {
             self.reopen();
         }
         let Some(file) = &mut self.file else { return Written::Lost };
-        match append(file, line) {
+        match append(file, line, &mut self.is_torn) {
             Ok(()) => Written::Whole,
             Err(error) => {
                 self.error = Some(error.to_string());
@@ -104,24 +127,23 @@ impl RecordFile {
     }
 }
 
-/// Appends a line. If only its beginning can be written, that is removed again.
-fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
-    let mut rest = line;
+/// Appends a line, after the end of a torn one. If only its beginning can be written, that remains
+/// as a torn line: to remove it could remove what another process has appended after it, and the
+/// system may forbid it.
+fn append(file: &mut impl Write, line: &[u8], is_torn: &mut bool) -> io::Result<()> {
+    let whole = if *is_torn { [b"\n", line].concat() } else { line.to_vec() };
+    let mut rest = &whole[..];
     while !rest.is_empty() {
         let error = match file.write(rest) {
             Ok(0) => io::ErrorKind::WriteZero.into(),
             Ok(count) => {
+                *is_torn = rest[..count].last() != Some(&b'\n');
                 rest = &rest[count..];
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => error,
         };
-        let written = (line.len() - rest.len()) as u64;
-        if written > 0 {
-            let length = file.metadata()?.len();
-            file.set_len(length.saturating_sub(written))?;
-        }
         return Err(error);
     }
     Ok(())
@@ -148,6 +170,71 @@ mod tests {
         RecordFile::open_or_wait(path.clone()).write(b"b\n", notice);
         assert_eq!(fs::read(&path).unwrap(), b"a\nb\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records");
+        fs::write(&path, "a\n{\"torn\":").unwrap();
+        RecordFile::open_or_wait(path.clone()).write(b"b\n", notice);
+        RecordFile::open_or_wait(path.clone()).write(b"c\n", notice);
+        assert_eq!(fs::read(&path).unwrap(), b"a\n{\"torn\":\nb\nc\n");
+    }
+
+    /// Has room for some bytes.
+    struct Disk {
+        data: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.data.extend(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_did_not_fit_is_a_line_of_its_own_and_costs_no_other_record() {
+        let (mut disk, mut is_torn) = (Disk { data: Vec::new(), room: 8 }, false);
+        append(&mut disk, b"first\n", &mut is_torn).unwrap();
+        for room in [0, 0, 1] {
+            disk.room += room;
+            assert!(append(&mut disk, b"second\n", &mut is_torn).is_err());
+        }
+        disk.room = 100;
+        append(&mut disk, b"third\n", &mut is_torn).unwrap();
+        append(&mut disk, b"fourth\n", &mut is_torn).unwrap();
+        assert_eq!(disk.data, b"first\nse\nthird\nfourth\n");
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_opened_again_is_tried_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, old] = ["records", "old"].map(|name| folder.path().join(name));
+        let mut file = RecordFile::open_or_wait(path.clone());
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        file.reopen();
+        file.write(b"a\n", notice);
+        fs::remove_dir(&path).unwrap();
+        // As if a second had passed.
+        file.tried_at = None;
+        file.write(b"b\n", notice);
+        assert_eq!(
+            (fs::read(&old).unwrap(), fs::read(&path).unwrap()),
+            (b"a\n".into(), b"b\n".into())
+        );
     }
 
     #[test]
