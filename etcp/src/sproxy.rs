@@ -44,7 +44,10 @@ pub(crate) fn run(
     }
     let operator = std::mem::take(&mut args.operator);
     let audit = std::mem::take(&mut args.audit.audit_log);
-    audit::check(&audit)?;
+    // Nothing of the records keeps a worker from starting while sessions wait for it.
+    if args.holder.is_check() || !process.has_predecessor() {
+        audit::check(&audit)?;
+    }
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
     let addresses = carrier_addresses(&listen)?;
@@ -89,7 +92,7 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
     let Setup { listen, own_key, config, names_keys, operator, audit, active } = setup;
-    let audit = AuditLog::start(&audit)?;
+    let audit = AuditLog::start(&audit);
     let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
     let mut reloader = ServerReloader::new(live, config, own_key, names_keys);
     let mut config = reloader.config()?;
@@ -109,8 +112,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::Server(server.monitor());
         let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        audit.record(&ProcessEvent::begin(life.start(), &texts));
-        let operator = Operator::start(operator, subject, texts, &life, &mut recovery)?;
+        let operator = Operator::start(operator, subject, texts.clone(), &life, &mut recovery)?;
         recovery.finish();
         for address in &addresses {
             info!("listening on {address}");
@@ -122,6 +124,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         // All addresses have the same port.
         introduce(&reloader.public_key(), addresses.first().map_or(0, |address| address.port()));
         life.ready();
+        audit.record(&ProcessEvent::begin(life.start(), &texts));
         let asked = handle(signals, server.monitor(), reloader, audit.clone());
         server.run(asked).await;
         operator.end().await;

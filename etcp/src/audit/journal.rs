@@ -19,7 +19,8 @@ const PRIORITY: &str = "6";
 /// A connection to the journal. Sending never waits.
 #[derive(Debug)]
 pub(super) struct Journal {
-    socket: UnixDatagram,
+    /// `None`: there is no journal yet.
+    socket: Option<UnixDatagram>,
     /// The path of the journal's socket.
     path: PathBuf,
     /// Records that it did not take.
@@ -27,15 +28,18 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn connect() -> io::Result<Self> {
-        Self::connect_to(Path::new(SOCKET))
+    /// Returns the journal of this system. It is reached when there is something to send.
+    pub(super) fn of_system() -> Self {
+        Self::at(PathBuf::from(SOCKET))
     }
 
-    fn connect_to(path: &Path) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
-        socket.connect(path)?;
-        Ok(Self { socket, path: path.to_owned(), lost: 0 })
+    fn at(path: PathBuf) -> Self {
+        Self { socket: None, path, lost: 0 }
+    }
+
+    /// Checks that there is a journal.
+    pub(super) fn check() -> io::Result<()> {
+        connect(Path::new(SOCKET)).map(drop)
     }
 
     /// Counts records that were dropped before they came here.
@@ -55,13 +59,24 @@ impl Journal {
 
     fn send(&mut self, line: &[u8]) -> bool {
         let entry = entry(line);
-        match self.socket.send(&entry) {
-            Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            // The journal may have been restarted.
-            Err(_) => self.socket.connect(&self.path).is_ok() && self.socket.send(&entry).is_ok(),
+        if let Some(socket) = &self.socket {
+            match socket.send(&entry) {
+                Ok(_) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // The journal may have been restarted.
+                Err(_) => {}
+            }
         }
+        self.socket = connect(&self.path).ok();
+        self.socket.as_ref().is_some_and(|socket| socket.send(&entry).is_ok())
     }
+}
+
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect(path)?;
+    Ok(socket)
 }
 
 /// Returns the entry for a line: the line as its message, and each field as `ETCP_NAME`.
@@ -99,8 +114,10 @@ mod tests {
     fn a_journal_that_is_stuck_or_restarted_holds_nothing_up_and_gets_the_number_of_lost_records() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
+        let mut journal = Journal::at(path.clone());
+        journal.write(b"{}\n", |_| Vec::new());
+        assert_eq!(std::mem::take(&mut journal.lost), 1, "there is no journal yet");
         let reader = UnixDatagram::bind(&path).unwrap();
-        let mut journal = Journal::connect_to(&path).unwrap();
         let record = |number: usize| format!("{{\"n\":{number}}}\n").into_bytes();
         let notice = |count| format!("{{\"count\":{count}}}\n").into_bytes();
         let sent = (0..1_000_000).find(|number| {

@@ -23,9 +23,8 @@ use crate::cli::AuditPlace;
 use crate::exit::ExitError;
 pub(crate) use event::ProcessEvent;
 use event::line;
-use file::RecordFile;
 use journal::Journal;
-use writer::{RecordOutputs, RecordQueue};
+use writer::RecordQueue;
 
 /// Time that the program waits at its end for records that are not written yet.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
@@ -35,24 +34,18 @@ const LAST_RECORDS: Duration = Duration::from_secs(1);
 pub(crate) struct AuditLog(Option<Arc<RecordQueue>>);
 
 impl AuditLog {
-    /// Starts to write to these places. A file that cannot be opened now is tried again.
-    pub(crate) fn start(places: &[AuditPlace]) -> Result<Self, ExitError> {
-        if places.is_empty() {
-            return Ok(Self(None));
-        }
-        let files = paths(places).map(|path| RecordFile::open_or_wait(path.to_owned())).collect();
-        let journal = match places.contains(&AuditPlace::Journal) {
-            true => Some(Journal::connect().map_err(no_journal)?),
-            false => None,
-        };
-        RecordQueue::start(RecordOutputs::new(files, journal))
-            .map(|queue| Self(Some(queue)))
-            .map_err(|error| ExitError::Failed(format!("cannot start a thread: {error}")))
+    /// Starts to write to these places. Nothing of them is touched by this thread, and no error ends
+    /// the program: sessions may wait for it. What cannot be reached now is tried again.
+    pub(crate) fn start(places: &[AuditPlace]) -> Self {
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        places.dedup();
+        Self((!places.is_empty()).then(|| RecordQueue::start(places)))
     }
 
     /// Returns the place for the library's records.
     pub(crate) fn audit(&self) -> Audit {
-        self.0.clone().map_or_else(Audit::default, |queue| Audit::to(queue))
+        self.0.clone().map_or_else(Audit::default, |queue| Audit::to(Arc::new(RecordSink(queue))))
     }
 
     /// Records an event of the process.
@@ -77,9 +70,13 @@ impl AuditLog {
     }
 }
 
-impl AuditSink for RecordQueue {
+/// Takes the records of the library.
+#[derive(Debug)]
+struct RecordSink(Arc<RecordQueue>);
+
+impl AuditSink for RecordSink {
     fn record(&self, event: &AuditEvent) {
-        self.push(line(event));
+        self.0.push(line(event));
     }
 }
 
@@ -94,7 +91,7 @@ pub(crate) fn check(places: &[AuditPlace]) -> Result<(), ExitError> {
         })?;
     }
     if places.contains(&AuditPlace::Journal) {
-        Journal::connect().map_err(no_journal)?;
+        Journal::check().map_err(no_journal)?;
     }
     Ok(())
 }

@@ -4,17 +4,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use std::io;
 use tracing::warn;
 
 use super::ProcessEvent;
 use super::event::line;
 use super::file::RecordFile;
 use super::journal::Journal;
+use crate::cli::AuditPlace;
 use crate::logging::{LogItem, LogQueue};
 
 /// The stack of the thread: it writes one line at a time.
 const STACK: usize = 256 << 10;
+
+/// Interval at which a thread that could not be started is tried again.
+const THREAD_AGAIN: Duration = Duration::from_secs(10);
 
 /// Interval at which errors of a file are logged.
 const WARN_PAUSE: Duration = Duration::from_secs(60);
@@ -28,8 +31,10 @@ pub(super) struct RecordOutputs {
 }
 
 impl RecordOutputs {
-    pub(super) fn new(files: Vec<RecordFile>, journal: Option<Journal>) -> Self {
-        Self { files, journal, warned_at: None }
+    fn open(places: &[AuditPlace]) -> Self {
+        let files = super::paths(places).map(|path| RecordFile::open_or_wait(path.to_owned()));
+        let journal = places.contains(&AuditPlace::Journal).then(Journal::of_system);
+        Self { files: files.collect(), journal, warned_at: None }
     }
 
     fn write(&mut self, item: &LogItem) {
@@ -93,6 +98,10 @@ struct RecordQueueState {
     is_reopen_due: bool,
     /// Something is being written.
     is_busy: bool,
+    /// The places, while there is no thread.
+    unstarted: Option<Vec<AuditPlace>>,
+    /// The last attempt to start the thread.
+    tried_at: Option<Instant>,
 }
 
 impl RecordQueueState {
@@ -102,19 +111,43 @@ impl RecordQueueState {
 }
 
 impl RecordQueue {
-    /// Starts the thread.
-    pub(super) fn start(outputs: RecordOutputs) -> io::Result<Arc<Self>> {
+    /// Starts the thread, which opens the places. If the system has no thread now, that is tried again
+    /// with later records.
+    pub(super) fn start(places: Vec<AuditPlace>) -> Arc<Self> {
         let queue = Arc::new(Self::default());
+        queue.lock().unstarted = Some(places);
+        queue.start_thread();
+        queue
+    }
+
+    fn start_thread(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.tried_at.is_some_and(|at| at.elapsed() < THREAD_AGAIN) {
+            return;
+        }
+        let Some(places) = state.unstarted.clone() else { return };
+        state.tried_at = Some(Instant::now());
         let thread = thread::Builder::new().name("audit".to_owned()).stack_size(STACK);
-        let own = Arc::clone(&queue);
-        thread.spawn(move || own.run(outputs))?;
-        Ok(queue)
+        let own = Arc::clone(self);
+        match thread.spawn(move || own.run(RecordOutputs::open(&places))) {
+            Ok(_) => state.unstarted = None,
+            Err(error) => {
+                drop(state);
+                warn!("--audit-log: cannot start a thread, and tries again: {error}");
+            }
+        }
     }
 
     /// Adds a record, or counts it as lost. Never waits.
-    pub(super) fn push(&self, line: Vec<u8>) {
-        self.lock().queue.push(line);
+    pub(super) fn push(self: &Arc<Self>, line: Vec<u8>) {
+        let mut state = self.lock();
+        state.queue.push(line);
+        let is_started = state.unstarted.is_none();
+        drop(state);
         self.filled.notify_one();
+        if !is_started {
+            self.start_thread();
+        }
     }
 
     /// Lets the thread open the files again before it writes another record.
@@ -169,6 +202,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_place_that_hangs_or_fails_does_not_hold_the_start_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("later/records");
+        // It returns although nothing can be opened, and the thread may not even run yet.
+        let queue = RecordQueue::start(vec![AuditPlace::File(path.clone())]);
+        queue.push(b"{}\n".to_vec());
+        queue.finish(Duration::from_secs(60));
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn records_are_written_in_their_order_and_a_full_queue_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records");
@@ -176,9 +220,8 @@ mod tests {
         // The thread does not run yet, as if the disk did not answer.
         let record = |number: usize| format!("{number:1000}\n").into_bytes();
         (0..3000).for_each(|number| queue.push(record(number)));
-        let outputs = RecordOutputs::new(vec![RecordFile::open_or_wait(path.clone())], None);
-        let own = Arc::clone(&queue);
-        thread::spawn(move || own.run(outputs));
+        queue.lock().unstarted = Some(vec![AuditPlace::File(path.clone())]);
+        queue.start_thread();
         queue.finish(Duration::from_secs(60));
         queue.push(b"last\n".to_vec());
         queue.finish(Duration::from_secs(60));

@@ -20,7 +20,7 @@ pub(crate) struct AuditArgs {
 }
 
 /// A place of records.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum AuditPlace {
     /// The journal of systemd.
     Journal,
