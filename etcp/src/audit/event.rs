@@ -12,13 +12,16 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::holder::WorkerStart;
 use crate::logging::escape_json;
 
+/// The cause of a restart after which the same program continues.
+const FAILED_UPGRADE: &str = "an upgrade that failed";
+
 /// An event of the process that serves.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(crate) enum ProcessEvent<'a> {
     /// The program serves.
     Started { version: &'static str, pid: u32, listen: &'a [String] },
-    /// A worker died, and this one continues.
+    /// A worker died or was ended for an upgrade that failed, and this one continues.
     Restarted { version: &'static str, pid: u32, listen: &'a [String], cause: String },
     /// Another program, or the same one again, has taken over from the previous one.
     Upgraded { version: &'static str, pid: u32, listen: &'a [String] },
@@ -39,6 +42,9 @@ impl<'a> ProcessEvent<'a> {
             WorkerStart::AfterDeath(crash) => {
                 Self::Restarted { version, pid, listen, cause: crash.cause.to_string() }
             }
+            WorkerStart::Again => {
+                Self::Restarted { version, pid, listen, cause: FAILED_UPGRADE.to_owned() }
+            }
             WorkerStart::AfterUpgrade => Self::Upgraded { version, pid, listen },
         }
     }
@@ -57,7 +63,7 @@ impl<'a> ProcessEvent<'a> {
 
 /// What precedes the fields of an event.
 #[derive(Serialize)]
-struct Record<'a, T> {
+struct RecordLine<'a, T> {
     v: u32,
     time: &'a str,
     #[serde(flatten)]
@@ -73,7 +79,7 @@ pub(super) fn line(event: &impl Serialize) -> Vec<u8> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let _ = write!(time, "@{}", now.as_secs());
     }
-    let record = Record { v: AUDIT_VERSION, time: &time, event };
+    let record = RecordLine { v: AUDIT_VERSION, time: &time, event };
     // Events are plain structures, whose serialization does not fail.
     let text = serde_json::to_string(&record).unwrap_or_default();
     let mut line = escape_json(&text).into_owned().into_bytes();

@@ -35,6 +35,8 @@ pub(crate) enum WorkerStart {
     First,
     /// The death of another worker.
     AfterDeath(WorkerCrash),
+    /// A worker of the same program that was ended for an upgrade, which failed.
+    Again,
     /// The worker of the previous program.
     AfterUpgrade,
 }

@@ -156,10 +156,9 @@ impl Holder {
             self.contact.takes_over();
             self.program.log_takeover();
         }
-        let start = match (&self.trial, news) {
-            (Some(_), _) => WorkerStart::AfterUpgrade,
-            (None, Some(crash)) => WorkerStart::AfterDeath(crash),
-            (None, None) => WorkerStart::First,
+        let start = match &self.trial {
+            Some(_) => WorkerStart::AfterUpgrade,
+            None => self.workers.start_of_present(),
         };
         Ok(Life { contact: Some(self.contact.clone()), recovery, restarts, last: crash, start })
     }

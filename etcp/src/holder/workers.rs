@@ -8,6 +8,7 @@ use eternaltcp::store::StoreMemory;
 use rustix::process::Signal;
 
 use super::crash::{Death, Deaths, Reaction};
+use super::life::WorkerStart;
 use super::worker_crash::{Cause, WorkerCrash};
 
 /// The cause that is never the worker's own fault.
@@ -27,6 +28,8 @@ pub(super) struct Workers {
     crash: Option<WorkerCrash>,
     /// Whether a worker that could not start has reported that death.
     is_reported: bool,
+    /// Workers that were started.
+    starts: u64,
     /// The start of the present worker, as the time since the holder's start.
     started: Duration,
     has_served: bool,
@@ -42,6 +45,7 @@ impl Workers {
             last,
             crash: None,
             is_reported: false,
+            starts: 0,
             started: Duration::ZERO,
             has_served: false,
         }
@@ -50,6 +54,17 @@ impl Workers {
     /// Records that a worker is started now.
     pub(super) fn start(&mut self) {
         (self.started, self.has_served) = (self.began.elapsed(), false);
+        self.starts += 1;
+    }
+
+    /// Returns what the present worker follows, in a program that has taken over from no other one.
+    pub(super) fn start_of_present(&self) -> WorkerStart {
+        match self.crash {
+            // Even if a worker that could not start was the first one after that death.
+            Some(crash) => WorkerStart::AfterDeath(crash),
+            None if self.starts > 1 => WorkerStart::Again,
+            None => WorkerStart::First,
+        }
     }
 
     /// Returns the time since the holder's start.
@@ -140,5 +155,38 @@ impl Workers {
             has_sessions: store.has_sessions(),
             has_suspect: store.has_suspect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the workers of a program whose first worker has served.
+    fn served() -> Workers {
+        let mut workers = Workers::after(0, None);
+        workers.start();
+        assert_eq!(workers.start_of_present(), WorkerStart::First);
+        assert!(workers.serve());
+        workers
+    }
+
+    #[test]
+    fn a_worker_after_one_that_could_not_start_follows_the_death_before_it() {
+        let mut workers = served();
+        let crash = WorkerCrash { cause: KILLED, at: SystemTime::UNIX_EPOCH };
+        (workers.crash, workers.is_reported) = (Some(crash), false);
+        workers.start();
+        workers.add_failed_start();
+        workers.start();
+        assert_eq!(workers.start_of_present(), WorkerStart::AfterDeath(crash));
+    }
+
+    #[test]
+    fn a_worker_after_an_upgrade_that_failed_is_not_the_first_one() {
+        let mut workers = served();
+        workers.clear_crash();
+        workers.start();
+        assert_eq!(workers.start_of_present(), WorkerStart::Again);
     }
 }
