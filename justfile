@@ -36,6 +36,10 @@ demo:
 soak minutes="30":
     ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test faults mixed -- --nocapture
 
+# static programs, Debian packages, their components and checksums, into target/dist
+dist *args:
+    packaging/build {{args}}
+
 # whether the library compiles for macOS; needs rustup and pip
 check-macos:
     .ci/check-macos
