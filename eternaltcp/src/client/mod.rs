@@ -38,7 +38,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, Instance, Stats};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
 pub use crate::driver::{EndKind, Killed};
 pub use connect::{ConfigError, ConnectError};
@@ -52,6 +52,7 @@ pub use monitor::ClientMonitor;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
+pub use remote::{FirstAnswer, RemoteForwarder, RunningRemoteForward};
 pub use servers::Servers;
 pub use statistics::{Pause, Statistics};
 pub use transparent::serve_transparent;
@@ -181,6 +182,8 @@ pub struct Client {
     span: Span,
     /// Listeners at the server that an earlier process has left, until they are requested.
     attended: Arc<Mutex<Vec<AttendedListener>>>,
+    /// The tunnel is that of an earlier process.
+    is_continued: bool,
     task: JoinHandle<ClientEnd>,
     /// Fails once the task is over.
     is_over: tokio::sync::watch::Receiver<()>,
@@ -269,30 +272,43 @@ impl Client {
     /// Asks the server to listen, as long as the client runs and is not drained. Connections there
     /// are forwarded to the forward's target, which this side connects. The request is repeated
     /// with a new tunnel, and after the server could not listen. If the server does not permit the
-    /// first request, the client ends with [`ClientEnd::Refused`]. The returned channel shows where
-    /// the server listens, or `None` while it does not.
+    /// first request, a client with a tunnel of its own ends with [`ClientEnd::Refused`]; one that
+    /// continues the tunnel of an earlier process repeats the request. The returned channel shows
+    /// where the server listens, or `None` while it does not.
     ///
     /// # Panics
     /// There is no tokio runtime.
     pub fn forward_remotely(&self, forward: RemoteForward) -> Receiver<Option<Listen>> {
+        let (running, shown) = self.forward_remotely_until_dropped(forward);
+        running.detach();
+        shown
+    }
+
+    /// Does the same as [`Self::forward_remotely`] until the returned forward is dropped.
+    ///
+    /// # Panics
+    /// There is no tokio runtime.
+    pub fn forward_remotely_until_dropped(
+        &self,
+        forward: RemoteForward,
+    ) -> (RunningRemoteForward, Receiver<Option<Listen>>) {
         let (place, shown) = tokio::sync::watch::channel(None);
         let found = {
             let mut attended = self.attended.lock().unwrap_or_else(PoisonError::into_inner);
             let at = attended.iter().position(|listener| listener.remote == forward);
             at.map(|at| attended.swap_remove(at))
         };
-        let kept = remote::keep(self.handle.clone(), forward, found, place);
-        let draining = self.monitor().draining();
-        let forward = async move {
-            tokio::select! {
-                biased;
-                // The forward's listener ends with the task.
-                () = draining => {}
-                () = kept => {}
-            }
-        };
-        tokio::spawn(forward.instrument(self.span.clone()));
-        shown
+        // Sessions of an earlier process must not end because of a forward; nothing waits for this.
+        let refused = self.is_continued.then(|| tokio::sync::oneshot::channel().0);
+        let kept = remote::keep(self.handle.clone(), forward, found, place, refused);
+        (self.remote_forwarder().spawn(kept), shown)
+    }
+
+    /// Returns a handle that starts further remote forwards.
+    #[must_use]
+    pub fn remote_forwarder(&self) -> RemoteForwarder {
+        let (handle, monitor) = (self.handle.clone(), self.monitor());
+        RemoteForwarder { handle, monitor, span: self.span.clone() }
     }
 
     /// Returns whether a carrier is attached now.

@@ -5,13 +5,15 @@ use std::time::Duration;
 use eternaltcp_proto::{Backoff, Cause, Reset};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, warn};
 
 use super::dialing::random;
 use super::event::{ClientEvent, ClientHandle};
 use super::listening::{AttendedListener, RemoteForward, RemoteListener};
+use super::monitor::ClientMonitor;
 use crate::address::{Forward, Listen};
 use crate::net::stream::Stream;
 #[cfg(target_os = "linux")]
@@ -41,15 +43,96 @@ struct ListenOutcome {
     reset: Option<Reset>,
 }
 
-/// Keeps the server listening for as long as the client runs, over changes of tunnels. If the first
-/// answer is final, the client ends. `place` receives the address on which the server listens.
-/// `found` is the listener that an earlier process has left.
+/// Starts forwards whose listeners are at the server, while a client runs; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RemoteForwarder {
+    pub(super) handle: ClientHandle,
+    pub(super) monitor: ClientMonitor,
+    pub(super) span: Span,
+}
+
+/// A forward whose listener is at the server. When this is dropped, the server stops listening;
+/// connections that it accepted continue.
+#[derive(Debug)]
+pub struct RunningRemoteForward(Option<AbortHandle>);
+
+impl Drop for RunningRemoteForward {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl RunningRemoteForward {
+    /// Lets the forward run for as long as the client.
+    pub(super) fn detach(mut self) {
+        self.0 = None;
+    }
+}
+
+impl RemoteForwarder {
+    /// Asks the server to listen, as [`super::Client::forward_remotely`] does, until the returned
+    /// forward is dropped. If the server refuses, the request is repeated, and the client runs on.
+    ///
+    /// # Panics
+    /// There is no tokio runtime.
+    pub fn start(&self, forward: RemoteForward) -> (RunningRemoteForward, FirstAnswer) {
+        let ((place, shown), (told, refused)) = (watch::channel(None), oneshot::channel());
+        let running = self.spawn(keep(self.handle.clone(), forward, None, place, Some(told)));
+        (running, FirstAnswer { shown, refused })
+    }
+
+    /// Runs the task of a forward until the client is drained.
+    pub(super) fn spawn(
+        &self,
+        kept: impl Future<Output = ()> + Send + 'static,
+    ) -> RunningRemoteForward {
+        let draining = self.monitor.draining();
+        let forward = async move {
+            tokio::select! {
+                biased;
+                // The forward's listener ends with the task.
+                () = draining => {}
+                () = kept => {}
+            }
+        };
+        let task = tokio::spawn(forward.instrument(self.span.clone()));
+        RunningRemoteForward(Some(task.abort_handle()))
+    }
+}
+
+/// The first answer of the server to a request to listen.
+#[derive(Debug)]
+pub struct FirstAnswer {
+    shown: watch::Receiver<Option<Listen>>,
+    refused: oneshot::Receiver<String>,
+}
+
+impl FirstAnswer {
+    /// Waits until the server listens or refuses, and returns the reason if it refuses. While the
+    /// server cannot be reached, there is no answer.
+    pub async fn refusal(mut self) -> Option<String> {
+        tokio::select! {
+            biased;
+            text = self.refused => text.ok(),
+            _ = self.shown.wait_for(Option::is_some) => None,
+        }
+    }
+}
+
+/// Keeps the server listening for as long as the client runs, over changes of tunnels. `place`
+/// receives the address on which the server listens, and `refused` the first answer if it is a
+/// refusal; without `refused`, the client ends if that is final. `found` is the listener that an
+/// earlier process has left.
 pub(super) async fn keep(
     handle: ClientHandle,
     remote: RemoteForward,
     mut found: Option<AttendedListener>,
     place: watch::Sender<Option<Listen>>,
+    mut refused: Option<oneshot::Sender<String>>,
 ) {
+    let is_needed = refused.is_none();
     let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
     let (mut was_there, mut logged) = (false, None);
@@ -77,14 +160,15 @@ pub(super) async fn keep(
         match reset.cause {
             // A new tunnel is being created, which the next request waits for.
             Cause::TunnelOver | Cause::Unresumable => continue,
-            Cause::NotPermitted | Cause::Unsupported if !was_there => {
+            Cause::NotPermitted | Cause::Unsupported if is_needed && !was_there => {
                 handle.tell(ClientEvent::Refused(text)).await;
                 return;
             }
             _ => {}
         }
         at.clone_from(&remote.forward.listen);
-        if logged.as_ref() != Some(&text) {
+        let is_told = refused.take().is_some_and(|refused| refused.send(text.clone()).is_ok());
+        if !is_told && logged.as_ref() != Some(&text) {
             warn!("{text}; trying again");
             logged = Some(text);
         }

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::{SessionId, Side, Tunnel};
+use tokio::sync::{RwLock, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 #[cfg(target_os = "linux")]
 use tracing::warn;
@@ -16,7 +18,7 @@ use super::left::CarrierNote;
 use super::listening::{AttendedListener, RemoteListener};
 use super::own_key::ClientNote;
 use super::role::ClientRole;
-use super::{Client, ClientConfig, StartError};
+use super::{Client, ClientConfig, ClientEnd, StartError};
 use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
 #[cfg(target_os = "linux")]
 use crate::net::slots::Slots;
@@ -80,13 +82,13 @@ impl Client {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
         let span = spans::client_tunnel(&config.servers.to_string());
-        let tunnel_config = config.tunnel.clone();
-        let (mut driver, wires, attended) = match restored {
+        let is_continued = restored.as_ref().is_some_and(|it| it.tunnel.id().is_some());
+        let (driver, wires, attended) = match restored {
             None => {
                 let dialer = Dialer::new(&config, ClientNote::generate()?)?;
                 let wires = dialer.wires();
+                let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
                 let role = make_role(&span, config, dialer, &handle, false);
-                let tunnel = Tunnel::new(Side::Client, tunnel_config);
                 let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
                 (driver, wires, Vec::new())
             }
@@ -94,7 +96,7 @@ impl Client {
                 let dialer = Dialer::new(&config, note)?;
                 let wires = dialer.wires();
                 let left = left.map(|left| Box::new(dialer.resume(*left)));
-                let mut role = make_role(&span, config, dialer, &handle, tunnel.id().is_some());
+                let mut role = make_role(&span, config, dialer, &handle, is_continued);
                 let mut attended = Vec::new();
                 for (session, listener, own) in listeners {
                     role.resume_listener(session, listener);
@@ -106,21 +108,20 @@ impl Client {
                 (driver, wires, attended)
             }
         };
-        if let Some(KeptDrain { limit }) = drain {
-            span.in_scope(|| driver.drain(limit));
-        }
         let (statistics, events) = (driver.role().statistics(), driver.role().events());
-        let (alive, is_over) = tokio::sync::watch::channel(());
-        let run = async move {
-            let _alive = alive;
-            let end = driver.run().await.into_end();
-            // The kernel delivers what a carrier has sent; programs need time for it.
-            let _ = timeout(PASSING_ON, wires.write()).await;
-            end
-        };
-        let task = tokio::spawn(run.instrument(span.clone()));
-        let attended = attend(attended);
-        Ok(Self { handle, shared, statistics, events, span, attended, task, is_over, end: None })
+        let (task, is_over) = spawn(driver, wires, drain, &span);
+        Ok(Self {
+            handle,
+            shared,
+            statistics,
+            events,
+            span,
+            attended: attend(attended),
+            is_continued,
+            task,
+            is_over,
+            end: None,
+        })
     }
 }
 
@@ -142,6 +143,27 @@ fn attach_left(
     if let Some(left) = left.filter(|_| driver.keep_note()) {
         handle.try_tell(ClientEvent::Left(left));
     }
+}
+
+/// Starts the task of a client, and returns it with a channel that fails once the task is over.
+fn spawn(
+    mut driver: Driver<ClientRole>,
+    wires: Arc<RwLock<()>>,
+    drain: Option<KeptDrain>,
+    span: &Span,
+) -> (JoinHandle<ClientEnd>, watch::Receiver<()>) {
+    if let Some(KeptDrain { limit }) = drain {
+        span.in_scope(|| driver.drain(limit));
+    }
+    let (alive, is_over) = watch::channel(());
+    let run = async move {
+        let _alive = alive;
+        let end = driver.run().await.into_end();
+        // The kernel delivers what a carrier has sent; programs need time for it.
+        let _ = timeout(PASSING_ON, wires.write()).await;
+        end
+    };
+    (tokio::spawn(run.instrument(span.clone())), is_over)
 }
 
 fn make_role(
