@@ -139,7 +139,7 @@ async fn serve(
     life.handles_signals();
     stop_with_holder();
     if let Some(CliCommand::Cproxy(args)) = live.kept() {
-        forwards.rules = rules(&args)?;
+        forwards = Forwards { rules: rules(&args)?, remotes: remotes(&args)? };
     }
     let mut recovery = life.take_recovery();
     // The addresses of a client that is being drained may be its successor's.
@@ -151,15 +151,12 @@ async fn serve(
     let servers = config.servers.clone();
     let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
     let monitor = client.monitor();
-    let mut running = RunningForwards::new(servers, client.opener(), monitor.clone());
+    let mut running = RunningForwards::new(servers, &client);
     names.extend(bound.iter().flat_map(BoundRule::names));
     let subject = Subject::Client(monitor.clone());
     let operator = Operator::start(operator, subject, names, &life, &mut recovery)?;
     bound.into_iter().for_each(|bound| running.start(bound));
-    for remote in forwards.remotes {
-        // The log says where the server listens.
-        let _ = client.forward_remotely(remote);
-    }
+    forwards.remotes.into_iter().for_each(|remote| running.start_remote(&client, remote));
     let leaving = monitor.clone();
     life.prepare_by(move || {
         let monitor = leaving.clone();

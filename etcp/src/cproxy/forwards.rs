@@ -1,14 +1,23 @@
-//! The forwards of cproxy whose listeners are on this machine. They can change while it runs.
+//! The forwards of cproxy. They can change while it runs.
+
+use std::time::Duration;
 
 use eternaltcp::address::{Listen, Target};
-use eternaltcp::client::{ClientMonitor, Opener, Servers, serve_dynamic, serve_transparent};
+use eternaltcp::client::{
+    Client, ClientMonitor, Opener, RemoteForward, RemoteForwarder, RunningRemoteForward, Servers,
+    serve_dynamic, serve_transparent,
+};
 use eternaltcp::recovery::Recovery;
 use eternaltcp::{Listener, Missing};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::exit::ExitError;
 use crate::taken::{cannot_listen, explain};
+
+/// Time for the server to answer a request to listen, within the time of a reload.
+const ANSWER: Duration = Duration::from_millis(800);
 
 /// A listener, and the use of its connections.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,17 +103,99 @@ struct RunningRule {
     task: JoinHandle<()>,
 }
 
+/// The forwards at the server after a reload.
+pub(super) struct RemoteChange {
+    /// Those that run already.
+    kept: Vec<RemoteForward>,
+    /// New ones.
+    started: Vec<RunningRemote>,
+    /// New ones whose addresses are still in use by forwards that are removed.
+    later: Vec<RemoteForward>,
+}
+
+/// A forward at the server, which ends when this is dropped.
+type RunningRemote = (RemoteForward, RunningRemoteForward);
+
 /// The rules of a running client.
 pub(super) struct RunningForwards {
     rules: Vec<RunningRule>,
     servers: Servers,
     opener: Opener,
     monitor: ClientMonitor,
+    remotes: Vec<RunningRemote>,
+    forwarder: RemoteForwarder,
 }
 
 impl RunningForwards {
-    pub(super) fn new(servers: Servers, opener: Opener, monitor: ClientMonitor) -> Self {
-        Self { rules: Vec::new(), servers, opener, monitor }
+    pub(super) fn new(servers: Servers, client: &Client) -> Self {
+        Self {
+            rules: Vec::new(),
+            servers,
+            opener: client.opener(),
+            monitor: client.monitor(),
+            remotes: Vec::new(),
+            forwarder: client.remote_forwarder(),
+        }
+    }
+
+    /// Asks the server to listen at the start of the client. The log says where it does.
+    pub(super) fn start_remote(&mut self, client: &Client, remote: RemoteForward) {
+        let (running, _) = client.forward_remotely_until_dropped(remote.clone());
+        self.remotes.push((remote, running));
+    }
+
+    /// Asks the server to listen for those of the wanted forwards that do not run yet. If it refuses
+    /// one, none of them is started. While the server cannot be reached, none is refused.
+    pub(super) async fn start_new(
+        &self,
+        wanted: Vec<RemoteForward>,
+    ) -> Result<RemoteChange, ExitError> {
+        let (mut added, mut kept, mut removed) = (wanted, Vec::new(), Vec::new());
+        for (remote, _) in &self.remotes {
+            match added.iter().position(|it| it == remote) {
+                Some(at) => kept.push(added.remove(at)),
+                None => removed.push(&remote.forward.listen),
+            }
+        }
+        // The address of a forward that is removed must be free first.
+        let is_freed = |it: &RemoteForward| removed.iter().any(|at| it.forward.listen.overlaps(at));
+        let (later, now): (Vec<_>, Vec<_>) = added.into_iter().partition(is_freed);
+        let (mut started, mut answers) = (Vec::new(), Vec::new());
+        for remote in now {
+            let (running, answer) = self.forwarder.start(remote.clone());
+            started.push((remote, running));
+            answers.push(answer);
+        }
+        let refusal = async {
+            for answer in answers {
+                if let Some(text) = answer.refusal().await {
+                    return Some(text);
+                }
+            }
+            None
+        };
+        match timeout(ANSWER, refusal).await {
+            Ok(Some(text)) => Err(ExitError::failed(text)),
+            _ => Ok(RemoteChange { kept, started, later }),
+        }
+    }
+
+    /// Stops the forwards at the server that a change removes, and starts the others.
+    pub(super) fn change_remotes(&mut self, change: RemoteChange) {
+        let RemoteChange { mut kept, started, later } = change;
+        self.remotes.retain(|(remote, _)| {
+            let at = kept.iter().position(|it| it == remote);
+            match at {
+                Some(at) => drop(kept.remove(at)),
+                None => info!("the server is no longer asked to listen: -R {}", remote.forward),
+            }
+            at.is_some()
+        });
+        self.remotes.extend(started);
+        for remote in later {
+            let (running, _) = self.forwarder.start(remote.clone());
+            self.remotes.push((remote, running));
+        }
     }
 
     /// Forwards the connections of a rule, until the rule is removed or the client is drained.

@@ -4,7 +4,7 @@ use eternaltcp::client::{Client, ClientEnd, ClientMonitor};
 use eternaltcp::control::{ReloadAnswer, take_reloads};
 
 use super::forwards::RunningForwards;
-use super::rules;
+use super::{remotes, rules};
 use crate::cli::CliCommand;
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
@@ -14,7 +14,14 @@ use crate::signals::{SignalRequest, Signals, cannot_upgrade};
 
 /// The keys that a running cproxy can change. Others belong to its tunnel or to its process.
 pub(super) const KEYS: ReloadKeys = ReloadKeys {
-    applied: &["dynamic-forward", "listen", "local-forward", "transparent", "verbose"],
+    applied: &[
+        "dynamic-forward",
+        "listen",
+        "local-forward",
+        "remote-forward",
+        "transparent",
+        "verbose",
+    ],
     for_new_tunnels: &[],
 };
 
@@ -86,7 +93,10 @@ impl<'a> ClientReloader<'a> {
         };
         // A client that is being drained has no listeners any more.
         if !monitor.is_draining() {
-            self.forwards.change(rules(&args)?).await?;
+            let rules = rules(&args)?;
+            let remotes = self.forwards.start_new(remotes(&args)?).await?;
+            self.forwards.change(rules).await?;
+            self.forwards.change_remotes(remotes);
             self.operator.set_listen(self.forwards.names());
         }
         Ok(())

@@ -11,6 +11,7 @@ mod keys;
 mod proxy;
 mod records;
 mod reload;
+mod reload_remote;
 mod remote;
 mod send_proxy;
 mod signals;
