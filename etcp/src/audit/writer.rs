@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_that_hangs_or_fails_does_not_hold_the_start_up() {
+    fn a_place_that_cannot_be_opened_does_not_hold_the_start_up() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("later/records");
         // It returns although nothing can be opened, and the thread may not even run yet.
