@@ -195,7 +195,7 @@ pub(crate) fn check(args: SproxyArgs) -> Result<(), ExitError> {
 /// Checks that the system has a congestion control.
 pub(crate) fn check_congestion(congestion: Option<&Congestion>) -> Result<(), ExitError> {
     let checked = congestion.map_or(Ok(()), Congestion::check);
-    checked.map_err(|error| ExitError::Usage(format!("--congestion: {error}")))
+    checked.map_err(|error| ExitError::Failed(format!("--congestion: {error}")))
 }
 
 /// Returns the configuration of a server that listens on these addresses: the first one, and
