@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use eternaltcp::clean;
 use eternaltcp::control::{ControlPath, ProxyKind};
-use eternaltcp::process::{as_started, main_process};
+use eternaltcp::process::{ProcessGroup, as_started, main_process};
 use eternaltcp::status::TunnelEvent;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
@@ -172,7 +171,7 @@ async fn run_once(
         Ok(Err(error)) => return Some(Err(format!("sh: {error}"))),
         Err(error) => return Some(Err(error.to_string())),
     };
-    let mut group = Group::of(child.id());
+    let group = ProcessGroup::of(child.id());
     let ended = tokio::select! {
         ended = timeout(PATIENCE, child.wait()) => ended,
         _ = stopped => return None,
@@ -192,28 +191,6 @@ fn judge(status: ExitStatus) -> Result<(), String> {
         (true, _) => Ok(()),
         (false, Some(signal)) => Err(format!("it was ended by signal {signal}")),
         (false, None) => Err(format!("its exit code is {}", status.code().unwrap_or_default())),
-    }
-}
-
-/// The process group of a command; killed when dropped, unless it was released.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(leader: Option<u32>) -> Self {
-        Self(leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
-    }
-
-    fn release(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // The command may have ended at this moment.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 #[cfg(all(feature = "client", feature = "server"))]
 use crate::control::UpgradeState;
@@ -74,6 +74,33 @@ pub const PRIVATE_VARIABLE: &str = "ETCP_PRIVATE_PROXY";
 pub fn as_started(command: &mut Command) -> &mut Command {
     eternaltcp_sys::give_back(command);
     command.env_remove(PRIVATE_VARIABLE).env_remove(TAKEOVER_VARIABLE)
+}
+
+/// The process group of a command that was started as its leader. Its processes are killed when this
+/// is dropped, unless it was released.
+#[derive(Debug)]
+pub struct ProcessGroup(Option<Pid>);
+
+impl ProcessGroup {
+    /// Returns the group of a leader; of `None`, which stands for a leader that has ended, an empty one.
+    #[must_use]
+    pub fn of(leader: Option<u32>) -> Self {
+        Self(leader.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// Lets the processes of the group run on.
+    pub fn release(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // The command may have ended at this moment.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// A process that was started to serve in place of another one, its *holder*.

@@ -5,6 +5,7 @@
 //! name or reads a clock. A fault in a file becomes a [`LineWarning`] for the log and never widens
 //! what is allowed.
 
+mod account;
 mod admission;
 mod authorized_keys;
 mod expiry;
@@ -22,6 +23,7 @@ mod targets;
 #[cfg(test)]
 mod targets_of_keys;
 
+pub(crate) use account::Account;
 pub(crate) use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
 pub(crate) use files::{FileError, append_known_host, missing_or_unreadable, open_authorized_keys};

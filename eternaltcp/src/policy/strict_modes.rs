@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::FileError;
+use super::{Account, FileError};
 use crate::paths;
 
 /// The permission bits that let the group write, and all other users.
@@ -109,23 +109,6 @@ fn is_private(group: u32, owner: u32, user: u32, accounts: &str, groups: &str) -
     match members {
         "" => has_primary,
         name => accounts().any(|account| account.user == owner && account.name == name),
-    }
-}
-
-/// A line of `/etc/passwd`.
-struct Account<'a> {
-    name: &'a str,
-    user: u32,
-    group: u32,
-}
-
-impl<'a> Account<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let mut number = || fields.nth(1)?.parse().ok();
-        let user = number()?;
-        Some(Self { name, user, group: fields.next()?.parse().ok()? })
     }
 }
 

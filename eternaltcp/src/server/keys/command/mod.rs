@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use crate::policy::{FileError, StrictModes, missing_or_unreadable};
+use crate::policy::{Account, FileError, StrictModes, missing_or_unreadable};
 pub(super) use answers::{AnswersView, CommandKeys};
 use eternaltcp_tls::PublicKey;
 use words::Word;
@@ -77,17 +77,19 @@ impl KeyCommand {
     }
 
     fn arguments(&self, key: &PublicKey) -> Vec<String> {
-        let own = account_of(geteuid().as_raw()).map_or_else(String::new, |account| account.name);
+        let own = own_name().unwrap_or_default();
         self.args.iter().map(|word| word.expand(key, &own)).collect()
     }
 }
 
 impl CommandUser {
     fn find(name: &str) -> Result<Self, String> {
-        let found = accounts().find(|account| account.name == name);
-        let Account { name, user, group, home } =
+        let text = accounts_text();
+        let found = text.lines().filter_map(Account::parse).find(|account| account.name == name);
+        let found = found.and_then(|it| Some((it.user, it.group, it.home?.to_owned())));
+        let (user, group, home) =
             found.ok_or_else(|| format!("there is no user {name} in /etc/passwd"))?;
-        let own = geteuid();
+        let (own, name) = (geteuid(), name.to_owned());
         if own.as_raw() == user {
             return Ok(Self { name, home, ids: None });
         }
@@ -98,28 +100,14 @@ impl CommandUser {
     }
 }
 
-/// A line of `/etc/passwd`.
-struct Account {
-    name: String,
-    user: u32,
-    group: u32,
-    home: String,
+/// Returns the name of the user of this process.
+fn own_name() -> Option<String> {
+    let (text, user) = (accounts_text(), geteuid().as_raw());
+    let own = text.lines().filter_map(Account::parse).find(|account| account.user == user);
+    Some(own?.name.to_owned())
 }
 
-fn account_of(user: u32) -> Option<Account> {
-    accounts().find(|account| account.user == user)
-}
-
-fn accounts() -> impl Iterator<Item = Account> {
-    let text = fs::read("/etc/passwd").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let lines: Vec<_> = text.lines().filter_map(account).collect();
-    lines.into_iter()
-}
-
-fn account(line: &str) -> Option<Account> {
-    let fields: Vec<_> = line.split(':').collect();
-    let [name, _, user, group, _, home, ..] = fields.as_slice() else { return None };
-    let (user, group) = (user.parse().ok()?, group.parse().ok()?);
-    Some(Account { name: (*name).to_owned(), user, group, home: (*home).to_owned() })
+/// Returns the text of `/etc/passwd`, empty if it cannot be read.
+fn accounts_text() -> String {
+    String::from_utf8_lossy(&fs::read("/etc/passwd").unwrap_or_default()).into_owned()
 }

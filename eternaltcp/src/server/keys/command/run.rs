@@ -3,7 +3,6 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::task::spawn_blocking;
@@ -11,7 +10,7 @@ use tokio::time::timeout;
 
 use super::KeyCommand;
 use crate::policy::AuthorizedKeys;
-use crate::process::as_started;
+use crate::process::{ProcessGroup, as_started};
 use eternaltcp_tls::PublicKey;
 
 /// Time allowed for a run; then the command is killed with everything that it started.
@@ -30,7 +29,7 @@ impl KeyCommand {
         // Checking files and starting a program may take longer than a tunnel can wait.
         let started = spawn_blocking(move || this.start(&key)).await;
         let mut child = started.map_err(|error| error.to_string())??;
-        let _group = Group::of(&child);
+        let _group = ProcessGroup::of(child.id());
         match timeout(PATIENCE, read(&mut child)).await {
             Ok(read) => read,
             Err(_) => Err(format!("it took longer than {PATIENCE:?} and was killed")),
@@ -71,24 +70,6 @@ async fn read(child: &mut Child) -> Result<AuthorizedKeys, String> {
     Ok(AuthorizedKeys::parse(&String::from_utf8_lossy(&bytes)))
 }
 
-/// The process group of a command, which is killed when this is dropped.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        let number = child.id().and_then(|id| i32::try_from(id).ok());
-        Self(number.and_then(Pid::from_raw))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,9 +77,9 @@ mod tests {
 
     /// Runs a command as the user of the tests.
     async fn run(line: &str) -> Result<AuthorizedKeys, String> {
-        let own = super::super::account_of(rustix::process::geteuid().as_raw()).unwrap();
+        let own = super::super::own_name().unwrap();
         let key = Identity::generate().unwrap().public_key();
-        KeyCommand::new(line, &own.name)?.run(&key).await
+        KeyCommand::new(line, &own)?.run(&key).await
     }
 
     #[tokio::test]

@@ -1,0 +1,21 @@
+//! Lines of `/etc/passwd`.
+
+/// A line of `/etc/passwd`.
+pub(crate) struct Account<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+    pub(crate) home: Option<&'a str>,
+}
+
+impl<'a> Account<'a> {
+    /// Parses a line; `None` for one that is not of an account.
+    pub(crate) fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let mut number = || fields.nth(1)?.parse().ok();
+        let user = number()?;
+        let group = fields.next()?.parse().ok()?;
+        Some(Self { name, user, group, home: fields.nth(1) })
+    }
+}
