@@ -1,5 +1,6 @@
 //! The file of records.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -7,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+
+use super::losses::Losses;
 
 /// Interval at which a file that cannot be opened is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -35,17 +38,16 @@ fn ends_torn(file: &File) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// The result of writing a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Written {
-    Whole,
-    /// It is not in the file, or only its beginning, as a line of its own.
-    Lost,
-}
-
 /// A file of records that is opened again when asked, or when it could not be opened before.
 #[derive(Debug)]
 pub(super) struct RecordFile {
+    place: FilePlace,
+    losses: Losses,
+}
+
+/// The file, and its state.
+#[derive(Debug)]
+struct FilePlace {
     path: PathBuf,
     /// `None`: it could not be opened.
     file: Option<File>,
@@ -55,8 +57,6 @@ pub(super) struct RecordFile {
     is_open_due: bool,
     /// The file may end with the beginning of a line.
     is_torn: bool,
-    /// Records that were lost since the last one that was written.
-    lost: u64,
     /// The last error, until it is reported.
     error: Option<String>,
 }
@@ -65,8 +65,8 @@ impl RecordFile {
     /// Opens a file, or tries that again later.
     pub(super) fn open_or_wait(path: PathBuf) -> Self {
         let (file, tried_at, error) = (None, None, None);
-        let mut file =
-            Self { path, file, tried_at, is_open_due: true, is_torn: false, lost: 0, error };
+        let place = FilePlace { path, file, tried_at, is_open_due: true, is_torn: false, error };
+        let mut file = Self { place, losses: Losses::default() };
         file.reopen();
         file
     }
@@ -74,6 +74,32 @@ impl RecordFile {
     /// Opens the file at the path. If that fails, the file that is open remains in use until an
     /// attempt succeeds.
     pub(super) fn reopen(&mut self) {
+        self.place.reopen();
+    }
+
+    /// Counts records that were dropped before they came here.
+    pub(super) fn lose(&mut self, count: u64) {
+        self.losses.add(count);
+    }
+
+    /// Appends a record, after `notice` about the lost ones, if there are any.
+    pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
+        self.losses.write(line, notice, |line| self.place.append(line));
+    }
+
+    /// Writes the notice about lost records without waiting for the next one.
+    pub(super) fn settle(&mut self, notice: impl FnOnce(u64) -> Vec<u8>) {
+        self.losses.settle(notice, |line| self.place.append(line));
+    }
+
+    /// Returns the path and the last error, once for each error.
+    pub(super) fn take_error(&mut self) -> Option<(&Path, String)> {
+        self.place.error.take().map(|error| (self.place.path.as_path(), error))
+    }
+}
+
+impl FilePlace {
+    fn reopen(&mut self) {
         self.tried_at = Some(Instant::now());
         match open(&self.path) {
             Ok(file) => {
@@ -85,45 +111,16 @@ impl RecordFile {
         }
     }
 
-    /// Counts records that were dropped before they came here.
-    pub(super) fn lose(&mut self, count: u64) {
-        self.lost += count;
-    }
-
-    /// Appends a record, after `notice` about the lost ones, if there are any.
-    pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
-        if self.lost > 0 && self.append(&notice(self.lost)) == Written::Whole {
-            self.lost = 0;
-        }
-        if self.lost > 0 || self.append(line) == Written::Lost {
-            self.lost += 1;
-        }
-    }
-
-    /// Writes the notice about lost records without waiting for the next one.
-    pub(super) fn settle(&mut self, notice: impl FnOnce(u64) -> Vec<u8>) {
-        if self.lost > 0 && self.append(&notice(self.lost)) == Written::Whole {
-            self.lost = 0;
-        }
-    }
-
-    /// Returns the path and the last error, once for each error.
-    pub(super) fn take_error(&mut self) -> Option<(&Path, String)> {
-        self.error.take().map(|error| (self.path.as_path(), error))
-    }
-
-    fn append(&mut self, line: &[u8]) -> Written {
+    /// Returns whether a line is in the file. If it is not, its beginning may be, as a line of its
+    /// own.
+    fn append(&mut self, line: &[u8]) -> bool {
         if self.is_open_due && self.tried_at.is_none_or(|at| at.elapsed() >= AGAIN) {
             self.reopen();
         }
-        let Some(file) = &mut self.file else { return Written::Lost };
-        match append(file, line, &mut self.is_torn) {
-            Ok(()) => Written::Whole,
-            Err(error) => {
-                self.error = Some(error.to_string());
-                Written::Lost
-            }
-        }
+        let Some(file) = &mut self.file else { return false };
+        let appended = append(file, line, &mut self.is_torn);
+        self.error = appended.as_ref().err().map(io::Error::to_string).or(self.error.take());
+        appended.is_ok()
     }
 }
 
@@ -131,7 +128,7 @@ impl RecordFile {
 /// as a torn line: to remove it could remove what another process has appended after it, and the
 /// system may forbid it.
 fn append(file: &mut impl Write, line: &[u8], is_torn: &mut bool) -> io::Result<()> {
-    let whole = if *is_torn { [b"\n", line].concat() } else { line.to_vec() };
+    let whole = if *is_torn { Cow::from([b"\n", line].concat()) } else { Cow::from(line) };
     let mut rest = &whole[..];
     while !rest.is_empty() {
         let error = match file.write(rest) {
@@ -229,7 +226,7 @@ mod tests {
         file.write(b"a\n", notice);
         fs::remove_dir(&path).unwrap();
         // As if a second had passed.
-        file.tried_at = None;
+        file.place.tried_at = None;
         file.write(b"b\n", notice);
         assert_eq!(
             (fs::read(&old).unwrap(), fs::read(&path).unwrap()),
@@ -255,7 +252,7 @@ mod tests {
         let path = folder.path().join("records");
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut file = RecordFile::open_or_wait(path.clone());
-        file.file = Some(full);
+        file.place.file = Some(full);
         file.write(b"a\n", notice);
         file.write(b"b\n", notice);
         assert!(file.take_error().is_some() && file.take_error().is_none());

@@ -10,21 +10,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::losses::Losses;
+
 /// The socket of the journal.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// The priority of records: an informational message, as in syslog(3).
 const PRIORITY: &str = "6";
 
-/// A connection to the journal. Sending never waits.
+/// The journal as a place of records. Sending never waits.
 #[derive(Debug)]
 pub(super) struct Journal {
+    connection: JournalConnection,
+    losses: Losses,
+}
+
+#[derive(Debug)]
+struct JournalConnection {
     /// `None`: there is no journal yet.
     socket: Option<UnixDatagram>,
     /// The path of the journal's socket.
     path: PathBuf,
-    /// Records that it did not take.
-    lost: u64,
 }
 
 impl Journal {
@@ -34,7 +40,8 @@ impl Journal {
     }
 
     fn at(path: PathBuf) -> Self {
-        Self { socket: None, path, lost: 0 }
+        let connection = JournalConnection { socket: None, path };
+        Self { connection, losses: Losses::default() }
     }
 
     /// Checks that there is a journal.
@@ -44,19 +51,17 @@ impl Journal {
 
     /// Counts records that were dropped before they came here.
     pub(super) fn lose(&mut self, count: u64) {
-        self.lost += count;
+        self.losses.add(count);
     }
 
     /// Sends a record, after `notice` about the lost ones, if there are any.
     pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
-        if self.lost > 0 && self.send(&notice(self.lost)) {
-            self.lost = 0;
-        }
-        if self.lost > 0 || !self.send(line) {
-            self.lost += 1;
-        }
+        self.losses.write(line, notice, |line| self.connection.send(line));
     }
+}
 
+impl JournalConnection {
+    /// Returns whether the journal has taken a record.
     fn send(&mut self, line: &[u8]) -> bool {
         let entry = entry(line);
         if let Some(socket) = &self.socket {
@@ -116,13 +121,13 @@ mod tests {
         let path = folder.path().join("socket");
         let mut journal = Journal::at(path.clone());
         journal.write(b"{}\n", |_| Vec::new());
-        assert_eq!(std::mem::take(&mut journal.lost), 1, "there is no journal yet");
+        assert_eq!(std::mem::take(&mut journal.losses), Losses::of(1), "there is no journal yet");
         let reader = UnixDatagram::bind(&path).unwrap();
         let record = |number: usize| format!("{{\"n\":{number}}}\n").into_bytes();
         let notice = |count| format!("{{\"count\":{count}}}\n").into_bytes();
         let sent = (0..1_000_000).find(|number| {
             journal.write(&record(*number), notice);
-            journal.lost > 0
+            journal.losses != Losses::default()
         });
         let sent = sent.unwrap();
         journal.lose(2);

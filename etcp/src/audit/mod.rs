@@ -11,6 +11,7 @@
 mod event;
 mod file;
 mod journal;
+mod losses;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,42 @@
+//! The number of records that a place has lost, which it is told before its next record.
+
+/// Records that were lost since the last one that was written.
+#[derive(PartialEq, Eq, Default, Debug)]
+pub(super) struct Losses(u64);
+
+impl Losses {
+    /// Counts records that were dropped before they came here.
+    pub(super) fn add(&mut self, count: u64) {
+        self.0 += count;
+    }
+
+    /// Writes a record, after `notice` about the lost ones, if there are any. `append` returns whether
+    /// a line was written.
+    pub(super) fn write(
+        &mut self,
+        line: &[u8],
+        notice: impl FnOnce(u64) -> Vec<u8>,
+        mut append: impl FnMut(&[u8]) -> bool,
+    ) {
+        self.settle(notice, &mut append);
+        if self.0 > 0 || !append(line) {
+            self.0 += 1;
+        }
+    }
+
+    /// Writes the notice about lost records, if there are any.
+    pub(super) fn settle(
+        &mut self,
+        notice: impl FnOnce(u64) -> Vec<u8>,
+        mut append: impl FnMut(&[u8]) -> bool,
+    ) {
+        if self.0 > 0 && append(&notice(self.0)) {
+            self.0 = 0;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(count: u64) -> Self {
+        Self(count)
+    }
+}
