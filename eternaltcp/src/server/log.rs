@@ -1,68 +1,30 @@
 //! Limits the log lines about clients and strangers to a rate that an operator can read.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info};
 
 use super::accept_failure::AcceptFailure;
-use super::gate::source_of;
-use crate::log_limit::{Admit, BURST, Bucket, LogLimit};
+use super::source_limits::SourceLimits;
+use crate::log_limit::{Admit, BURST, LogLimit};
 use crate::report::counted;
 
-/// Lines about one source that may be logged at once, then one per second. A hundred clients behind
-/// one address may each return at once, with a line or two.
-pub(super) const OF_SOURCE: Bucket = Bucket::new(200, Duration::from_secs(1));
-
-/// Lines about strangers from one source: the first few, then one per minute.
-pub(super) const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
-
-/// Lines about all strangers.
-pub(super) const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
-
-/// Interval at which the number of suppressed strangers is logged.
-pub(super) const SUMMARY: Duration = Duration::from_secs(60);
-
-/// Sources that are tracked. Further ones share the limit of all strangers.
-const MAX_SOURCES: usize = 1024;
-
-/// The limits of all sources.
-#[derive(Debug)]
-pub(super) struct SourceLog(Mutex<SourceLogState>);
-
-#[derive(Debug)]
-struct SourceLogState {
-    clients: BTreeMap<IpAddr, Bucket>,
-    strangers: BTreeMap<IpAddr, Bucket>,
-    all_strangers: Bucket,
-    /// Strangers that were suppressed since the last summary.
-    hidden: u64,
-    summary: Bucket,
-}
-
-impl Default for SourceLog {
-    fn default() -> Self {
-        Self(Mutex::new(SourceLogState {
-            clients: BTreeMap::new(),
-            strangers: BTreeMap::new(),
-            all_strangers: OF_STRANGERS,
-            hidden: 0,
-            summary: Bucket::new(1, SUMMARY),
-        }))
-    }
-}
+/// The limits of the log lines of all sources.
+#[derive(Default, Debug)]
+pub(super) struct SourceLog(Mutex<SourceLimits>);
 
 /// The limit of one source.
 pub(super) struct OfSource<'a>(&'a SourceLog, IpAddr);
 
 impl Admit for OfSource<'_> {
     fn admit(&self, now: Instant) -> Option<u64> {
-        let source = source_of(self.1);
-        let mut state = self.0.lock();
-        let SourceLogState { clients, all_strangers, .. } = &mut *state;
-        of(clients, source, OF_SOURCE).unwrap_or(all_strangers).admit(now)
+        let mut limits = self.0.lock();
+        match limits.clients_at(self.1) {
+            Some(own) => own.admit(now),
+            None => limits.all_strangers().admit(now),
+        }
     }
 }
 
@@ -81,7 +43,7 @@ impl SourceLog {
             return;
         };
         let admitted = match is_known {
-            false => self.admit_stranger(peer.ip(), now).then_some(0),
+            false => self.lock().admit_stranger(peer.ip(), now).then_some(0),
             true => self.of(peer.ip()).admit(now),
         };
         match admitted {
@@ -89,17 +51,6 @@ impl SourceLog {
             Some(not_shown) => info!(not_shown, "refused {peer}: {why}"),
             None => debug!("refused {peer}: {why}"),
         }
-    }
-
-    /// Returns whether a line about a stranger may be logged.
-    fn admit_stranger(&self, from: IpAddr, now: Instant) -> bool {
-        let mut state = self.lock();
-        let SourceLogState { strangers, all_strangers, hidden, .. } = &mut *state;
-        let source = of(strangers, source_of(from), OF_STRANGERS_SOURCE);
-        let is_shown = source.is_none_or(|source| source.admit(now).is_some())
-            && all_strangers.admit(now).is_some();
-        *hidden += u64::from(!is_shown);
-        is_shown
     }
 
     /// Logs how many lines were suppressed. Must be called each second.
@@ -123,30 +74,16 @@ impl SourceLog {
     /// Returns how many lines about each source and how many strangers were suppressed. Removes
     /// entries that are equivalent to new ones.
     fn left_out(&self, now: Instant) -> (Vec<(IpAddr, u64)>, u64) {
-        let mut state = self.lock();
-        let clients = state.clients.iter_mut();
-        let told = clients.filter_map(|(at, it)| it.left_out(now).map(|count| (*at, count)));
-        let told = told.collect();
-        state.clients.retain(|_, bucket| !bucket.is_full(now));
-        state.strangers.retain(|_, bucket| !bucket.is_rested(now));
-        let is_due = state.hidden > 0 && state.summary.admit(now).is_some();
-        let hidden = if is_due { std::mem::take(&mut state.hidden) } else { 0 };
-        (told, hidden)
+        let mut limits = self.lock();
+        let told = limits.clients().filter_map(|(at, it)| Some((at, it.left_out(now)?))).collect();
+        limits.forget_rested(now);
+        let is_due = limits.has_hidden() && limits.begin_summary(now);
+        (told, if is_due { limits.take_hidden() } else { 0 })
     }
 
-    fn lock(&self) -> MutexGuard<'_, SourceLogState> {
+    fn lock(&self) -> MutexGuard<'_, SourceLimits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns a source's bucket, if there is room for it.
-pub(super) fn of(
-    sources: &mut BTreeMap<IpAddr, Bucket>,
-    source: IpAddr,
-    new: Bucket,
-) -> Option<&mut Bucket> {
-    let is_room = sources.len() < MAX_SOURCES || sources.contains_key(&source);
-    is_room.then(|| sources.entry(source).or_insert(new))
 }
 
 /// The limit of lines about one tunnel: its own, and that of its source.
@@ -186,6 +123,9 @@ impl Admit for TunnelLog {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::source_limits::SUMMARY;
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -197,11 +137,11 @@ mod tests {
     #[test]
     fn a_source_of_strangers_is_logged_a_few_times_and_then_as_a_number() {
         let (log, start) = (SourceLog::default(), Instant::now());
-        let shown = (0..1000).filter(|_| log.admit_stranger(HERE, start)).count();
+        let shown = (0..1000).filter(|_| log.lock().admit_stranger(HERE, start)).count();
         assert_eq!(shown, 5);
-        assert!(log.admit_stranger(there(1), start), "others are logged still");
+        assert!(log.lock().admit_stranger(there(1), start), "others are logged still");
         assert_eq!(log.left_out(start).1, 995);
-        assert!(!log.admit_stranger(HERE, start));
+        assert!(!log.lock().admit_stranger(HERE, start));
         assert_eq!(log.left_out(start + Duration::from_secs(1)).1, 0, "not each second");
         assert_eq!(log.left_out(start + SUMMARY).1, 1);
     }
@@ -210,11 +150,11 @@ mod tests {
     fn strangers_from_everywhere_cause_few_lines_and_bounded_memory() {
         let (log, start) = (SourceLog::default(), Instant::now());
         let at = |number: u32| start + Duration::from_millis(number.into());
-        let shown = (0..60_000).filter(|it| log.admit_stranger(there(*it), at(*it))).count();
+        let shown = (0..60_000).filter(|it| log.lock().admit_stranger(there(*it), at(*it))).count();
         assert!(shown <= 60, "{shown} lines in a minute");
-        assert!(log.lock().strangers.len() <= MAX_SOURCES);
+        assert!(log.lock().tracked().1 <= 1024);
         log.left_out(start + SUMMARY * 10);
-        assert!(log.lock().strangers.is_empty(), "they are forgotten");
+        assert_eq!(log.lock().tracked().1, 0, "they are forgotten");
     }
 
     #[test]
@@ -230,6 +170,6 @@ mod tests {
         let (told, _) = sources.left_out(start + Duration::from_secs(300));
         assert_eq!(told, [(HERE, 10_000 - 189)]);
         assert_eq!(sources.left_out(start + Duration::from_secs(900)).0, []);
-        assert!(sources.lock().clients.is_empty());
+        assert_eq!(sources.lock().tracked().0, 0);
     }
 }

@@ -35,6 +35,7 @@ mod role;
 mod rules;
 mod running;
 mod sibling;
+mod source_limits;
 mod standby;
 
 use std::io;

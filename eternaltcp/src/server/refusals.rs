@@ -3,95 +3,61 @@
 //! The limits are those of the [log](super::log), with buckets of their own: a line that is logged or
 //! suppressed changes no record.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::gate::source_of;
-use super::log::{OF_SOURCE, OF_STRANGERS, OF_STRANGERS_SOURCE, SUMMARY, of};
-use crate::log_limit::Bucket;
+use super::source_limits::SourceLimits;
 
 /// Refusals that were not recorded: their number, and their source; none stands for strangers, and
 /// for sources beyond those that are tracked.
 pub(super) type NotRecorded = (Option<IpAddr>, u64);
 
 /// The limits of the records of refusals.
-#[derive(Debug)]
-pub(super) struct RefusalLimits(Mutex<RefusalState>);
-
-#[derive(Debug)]
-struct RefusalState {
-    /// The sources of clients whose keys are known.
-    clients: BTreeMap<IpAddr, Bucket>,
-    strangers: BTreeMap<IpAddr, Bucket>,
-    all_strangers: Bucket,
-    /// Refusals that count for no tracked source, since the last summary.
-    others: u64,
-    summary: Bucket,
-}
-
-impl Default for RefusalLimits {
-    fn default() -> Self {
-        Self(Mutex::new(RefusalState {
-            clients: BTreeMap::new(),
-            strangers: BTreeMap::new(),
-            all_strangers: OF_STRANGERS,
-            others: 0,
-            summary: Bucket::new(1, SUMMARY),
-        }))
-    }
-}
+#[derive(Default, Debug)]
+pub(super) struct RefusalLimits(Mutex<SourceLimits>);
 
 impl RefusalLimits {
     /// Returns `Some` if a refusal may be recorded now, with the number of refusals of the same source
     /// that were not recorded before it. Otherwise it is counted.
     pub(super) fn admit(&self, from: IpAddr, is_known: bool, now: Instant) -> Option<u64> {
-        let source = source_of(from);
-        let mut state = self.lock();
-        let RefusalState { clients, strangers, all_strangers, others, .. } = &mut *state;
-        if is_known && let Some(own) = of(clients, source, OF_SOURCE) {
+        let mut limits = self.lock();
+        if is_known && let Some(own) = limits.clients_at(from) {
             return own.admit(now);
         }
-        let of_source = of(strangers, source, OF_STRANGERS_SOURCE);
-        let is_recorded = of_source.is_none_or(|source| source.admit(now).is_some())
-            && all_strangers.admit(now).is_some();
-        *others += u64::from(!is_recorded);
-        is_recorded.then_some(0)
+        limits.admit_stranger(from, now).then_some(0)
     }
 
     /// Returns the refusals that were not recorded, at most once a minute. Removes entries that are
     /// equivalent to new ones. Must be called each second.
     pub(super) fn tick(&self, now: Instant) -> Vec<NotRecorded> {
-        let mut state = self.lock();
-        state.clients.retain(|_, bucket| !bucket.is_full(now));
-        state.strangers.retain(|_, bucket| !bucket.is_rested(now));
-        let is_some = state.others > 0 || state.clients.values().any(Bucket::has_left_out);
-        if is_some && state.summary.admit(now).is_some() { state.take() } else { Vec::new() }
+        let mut limits = self.lock();
+        limits.forget_rested(now);
+        let is_due = limits.has_hidden_any() && limits.begin_summary(now);
+        if is_due { take(&mut limits) } else { Vec::new() }
     }
 
     /// Returns the refusals that were not recorded, at the end of the server.
     pub(super) fn finish(&self) -> Vec<NotRecorded> {
-        self.lock().take()
+        take(&mut self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, RefusalState> {
+    fn lock(&self) -> MutexGuard<'_, SourceLimits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl RefusalState {
-    fn take(&mut self) -> Vec<NotRecorded> {
-        let clients = self.clients.iter_mut().map(|(from, it)| (Some(*from), it.take_left_out()));
-        let others = (None, std::mem::take(&mut self.others));
-        clients.chain([others]).filter(|(_, count)| *count > 0).collect()
-    }
+fn take(limits: &mut SourceLimits) -> Vec<NotRecorded> {
+    let hidden = (None, limits.take_hidden());
+    let clients = limits.clients().map(|(from, it)| (Some(from), it.take_left_out()));
+    clients.chain([hidden]).filter(|(_, count)| *count > 0).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::source_limits::SUMMARY;
     use super::*;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -132,7 +98,7 @@ mod tests {
         assert_eq!(limits.tick(start), [(Some(HERE), 300), (None, 95)]);
         assert_eq!(limits.admit(HERE, true, start + SUMMARY), Some(0));
         assert_eq!(limits.tick(start + SUMMARY * 10), []);
-        assert!(limits.lock().clients.is_empty() && limits.lock().strangers.is_empty());
+        assert_eq!(limits.lock().tracked(), (0, 0));
     }
 
     #[test]
@@ -144,7 +110,7 @@ mod tests {
             (2000..62_000).filter(count).count()
         };
         assert_eq!((of(true), of(false)), (30, 0));
-        assert!(limits.lock().strangers.len() <= 1024);
+        assert!(limits.lock().tracked().1 <= 1024);
         assert_eq!(limits.tick(start), [(None, 120_000 - 30)]);
     }
 }
