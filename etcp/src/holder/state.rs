@@ -16,7 +16,7 @@ use super::pending::PendingSignals;
 use super::program::Program;
 use super::score::Score;
 use super::signals::HolderSignals;
-use super::watchdog::Watchdog;
+use super::watchdog::WorkerWatchdog;
 use super::workers::Workers;
 
 /// The holder, with its present worker.
@@ -29,7 +29,7 @@ pub(super) struct Holder {
     pub(super) score: Option<Score>,
     pub(super) manager: Option<ServiceManager>,
     /// `None`: the service manager has no watchdog.
-    pub(super) watchdog: Option<Watchdog>,
+    pub(super) watchdog: Option<WorkerWatchdog>,
     /// The start of the main process.
     pub(super) started_at: SystemTime,
     pub(super) workers: Workers,
@@ -70,7 +70,7 @@ impl Holder {
                 .manager
                 .as_ref()
                 .and_then(ServiceManager::watchdog)
-                .map(Watchdog::new),
+                .map(WorkerWatchdog::new),
             manager: beginning.manager,
             started_at: beginning.started_at,
             workers: Workers::after(beginning.restarts, beginning.last),

@@ -30,14 +30,14 @@ pub(super) enum Verdict {
 /// Looks count, and not the time between them: a holder that was stopped itself judges nobody by
 /// that time.
 #[derive(Debug)]
-pub(super) struct Watchdog {
+pub(super) struct WorkerWatchdog {
     interval: Duration,
     next: Duration,
     beats: u64,
     missed: u32,
 }
 
-impl Watchdog {
+impl WorkerWatchdog {
     /// Returns a watchdog that must be told at least once in each interval that the worker serves.
     pub(super) fn new(watchdog: Duration) -> Self {
         Self { interval: watchdog / LOOKS, next: Duration::ZERO, beats: 0, missed: 0 }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_worker_hangs_when_half_of_the_interval_has_no_sign_of_life() {
-        let mut watchdog = Watchdog::new(WATCHDOG);
+        let mut watchdog = WorkerWatchdog::new(WATCHDOG);
         let mut look = |second, beats| watchdog.look(Duration::from_secs(second), beats);
         assert_eq!((look(0, 1), look(1, 2)), (Verdict::Serves, Verdict::Serves));
         assert_eq!([look(2, 2), look(3, 2), look(4, 2)], [Verdict::None; 3]);
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_holder_that_was_stopped_judges_nobody_by_that_time() {
-        let mut watchdog = Watchdog::new(WATCHDOG);
+        let mut watchdog = WorkerWatchdog::new(WATCHDOG);
         watchdog.look(Duration::ZERO, 1);
         assert_eq!(watchdog.look(Duration::from_secs(3600), 1), Verdict::None);
         assert_eq!(watchdog.left(Duration::from_secs(3600)), WATCHDOG / LOOKS);
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn another_worker_gets_the_whole_time() {
-        let mut watchdog = Watchdog::new(WATCHDOG);
+        let mut watchdog = WorkerWatchdog::new(WATCHDOG);
         let mut now = Duration::ZERO;
-        let mut miss = |watchdog: &mut Watchdog| {
+        let mut miss = |watchdog: &mut WorkerWatchdog| {
             now += WATCHDOG;
             watchdog.look(now, 0)
         };
