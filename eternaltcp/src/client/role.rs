@@ -311,6 +311,10 @@ impl Role for ClientRole {
         self.sessions.handle_reset(id, reset, self.config.ends_when_idle);
     }
 
+    fn wants_news(&self) -> bool {
+        false
+    }
+
     fn handle_news(&mut self, _news: SessionNews) {}
 
     fn handle_kill(&mut self, _id: SessionId) {}

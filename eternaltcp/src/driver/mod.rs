@@ -104,12 +104,15 @@ impl<R: Role> Driver<R> {
     /// Drives a tunnel whose sockets exist already.
     pub(crate) fn with_sockets(
         tunnel: Tunnel,
-        sockets: Sockets,
+        mut sockets: Sockets,
         role: R,
         commands: mpsc::Receiver<DriverCommand<R::Event>>,
         shared: Arc<Shared>,
     ) -> Self {
         shared.set_sessions(tunnel.session_count());
+        if !role.wants_news() {
+            sockets.news().close();
+        }
         Self {
             tunnel,
             role,

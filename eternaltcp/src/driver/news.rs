@@ -6,18 +6,29 @@ use eternaltcp_proto::{Reset, SessionId};
 
 use super::metadata::Metadata;
 
-/// Sessions that began or ended, until the driver tells its role.
-#[derive(Debug, Default)]
-pub(super) struct NewsQueue(Vec<SessionNews>);
+/// Sessions that began or ended, until the driver tells its role; `None` if the role is not told.
+#[derive(Debug)]
+pub(super) struct NewsQueue(Option<Vec<SessionNews>>);
 
 impl NewsQueue {
+    pub(super) fn new() -> Self {
+        Self(Some(Vec::new()))
+    }
+
+    /// Drops all news from now on, and those that were noted.
+    pub(super) fn close(&mut self) {
+        self.0 = None;
+    }
+
     pub(super) fn note(&mut self, id: SessionId, metadata: &Metadata, what: SessionChange) {
-        self.0.push(SessionNews { id, metadata: metadata.clone(), what });
+        if let Some(news) = &mut self.0 {
+            news.push(SessionNews { id, metadata: metadata.clone(), what });
+        }
     }
 
     /// Returns the news since the last call.
     pub(super) fn take(&mut self) -> Vec<SessionNews> {
-        std::mem::take(&mut self.0)
+        self.0.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 

@@ -107,6 +107,8 @@ pub(crate) trait Role: Send {
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
     /// Handles a session whose local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
+    /// Returns whether it is told of sessions that began or ended. The answer never changes.
+    fn wants_news(&self) -> bool;
     /// Handles a session that began or ended.
     fn handle_news(&mut self, news: SessionNews);
     /// Handles that the operator ends a session, before it ends.

@@ -77,7 +77,7 @@ impl Sockets {
             mirror,
             adopted: Vec::new(),
             closing: Vec::new(),
-            news: NewsQueue::default(),
+            news: NewsQueue::new(),
         }
     }
 

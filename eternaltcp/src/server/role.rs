@@ -321,7 +321,7 @@ impl Role for ServerRole {
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());
         }
-        let client = entry.audit_client(self.id);
+        let client = context.audit.is_on().then(|| entry.audit_client(self.id));
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
             // The permit is held while the target is dialled; the semaphore is never closed.
@@ -344,7 +344,9 @@ impl Role for ServerRole {
                 let is_late = start.elapsed() >= context.rules().limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
                 limited!(&*log, info, parent: &span, "{reset}{limit}");
-                context.audit.record(|| session_refused(client, id, &target, reset));
+                if let Some(client) = client {
+                    context.audit.record(|| session_refused(client, id, &target, reset));
+                }
             }
             result
         })
@@ -352,6 +354,10 @@ impl Role for ServerRole {
 
     fn reset(&mut self, id: SessionId, reset: &Reset) {
         debug!(session = id.get(), "session reset: {reset}");
+    }
+
+    fn wants_news(&self) -> bool {
+        self.context.audit.is_on()
     }
 
     fn handle_news(&mut self, news: SessionNews) {
