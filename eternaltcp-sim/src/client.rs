@@ -314,7 +314,8 @@ impl SimClient {
             Event::Attached { .. } => {
                 env.counters.attaches += 1;
                 env.history.note(now, Happening::Attached);
-                self.failover.handle_attached(now);
+                let suspicion = self.end.tunnel.suspicion().filter(|_| !env.ignores_doubts);
+                self.failover.handle_attached(now, suspicion);
             }
             Event::Refused(refusal) => self.handle_refused(env, refusal.code),
             Event::CarrierDead(_) => {

@@ -306,11 +306,12 @@ impl Failover {
         self.standing = Standing::Carried { since: now, is_bound: false, suspicion: None };
     }
 
-    /// Handles the answer to the attach, unless its carrier is gone. A doubt about the carrier
-    /// stays: it is over when [`Self::handle_relieved`] says so.
-    pub fn handle_attached(&mut self, now: Time) {
-        if let Standing::Carried { since, is_bound, .. } = &mut self.standing {
-            (*since, *is_bound) = (now, true);
+    /// Handles the answer to the attach, unless its carrier is gone. `suspicion` is the doubt that
+    /// the tunnel has now: one may have begun before the answer, and news of another may have been
+    /// on its way when the attach was sent.
+    pub fn handle_attached(&mut self, now: Time, suspicion: Option<Suspicion>) {
+        if self.standing != Standing::None {
+            self.standing = Standing::Carried { since: now, is_bound: true, suspicion };
         }
     }
 

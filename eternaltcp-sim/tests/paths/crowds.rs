@@ -20,7 +20,7 @@ fn attached() -> Failover {
     let mut failover = Failover::new(Time::ZERO);
     let (id, _) = failover.poll_dial(Time::ZERO, 0).expect("the first dial is at once");
     assert!(failover.handle_ready(Time::ZERO, id));
-    failover.handle_attached(Time::ZERO);
+    failover.handle_attached(Time::ZERO, None);
     failover.handle_progress();
     failover
 }

@@ -245,7 +245,7 @@ impl Dialing {
 
     /// Handles the attach of the carrier.
     pub(super) fn handle_attached(&mut self, now: Time, tunnel: &Tunnel) {
-        self.failover.handle_attached(now);
+        self.failover.handle_attached(now, tunnel.suspicion());
         (self.is_new, self.next_path) = (false, None);
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
         // The previous carrier's progress may only show now.

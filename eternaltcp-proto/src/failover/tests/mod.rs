@@ -17,7 +17,7 @@ fn attached() -> Failover {
     let (id, occasion) = failover.poll_dial(at(0), MIDDLE).unwrap();
     assert_eq!(occasion, Occasion::Loss);
     assert!(failover.handle_ready(at(0), id));
-    failover.handle_attached(at(0));
+    failover.handle_attached(at(0), None);
     failover.handle_progress();
     failover
 }
@@ -52,7 +52,7 @@ fn a_path_that_dies_after_each_attach_does_not_spin() {
         now = failover.poll_timeout().unwrap();
         let (id, _) = failover.poll_dial(now, MIDDLE).unwrap();
         assert!(failover.handle_ready(now, id));
-        failover.handle_attached(now);
+        failover.handle_attached(now, None);
         attaches += 1;
     }
     assert!(attaches < 20, "{attaches} in a minute");
@@ -81,9 +81,21 @@ fn a_doubt_that_begins_before_the_answer_to_the_attach_stays_after_it() {
     let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
     assert!(failover.handle_ready(at(0), id));
     failover.handle_suspected(at(3000), Suspicion::Answer);
-    failover.handle_attached(at(3100));
+    failover.handle_attached(at(3100), Some(Suspicion::Answer));
     let (_, id) = dials(&mut failover, at(4000))[0];
     assert!(failover.handle_ready(at(4100), id), "the doubt is not over");
+}
+
+#[test]
+fn news_of_a_doubt_that_is_older_than_the_attach_ends_with_the_answer() {
+    let mut failover = Failover::new(at(0));
+    let (id, _) = failover.poll_dial(at(0), MIDDLE).unwrap();
+    assert!(failover.handle_ready(at(0), id));
+    failover.handle_suspected(at(1), Suspicion::Path);
+    failover.handle_attached(at(100), None);
+    for (now, id) in dials(&mut failover, at(10_000)) {
+        assert!(!failover.handle_ready(now, id), "the carrier is not doubted");
+    }
 }
 
 #[test]
@@ -279,7 +291,7 @@ fn a_carrier_takes_over_from_a_doubted_one_when_it_is_worth_a_dial_and_from_a_lo
     let (id, _) = failover.poll_dial(at(1000), MIDDLE).unwrap();
     assert!(failover.take_over(at(1010), false));
     assert_eq!(abandoned(&mut failover), [id]);
-    failover.handle_attached(at(1020));
+    failover.handle_attached(at(1020), None);
     failover.handle_lost(at(5000), MIDDLE);
     assert!(failover.take_over(at(5000), false));
     assert_eq!(failover.poll_timeout(), None);
@@ -312,7 +324,7 @@ fn a_request_that_fails_is_tried_again_until_a_carrier_is_attached_for_it() {
         }
         let (id, _) = failover.poll_dial(now, MIDDLE).unwrap();
         assert!(failover.handle_ready(now, id));
-        failover.handle_attached(now);
+        failover.handle_attached(now, None);
         assert_eq!(failover.poll_timeout(), None);
     }
 }
@@ -337,7 +349,7 @@ fn a_doubt_that_is_over_cancels_no_dial_of_a_client_without_a_carrier() {
     failover.handle_suspected(at(1000), Suspicion::Path);
     failover.handle_lost(at(1000), MIDDLE);
     failover.handle_relieved(at(1000));
-    failover.handle_attached(at(1000));
+    failover.handle_attached(at(1000), None);
     assert!(!failover.is_carried(), "that was the carrier before");
     let (id, _) = failover.poll_dial(at(1000), MIDDLE).expect("it still dials");
     failover.handle_relieved(at(1010));

@@ -31,7 +31,7 @@ fn after_carriers_that_were_of_no_use_segments_are_small() {
         }
         assert_eq!(failover.wants_small_segments(occasion), small, "round {round}");
         assert!(failover.handle_ready(now + Duration::from_millis(100), id.unwrap()));
-        failover.handle_attached(now + Duration::from_millis(120));
+        failover.handle_attached(now + Duration::from_millis(120), None);
         failover.handle_progress();
     }
     failover.handle_moved(at(5000));
@@ -46,7 +46,7 @@ fn a_standby_with_large_segments_is_left_where_those_were_of_no_use() {
         failover.handle_suspected(at(round * 1000), Suspicion::Peer);
         assert_eq!(failover.take_standby(at(round * 1000), false), taken, "round {round}");
         if taken {
-            failover.handle_attached(at(round * 1000 + 10));
+            failover.handle_attached(at(round * 1000 + 10), None);
         }
     }
     assert!(failover.take_standby(at(2500), true));
