@@ -37,6 +37,7 @@
 //! | [`spawn_worker`] | starts a process that shares the descriptors of this one |
 //! | [`spawn_successor`], [`end_with`], [`end_with_parent`] | start a program that takes over the descriptors of this one, and let processes end with another one |
 //! | [`BlockedSignals`], [`restore_blocked`] | wait for signals in a process that has no runtime, and undo that in its workers |
+//! | [`stop_process`] | stops this process until it is continued |
 //! | [`set_title`] | changes what `ps` shows for this process |
 //!
 //! [`unix`] connects to Unix sockets and needs no platform.
@@ -77,7 +78,7 @@ pub use linux::{
     Block, BlockedSignals, Blocks, Ended, Executable, Holding, Inherited, NewProgram, NotedCall,
     PANICKED, Part, ReceivedSignal, Successor, Words, Worker, cookie, end_with, end_with_parent,
     moved_bytes, read_progress, reap_any, restore_blocked, set_title, spawn_successor,
-    spawn_worker, unshare,
+    spawn_worker, stop_process, unshare,
 };
 pub use ready::readable;
 pub use system::{

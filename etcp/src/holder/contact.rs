@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use eternaltcp::control::UpgradeState;
 use eternaltcp::process::UpgradeStatus;
-use eternaltcp_sys::Words;
+use eternaltcp_sys::{Words, stop_process};
 use rustix::io::pread;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
@@ -327,12 +327,13 @@ impl Contact {
         state_in(&text[..length]) == Some(b'T')
     }
 
-    /// Stops this process until the holder continues, which then lets this one continue.
+    /// Stops this process until the holder continues, which then lets this one continue. Only one
+    /// thread may call it at a time.
     pub(super) fn stand_still(&self) {
         self.set(STANDS_STILL, 1);
         // The holder may have continued meanwhile. It receives SIGCHLD for the stop, and finds the
-        // word.
-        let _ = kill_process(getpid(), Signal::STOP);
+        // word: it is set until this thread runs again.
+        stop_process();
         self.set(STANDS_STILL, 0);
     }
 }

@@ -11,8 +11,8 @@ pub(crate) use linux::{look, stop_with_holder};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, OnceLock};
     use std::time::{Duration, Instant};
 
     use crate::holder::contact::Contact;
@@ -30,13 +30,17 @@ mod linux {
         began: Instant,
         /// The time of the last check, in milliseconds since `began`.
         looked: AtomicU64,
+        /// Held by the thread that checks. A second one that was stopped after it looked, and before
+        /// it acted, would stop the process again when it continues.
+        turn: Mutex<()>,
     }
 
     /// Lets this process check the state of its holder.
     pub(in crate::holder) fn watch(contact: Contact) {
         let looked = AtomicU64::new(0);
         // A process has only one holder.
-        let _ = WATCH.set(StopWatch { contact, began: Instant::now(), looked });
+        let turn = Mutex::new(());
+        let _ = WATCH.set(StopWatch { contact, began: Instant::now(), looked, turn });
     }
 
     /// Stops this process if the holder is stopped. The call is cheap if there was a check a moment
@@ -46,11 +50,13 @@ mod linux {
         let now = u64::try_from(watch.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = watch.looked.load(Ordering::Relaxed);
         let is_due = u128::from(now.saturating_sub(last)) >= PAUSE.as_millis();
-        let order = Ordering::Relaxed;
-        if is_due
-            && watch.looked.compare_exchange(last, now, order, order).is_ok()
-            && watch.contact.is_holder_stopped()
-        {
+        if !is_due {
+            return;
+        }
+        // Another thread that checks stops this one as well.
+        let Ok(_turn) = watch.turn.try_lock() else { return };
+        watch.looked.store(now, Ordering::Relaxed);
+        if watch.contact.is_holder_stopped() {
             watch.contact.stand_still();
         }
     }

@@ -29,7 +29,7 @@ pub use mmsg::NotedCall;
 pub use namespace::unshare;
 pub use network::NetworkWatch;
 pub use route::has_route;
-pub use signals::{BlockedSignals, ReceivedSignal};
+pub use signals::{BlockedSignals, ReceivedSignal, stop_process};
 pub use sleep::SleepWatch;
 pub use socket::{
     accept, bind_to_device, cookie, free_receive_buffer, interface_index, is_mptcp_socket,

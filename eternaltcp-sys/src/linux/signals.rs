@@ -1,4 +1,5 @@
-//! Blocked signals for a process with one thread and no runtime, which waits for them.
+//! Blocked signals for a process with one thread and no runtime, which waits for them; and the signal
+//! by which a process stops itself.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -92,13 +93,77 @@ impl std::fmt::Debug for BlockedSignals {
     }
 }
 
+/// Stops this process (SIGSTOP), and returns after it continued.
+///
+/// The signal is for the calling thread. Any thread could take one for the whole process, and the
+/// caller would run on until that thread has done so.
+pub fn stop_process() {
+    // SAFETY: the thread that receives the signal is this one, and lives.
+    unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGSTOP) };
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, WaitOptions, kill_process, waitpid};
+
     use super::*;
+
+    /// A process with this variable is the one that stops.
+    const STOPS: &str = "ETERNALTCP_TEST_STOPS";
+    const ROUNDS: usize = 50;
+
+    /// Stops again and again, on a thread that is not the first one of its process, as tests run.
+    fn stop_often() {
+        for _ in 0..ROUNDS {
+            eprintln!("stops");
+            stop_process();
+            eprintln!("continues");
+        }
+    }
+
+    fn read_until(expected: &str, output: &mut impl BufRead) {
+        let mut line = String::new();
+        while line.trim_end() != expected {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "it ended before {expected}");
+        }
+    }
+
+    #[test]
+    fn the_thread_that_stops_the_process_does_nothing_more_before_it_is_stopped() {
+        if std::env::var_os(STOPS).is_some() {
+            return stop_often();
+        }
+        let name = "the_thread_that_stops_the_process_does_nothing_more_before_it_is_stopped";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([&format!("linux::signals::tests::{name}"), "--exact", "--nocapture"])
+            .env(STOPS, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        // It reads no further than the line, so that the pipe shows whether more was written.
+        let mut output = BufReader::with_capacity(1, child.stderr.take().unwrap());
+        for round in 0..ROUNDS {
+            read_until("stops", &mut output);
+            let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+            assert!(status.stopped(), "round {round}: {status:?}");
+            let mut more = [PollFd::new(output.get_ref(), PollFlags::IN)];
+            assert_eq!(poll(&mut more, Some(&Timespec::default())).unwrap(), 0, "round {round}");
+            kill_process(pid, Signal::CONT).unwrap();
+            read_until("continues", &mut output);
+        }
+        assert!(child.wait().unwrap().success());
+    }
 
     #[test]
     fn a_blocked_signal_waits_until_it_is_asked_for() {
