@@ -28,11 +28,16 @@ pub(crate) const FEATURE_JOIN: u64 = 4;
 /// The feature of a side whose joined carriers outlive the lead, so that one of them can take over.
 pub const FEATURE_TAKEOVER: u64 = 8;
 
+/// The feature of a client that understands announcements.
+pub(crate) const FEATURE_ANNOUNCE: u64 = 16;
+
 /// The features that this code supports.
-pub(crate) const FEATURES: u64 = FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN | FEATURE_TAKEOVER;
+pub(crate) const FEATURES: u64 =
+    FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN | FEATURE_TAKEOVER | FEATURE_ANNOUNCE;
 
 /// The names of the features that this code has, in the order of their bits.
-pub const FEATURE_NAMES: [&str; 4] = ["standby", "early replay", "joined carriers", "takeover"];
+pub const FEATURE_NAMES: [&str; 5] =
+    ["standby", "early replay", "joined carriers", "takeover", "announcements"];
 
 /// The maximum number of payload bytes of all early packets. With the rest of the request they fit
 /// into what a new TCP connection may send at once (RFC 6928).

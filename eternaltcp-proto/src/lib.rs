@@ -110,6 +110,7 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod announcement;
 mod attach;
 mod backlog;
 mod backoff;
@@ -144,6 +145,7 @@ mod tunnel;
 mod wire;
 
 pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
+pub use announcement::{Announcement, MAX_CONTENT, Topic};
 pub use attach::{
     FEATURE_NAMES, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance, Intent,
     OLDEST_VERSION, Settings, VERSION,

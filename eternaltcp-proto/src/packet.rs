@@ -51,6 +51,8 @@ pub enum Kind {
     Standby = 15,
     /// The client asks to have this carrier join the attached one, or the server accepts that.
     Join = 16,
+    /// The server states something about itself.
+    Announce = 17,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             14 => Self::Close,
             15 => Self::Standby,
             16 => Self::Join,
+            17 => Self::Announce,
             _ => return None,
         })
     }
@@ -106,6 +109,7 @@ impl Kind {
             Self::Numbers => (16, 16),
             Self::NumbersEnd => (4, 8),
             Self::Standby => (12, 512),
+            Self::Announce => (4, 2048),
         }
     }
 }
@@ -194,10 +198,10 @@ mod tests {
 
     #[test]
     fn every_kind_is_decoded_from_its_value() {
-        for value in 0..=16 {
+        for value in 0..=17 {
             assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
         }
-        assert_eq!(Kind::from_wire(17), None);
+        assert_eq!(Kind::from_wire(18), None);
         assert_eq!(Kind::from_wire(u32::MAX), None);
     }
 

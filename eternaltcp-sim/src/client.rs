@@ -317,6 +317,10 @@ impl SimClient {
                 let suspicion = self.end.tunnel.suspicion().filter(|_| !env.ignores_doubts);
                 self.failover.handle_attached(now, suspicion);
             }
+            Event::Announced(told) => {
+                env.counters.announcements += 1;
+                env.announced.tell(&told);
+            }
             Event::Refused(refusal) => self.handle_refused(env, refusal.code),
             Event::CarrierDead(_) => {
                 self.end.reconcile(env, false);

@@ -89,6 +89,8 @@ counters! {
     races_won_by_new >= 500;
     /// Attaches completed, seen from either end.
     attaches >= 4_000;
+    /// Announcements that reached the client.
+    announcements >= 400;
     /// Attaches after which something was sent again.
     replays >= 1_000;
     /// Packets that were sent along with an attach.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use eternaltcp_proto::{Side, Time};
 
+use crate::announced::Announced;
 use crate::counters::Counters;
 use crate::history::History;
 use crate::link::SimLink;
@@ -48,6 +49,8 @@ pub(crate) struct Env {
     pub routes: Vec<PathChange>,
     /// The percentage of dials that fail.
     pub failing: u64,
+    /// What the server stated last, and what the client was told.
+    pub announced: Announced,
     /// The client ignores doubts.
     pub ignores_doubts: bool,
     /// The percentage of new carriers that will die.

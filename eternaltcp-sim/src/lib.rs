@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ambush;
+mod announced;
 mod app;
 pub mod bodies;
 mod campaign;

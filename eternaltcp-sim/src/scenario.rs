@@ -58,6 +58,8 @@ pub struct Scenario {
     pub ambush: Option<Ambush>,
     /// The client is not told of doubts.
     pub ignores_doubts: bool,
+    /// The server states something after each attach.
+    pub announces: bool,
     /// Whether the outcome contains the history.
     pub keeps_history: bool,
     /// Whether the log has its hash, which takes half of the time.
@@ -152,6 +154,12 @@ impl Scenario {
             .with_bad_moments(&mut Rng::new(seed).fork(4))
             .with_old_peers(&mut Rng::new(seed).fork(7))
             .with_hole(&mut Rng::new(seed).fork(9))
+            .with_announcements(&mut Rng::new(seed).fork(11))
+    }
+
+    /// Lets the server of some worlds state something after each attach.
+    fn with_announcements(self, rng: &mut Rng) -> Self {
+        Self { announces: rng.chance(30), ..self }
     }
 
     /// Makes one side too old for carriers that take over, in some worlds.
@@ -188,6 +196,7 @@ impl Scenario {
             routes: Vec::new(),
             deeds: Vec::new(),
             ambush: None,
+            announces: false,
             ignores_doubts: false,
             keeps_history: false,
             hashes_log: true,

@@ -243,6 +243,7 @@ impl SimServer {
                 Event::Attached { .. } => {
                     env.counters.attaches += 1;
                     if let Some((_, end)) = &mut self.end {
+                        env.announced.state().into_iter().for_each(|it| end.tunnel.announce(it));
                         end.reconcile(env, true);
                     }
                 }
@@ -256,6 +257,7 @@ impl SimServer {
                 Event::StandsBy(_) | Event::StandbyDoubted(..) | Event::StandbyLost(..) => {
                     panic!("a carrier stands by at the tunnel of a server: {event:?}")
                 }
+                Event::Announced(it) => panic!("the server is told: {it:?}"),
                 Event::Refused(_) | Event::Relieved | Event::Opened(_) | Event::Dirty(_) => {}
             }
         }

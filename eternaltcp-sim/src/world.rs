@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use eternaltcp_proto::{Closing, READ_SIZE, RESERVE, Side, Time, Tunnel};
 
+use crate::announced::Announced;
 use crate::client::SimClient;
 use crate::counters::Counters;
 use crate::end::SimEnd;
@@ -71,6 +72,7 @@ impl World {
             stopped_until: Sides::default(),
             routes: scenario.routes.clone(),
             failing: scenario.failing,
+            announced: Announced::new(scenario.announces),
             ignores_doubts: scenario.ignores_doubts,
             corrupts: None,
             ambush: scenario.ambush,

@@ -122,6 +122,7 @@ impl Tunnel {
         if let Some(outbox) = self.carriers.outbox_mut() {
             outbox.set_answer(packets(Kind::Attached, answer.encode(), &numbers, Vec::new()));
         }
+        self.list_announcements();
     }
 
     pub(super) fn handle_answer(

@@ -1,5 +1,6 @@
 //! The events that a tunnel reports to its driver.
 
+use crate::announcement::Announcement;
 use crate::id::SessionId;
 use crate::reason::{Closing, Refusal};
 use crate::standby::StandbyLoss;
@@ -34,6 +35,8 @@ pub enum Event {
     Opened(SessionId),
     /// Look at the session again: at the data to deliver, and at how much may be read.
     Dirty(SessionId),
+    /// The server states something about itself. It does so again after each attach.
+    Announced(Announcement),
     /// The peer closed the tunnel.
     Closed(Closing),
 }

@@ -116,6 +116,7 @@ impl Tunnel {
                 self.note_suspicion(now);
             }
             (Kind::Close, None) => self.handle_close(&payload)?,
+            (Kind::Announce, None) => self.handle_announcement(&payload)?,
             (Kind::Limit, None) => {
                 let limit = read_u64(Kind::Limit, &payload)?;
                 self.handle_tunnel_limit(now, limit);

@@ -3,6 +3,7 @@
 //! The driver gives inputs (`handle_*`), asks for outputs (`poll_*`), and speaks for the local
 //! sockets in plain verbs. After each input it drains every output.
 
+mod announce;
 mod attach;
 mod carrier;
 mod carriers;
@@ -43,6 +44,7 @@ use crate::limits::cost;
 use crate::reason::{Cause, Closing, Reset};
 use crate::session::Lost;
 use crate::time::Time;
+use announce::Announcements;
 use carrier::{Carrier, CarrierStage};
 use carriers::Carriers;
 use early::Early;
@@ -61,6 +63,7 @@ pub struct Tunnel {
     closing: Option<Closing>,
     stats: Stats,
     events: VecDeque<Event>,
+    announcements: Announcements,
 }
 
 /// The identity of a tunnel and of its current attach.
@@ -114,6 +117,7 @@ impl Tunnel {
             closing: None,
             stats: Stats::default(),
             events: VecDeque::new(),
+            announcements: Announcements::default(),
             config,
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::announcement::Topic;
 use crate::id::SessionId;
 use crate::seq::Seq;
 use crate::session::Listing;
@@ -21,6 +22,8 @@ const OPENINGS: usize = 64;
 pub(super) struct Outbox {
     /// Packets of the server's answer to the attach.
     answer: VecDeque<Transmit>,
+    /// The topics of which the server has something to state. Each is listed once.
+    announcements: VecDeque<Topic>,
     /// Sessions whose packet 0 is due, in the order of their ids.
     openings: VecDeque<SessionId>,
     /// Sessions whose acknowledgement must be sent without data.
@@ -59,6 +62,17 @@ impl Outbox {
 
     pub(super) fn pop_answer(&mut self) -> Option<Transmit> {
         self.answer.pop_front()
+    }
+
+    /// Queues the announcement about a topic.
+    pub(super) fn push_announcement(&mut self, topic: Topic) {
+        if !self.announcements.contains(&topic) {
+            self.announcements.push_back(topic);
+        }
+    }
+
+    pub(super) fn pop_announcement(&mut self) -> Option<Topic> {
+        self.announcements.pop_front()
     }
 
     /// Queues packet 0 of a session. Sessions that have ended are removed now and then: `is_known`
@@ -176,7 +190,8 @@ impl Outbox {
     /// Returns the length of all lists.
     pub(super) fn len(&self) -> usize {
         let delayed = self.delayed.acks.len() + self.delayed.openings.len();
-        let ready = self.answer.len() + self.openings.len() + self.acks.len();
+        let words = self.answer.len() + self.announcements.len();
+        let ready = words + self.openings.len() + self.acks.len();
         delayed + ready + self.final_acks.len() + self.limits.len()
     }
 }

@@ -54,6 +54,7 @@ impl Tunnel {
         let liveness = &mut self.carriers.current_mut()?.liveness;
         let transmit = liveness
             .poll_transmit(now)
+            .or_else(|| self.poll_announcement())
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())
             .or_else(|| self.poll_limit())

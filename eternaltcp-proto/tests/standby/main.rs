@@ -222,11 +222,14 @@ const EARLY: u64 = 2;
 /// The feature bit of joined carriers.
 const JOIN: u64 = 4;
 
+/// The feature bit of announcements.
+const ANNOUNCE: u64 = 16;
+
 #[test]
 fn features_are_those_that_both_sides_have_and_unknown_ones_are_ignored() {
     let mut hello = WireHello::new_tunnel(1).packet().to_vec();
-    for (asked, both) in [(0_u64, 0), (u64::MAX, FEATURE_STANDBY | EARLY | JOIN | FEATURE_TAKEOVER)]
-    {
+    let all = FEATURE_STANDBY | EARLY | JOIN | FEATURE_TAKEOVER | ANNOUNCE;
+    for (asked, both) in [(0_u64, 0), (u64::MAX, all)] {
         hello[32..40].copy_from_slice(&asked.to_le_bytes());
         let mut acceptor = Acceptor::new(10);
         acceptor.handle_input([&hello[..], &wire::numbers_end(0)].concat().into());
