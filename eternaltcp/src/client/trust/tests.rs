@@ -1,0 +1,111 @@
+//! Tests of the decision about a server's key.
+
+use super::*;
+use eternaltcp_tls::Identity;
+
+#[test]
+fn several_files_are_read_and_one_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
+    let [key, other] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+    let server: ServerAddress = "a".parse().unwrap();
+    let trust = || Trust::new(mine.clone()).reading(vec![global.clone()]);
+    let line = |key| known_hosts_line(&server, key);
+    trust().check(&server, &key).unwrap_err();
+    std::fs::write(&global, line(&key)).unwrap();
+    trust().check(&server, &key).unwrap();
+    let changed = trust().accepting_new().check(&server, &other).unwrap_err().to_string();
+    assert!(changed.contains("HAS CHANGED") && changed.contains("global:1"), "{changed}");
+    std::fs::write(&mine, format!("@revoked * {key}")).unwrap();
+    assert!(trust().check(&server, &key).unwrap_err().to_string().contains("mine:1"));
+    let list = folder.path().join("list");
+    std::fs::write(&list, other.to_string()).unwrap();
+    let revoking = || trust().accepting_new().revoking(list.clone());
+    let c: ServerAddress = "c".parse().unwrap();
+    assert!(revoking().check(&c, &other).unwrap_err().to_string().contains("is revoked"));
+    assert!(trust().revoking(list.join("none")).check(&server, &key).is_err());
+    let b: ServerAddress = "b".parse().unwrap();
+    trust().accepting_new().check(&b, &other).unwrap();
+    assert!(std::fs::read_to_string(&mine).unwrap().ends_with(&format!("[b]:6200 {other}\n")));
+    assert_eq!(std::fs::read_to_string(&global).unwrap(), line(&key));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_passed_over_and_reported_if_the_server_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    let odd = vec![folder.path().to_owned(), good.join("below"), good.clone()];
+    let key = Identity::generate().unwrap().public_key();
+    let server: ServerAddress = "a".parse().unwrap();
+    let trust = || Trust::new(folder.path().join("none")).reading(odd.clone());
+    let why = trust().check(&server, &key).unwrap_err().to_string();
+    assert!(why.contains("is not a regular file"), "{why}");
+    std::fs::write(&good, format!("a {key}")).unwrap();
+    assert_eq!(trust().check(&server, &key), Ok(()));
+}
+
+#[test]
+fn no_server_counts_as_new_while_the_file_that_gets_new_ones_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&mine).unwrap();
+    let key = Identity::generate().unwrap().public_key();
+    let server: ServerAddress = "a".parse().unwrap();
+    let trust = |mine: &Path, global: &Path| {
+        Trust::new(mine.to_owned()).reading(vec![global.to_owned()]).accepting_new()
+    };
+    let why = trust(&mine, &global).check(&server, &key).unwrap_err().to_string();
+    assert!(why.contains("cannot tell") && why.contains("not a regular file"), "{why}");
+    assert_eq!(trust(&global, &mine).check(&server, &key), Ok(()), "others are ignored");
+    assert_eq!(trust(&mine, &global).check(&server, &key), Ok(()), "it is known there");
+}
+
+#[test]
+fn a_name_without_a_port_is_believed_also_by_its_alias() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let [key, sshds] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+    let [server, alias] = ["192.0.2.1", "alias"].map(|name| name.parse::<ServerAddress>().unwrap());
+    std::fs::write(&file, format!("alias {key}\n192.0.2.1 {sshds}\n")).unwrap();
+    let trust = Trust::new(file.clone()).naming(server.clone(), alias);
+    assert_eq!(trust.check(&server, &key), Ok(()));
+    // A key of sshd is no evidence about sproxy's.
+    let why = Trust::new(file.clone()).check(&server, &key).unwrap_err().to_string();
+    assert!(why.contains("is not in"), "{why}");
+    Trust::new(file).accepting_new().check(&server, &key).unwrap();
+}
+
+#[test]
+fn a_hashed_name_is_found_again_and_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let key = Identity::generate().unwrap().public_key();
+    let [server, alias] =
+        ["192.0.2.1", "secret"].map(|name| name.parse::<ServerAddress>().unwrap());
+    let trust = || Trust::new(file.clone()).hashing().naming(server.clone(), alias.clone());
+    trust().accepting_new().check(&server, &key).unwrap();
+    trust().check(&server, &key).unwrap();
+    Trust::new(file.clone()).check(&alias, &key).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("|1|") && !text.contains("secret"), "{text}");
+}
+
+#[test]
+fn dev_null_stands_for_no_file() {
+    let key = Identity::generate().unwrap().public_key();
+    let trust = Trust::new("/dev/null".into());
+    let server: ServerAddress = "a".parse().unwrap();
+    assert!(trust.check(&server, &key).unwrap_err().to_string().contains("give --accept-new"));
+    trust.accepting_new().check(&server, &key).unwrap();
+}
+
+#[test]
+fn with_one_key_given_no_other_is_trusted() {
+    let key = || Identity::generate().unwrap().public_key();
+    let (wanted, other) = (key(), key());
+    let trust = Trust::only(wanted.clone()).accepting_new();
+    let server = "server.test".parse().unwrap();
+    assert_eq!(trust.check(&server, &wanted), Ok(()));
+    let why = trust.check(&server, &other).unwrap_err().to_string();
+    assert!(why.contains("not the expected server"), "{why}");
+}
