@@ -216,6 +216,7 @@ fn trust(args: &ServerArgs, host: &str, config: &SshConfig) -> Result<Trust, Exi
         );
     }
     let trust = if config.hash_known_hosts { trust.hashing() } else { trust };
+    let trust = if config.denies_updates { trust.without_updates() } else { trust };
     let trust = match &config.revoked_host_keys {
         Some(file) => trust.revoking(revoked(file, host, config)?),
         None => trust,

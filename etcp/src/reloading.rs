@@ -56,6 +56,11 @@ impl LiveConfig {
         Self { active, keeper, keys }
     }
 
+    /// Returns what keeps settings for the next worker.
+    pub(crate) fn keeper(&self) -> &SettingsKeeper {
+        &self.keeper
+    }
+
     /// Returns the command line with the settings that an earlier worker has reloaded, if it has.
     pub(crate) fn kept(&mut self) -> Option<CliCommand> {
         let kept = self.keeper.get()?;

@@ -28,7 +28,7 @@ use crate::reloading::{LiveConfig, next_request};
 use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
-use own_key::OwnKey;
+use own_key::{OwnKey, check_next_identities, next_identities};
 use reload::{KEYS, ServerReloader};
 
 pub(crate) fn run(
@@ -180,6 +180,8 @@ async fn reload(
 pub(crate) fn check(args: SproxyArgs) -> Result<(), ExitError> {
     let none = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let identity = Identity::generate().map_err(ExitError::failed)?;
+    check_next_identities(&args.next_identity)?;
+    let args = SproxyArgs { next_identity: Vec::new(), ..args };
     let config = configure(args, identity, (none, Vec::new()))?;
     config.limits.check().map_err(ExitError::failed)?;
     for set in &config.more_keys {
@@ -215,6 +217,7 @@ fn configure(
     let mut config = ServerConfig::new(listen, identity, first);
     config.more_keys = files.map(KeySet::new).collect();
     config.more_keys.extend(further_keys(&args)?);
+    config.next_identities = next_identities(&args.next_identity)?;
     config.also_listen = also_listen;
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;

@@ -34,6 +34,7 @@ mod openssh_file;
 mod private_file;
 mod record;
 mod side;
+mod signature;
 mod signing;
 mod spki;
 #[cfg(test)]
@@ -58,4 +59,5 @@ pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
 pub use private_file::{NewKey, PrivateFile};
+pub use signature::SigningError;
 pub use verify::Judgement;

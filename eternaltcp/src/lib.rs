@@ -164,6 +164,7 @@ mod fair;
 #[cfg(all(feature = "client", feature = "server"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod host_keys;
 mod instance;
 mod lock_file;
 mod log_limit;

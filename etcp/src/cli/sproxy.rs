@@ -51,6 +51,10 @@ pub(crate) struct SproxyArgs {
     /// [default: server_key in the state folder]
     #[arg(short, long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) identity: Option<PathBuf>,
+    /// The key that will follow the server's key: clients are told of it, and add it to known_hosts.
+    /// Created if it is missing; may be repeated
+    #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
+    pub(crate) next_identity: Vec<PathBuf>,
     /// The admitted keys, in the format of sshd; may be repeated [default: ~/.ssh/authorized_keys]
     #[arg(long, value_parser = parse_path(), value_name = "FILE", help_heading = "Keys")]
     pub(crate) authorized_keys: Vec<PathBuf>,

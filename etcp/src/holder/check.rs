@@ -37,6 +37,9 @@ pub(super) struct CheckQuestion {
     header: Vec<u8>,
     /// The fingerprint of the server's key, by which clients with sessions know the server.
     key: Option<String>,
+    /// The fingerprints of the keys of which clients were told.
+    #[serde(default)]
+    announced: Vec<String>,
     /// Whether the holder passes the answers of ssh on to the new program.
     #[serde(default)]
     takes_answers: bool,
@@ -58,10 +61,12 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
     let question: CheckQuestion =
         serde_json::from_reader(io::stdin().lock()).map_err(ExitError::failed)?;
     StoreMemory::check(&question.header).map_err(ExitError::failed)?;
-    if question.key.as_deref() != key {
+    let is_announced = key.is_some_and(|key| question.announced.iter().any(|it| it == key));
+    if question.key.as_deref() != key && !is_announced {
         let known = question.key.as_deref().unwrap_or("none");
         return Err(ExitError::Failed(format!(
-            "the server key differs from {known}, by which clients with sessions know the server"
+            "the server key differs from {known}, by which clients with sessions know the server: \
+             let them know the next one first (--next-identity)"
         )));
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -79,8 +84,10 @@ pub(super) struct CheckedProgram {
 }
 
 impl CheckQuestion {
-    pub(super) fn new(store: &StoreMemory, key: Option<&str>) -> Self {
-        Self { header: store.header(), key: key.map(str::to_owned), takes_answers: true }
+    /// `announced` has the fingerprints of the keys of which clients were told.
+    pub(super) fn new(store: &StoreMemory, key: Option<&str>, announced: Vec<String>) -> Self {
+        let key = key.map(str::to_owned);
+        Self { header: store.header(), key, announced, takes_answers: true }
     }
 }
 

@@ -331,8 +331,7 @@ impl Contact {
     /// thread may call it at a time.
     pub(super) fn stand_still(&self) {
         self.set(STANDS_STILL, 1);
-        // The holder may have continued meanwhile. It receives SIGCHLD for the stop, and finds the
-        // word: it is set until this thread runs again.
+        // The holder may have continued meanwhile. It receives SIGCHLD, and finds the word.
         stop_process();
         self.set(STANDS_STILL, 0);
     }

@@ -26,6 +26,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 use super::begin::Previous;
 use super::check::{Check, CheckQuestion, CheckedProgram};
 use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
+use super::kept_settings::KeptSettings;
 use super::main_waiter::Waiter;
 use super::next::Next;
 use super::signals::HolderSignals;
@@ -80,7 +81,8 @@ impl Holder {
         }
         let program = program.unwrap_or_else(|| self.program.path().to_owned());
         self.contact.set_upgrade(UpgradeState::Checking, "");
-        let question = CheckQuestion::new(&self.store, self.program.key());
+        let announced = self.contact.settings().map(KeptSettings::announced).unwrap_or_default();
+        let question = CheckQuestion::new(&self.store, self.program.key(), announced);
         let text = program.display().to_string();
         match Check::start(program, is_all, &question) {
             Ok(check) => {

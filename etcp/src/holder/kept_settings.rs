@@ -1,4 +1,5 @@
-//! The settings of the last reload, in memory that outlives the worker that has read them.
+//! The settings of the last reload, and the keys of which clients were told, in memory that outlives
+//! the worker that has read them.
 
 use std::ffi::CStr;
 use std::io;
@@ -17,7 +18,14 @@ const LENGTHS: [usize; 2] = [8, 16];
 /// The offsets of the two parts. The part that is not in force is written, so that a worker that
 /// dies meanwhile leaves the other one.
 const PARTS: [usize; 2] = [64, 64 + MAX_SETTINGS];
-const LENGTH: usize = PARTS[1] + MAX_SETTINGS;
+
+/// The fingerprints of announced keys, each in a place of its own, and their number so far. The
+/// oldest gives way.
+const ANNOUNCED: usize = 24;
+const PLACES: usize = PARTS[1] + MAX_SETTINGS;
+const MAX_ANNOUNCED: usize = 16;
+const FINGERPRINT: usize = 64;
+const LENGTH: usize = PLACES + MAX_ANNOUNCED * FINGERPRINT;
 
 const NAME: &CStr = c"etcp-settings";
 
@@ -54,6 +62,31 @@ impl KeptSettings {
         Some(settings)
     }
 
+    /// Records that clients were told of the key with this fingerprint.
+    pub(crate) fn add_announced(&self, fingerprint: &str) {
+        if self.announced().iter().any(|it| it == fingerprint) {
+            return;
+        }
+        let count = self.word(ANNOUNCED);
+        let place = usize::try_from(count).unwrap_or(0) % MAX_ANNOUNCED;
+        let mut text = [0; FINGERPRINT];
+        let length = fingerprint.len().min(FINGERPRINT);
+        text[..length].copy_from_slice(&fingerprint.as_bytes()[..length]);
+        self.0.store(PLACES + place * FINGERPRINT, &text);
+        self.set(ANNOUNCED, count + 1);
+    }
+
+    /// Returns the fingerprints of the keys of which clients were told.
+    pub(super) fn announced(&self) -> Vec<String> {
+        let count = usize::try_from(self.word(ANNOUNCED)).unwrap_or(0).min(MAX_ANNOUNCED);
+        let read = |place: usize| {
+            let mut text = [0; FINGERPRINT];
+            self.0.load(PLACES + place * FINGERPRINT, &mut text);
+            String::from_utf8_lossy(&text).trim_end_matches('\0').to_owned()
+        };
+        (0..count).map(read).collect()
+    }
+
     fn word(&self, at: usize) -> u64 {
         self.0.word(at).load(Ordering::SeqCst)
     }
@@ -77,5 +110,20 @@ mod tests {
         }
         assert!(!kept.keep(&vec![b'x'; MAX_SETTINGS + 1]));
         assert_eq!(kept.get().as_deref(), Some(&b"3"[..]), "what is too long changes nothing");
+    }
+
+    #[test]
+    fn announced_keys_are_recorded_once_and_the_oldest_gives_way() {
+        let kept = KeptSettings::create().unwrap();
+        assert!(kept.announced().is_empty());
+        for name in ["SHA256:a", "SHA256:b", "SHA256:a"] {
+            kept.add_announced(name);
+        }
+        assert_eq!(kept.announced(), ["SHA256:a", "SHA256:b"]);
+        for number in 2..=MAX_ANNOUNCED {
+            kept.add_announced(&number.to_string());
+        }
+        let keys = kept.announced();
+        assert!(keys.len() == MAX_ANNOUNCED && keys[0] == "16" && keys[1] == "SHA256:b");
     }
 }

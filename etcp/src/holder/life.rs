@@ -146,6 +146,15 @@ impl SettingsKeeper {
         true
     }
 
+    /// Records that clients were told of a key. The next program may have it as the server's key.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no program follows"))]
+    pub(crate) fn add_announced(&self, fingerprint: &str) {
+        #[cfg(target_os = "linux")]
+        if let Some(Some(kept)) = &self.kept {
+            kept.add_announced(fingerprint);
+        }
+    }
+
     /// Returns the settings that were kept last, by this worker or an earlier one.
     pub(crate) fn get(&self) -> Option<Vec<u8>> {
         #[cfg(target_os = "linux")]

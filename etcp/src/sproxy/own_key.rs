@@ -2,11 +2,42 @@
 
 use std::path::PathBuf;
 
-use eternaltcp::tls::Identity;
+use eternaltcp::tls::{Identity, IdentityError};
 use tracing::warn;
 
 use crate::exit::ExitError;
 use crate::paths;
+
+/// The maximum number of keys of which clients are told.
+const MAX_NEXT: usize = 4;
+
+/// Loads the keys that will follow the server's key, and creates those that do not exist.
+pub(super) fn next_identities(files: &[PathBuf]) -> Result<Vec<Identity>, ExitError> {
+    check_count(files)?;
+    files.iter().map(|file| Identity::load_or_create(file).map_err(failed)).collect()
+}
+
+/// Checks what a start would refuse in these files. Those that do not exist are created at a start.
+pub(super) fn check_next_identities(files: &[PathBuf]) -> Result<(), ExitError> {
+    check_count(files)?;
+    files.iter().try_for_each(|file| match Identity::load(file) {
+        Ok(_) | Err(IdentityError::Missing { .. }) => Ok(()),
+        Err(error) => Err(failed(error)),
+    })
+}
+
+fn check_count(files: &[PathBuf]) -> Result<(), ExitError> {
+    match files.len() {
+        ..=MAX_NEXT => Ok(()),
+        count => Err(ExitError::Usage(format!(
+            "--next-identity is given {count} times: clients are told of {MAX_NEXT} keys at most"
+        ))),
+    }
+}
+
+fn failed(error: IdentityError) -> ExitError {
+    ExitError::failed(format!("--next-identity: {error}"))
+}
 
 /// The server's key, and its file.
 pub(super) struct OwnKey {

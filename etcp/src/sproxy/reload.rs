@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use eternaltcp::control::ReloadAnswer;
 use eternaltcp::server::{ApplyError, ServerConfig, ServerMonitor};
-use eternaltcp::tls::PublicKey;
+use eternaltcp::tls::{Identity, PublicKey};
 use tracing::warn;
 
-use super::own_key::OwnKey;
+use super::own_key::{OwnKey, next_identities};
 use super::{configure, named_files, names_keys};
 use crate::cli::CliCommand;
 use crate::config::ReloadKeys;
@@ -30,6 +30,7 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
         "max-listeners",
         "max-standbys",
         "max-tunnels-per-key",
+        "next-identity",
         "numbers-grace",
         "permit",
         "permit-listen",
@@ -87,6 +88,12 @@ impl ServerReloader {
     /// Returns the configuration with which this worker starts: with the settings that an earlier
     /// worker has reloaded, if it has.
     pub(super) fn config(&mut self) -> Result<ServerConfig, ExitError> {
+        let config = self.present_config()?;
+        self.note_announced(&config.next_identities);
+        Ok(config)
+    }
+
+    fn present_config(&mut self) -> Result<ServerConfig, ExitError> {
         if let Some(command) = self.live.kept() {
             match self.configure(command) {
                 Ok((config, names_keys)) => {
@@ -97,6 +104,12 @@ impl ServerReloader {
             }
         }
         self.config.take().ok_or_else(|| ExitError::failed("there is no configuration"))
+    }
+
+    /// Records the keys of which clients are told, so that an upgrade may change to one of them.
+    fn note_announced(&self, next: &[Identity]) {
+        let keeper = self.live.keeper();
+        next.iter().for_each(|it| keeper.add_announced(&it.public_key().fingerprint()));
     }
 
     /// Returns the configuration of a command, and whether it names the admitted keys.
@@ -141,11 +154,18 @@ impl ServerReloader {
         command: CliCommand,
         monitor: &ServerMonitor,
     ) -> Result<(), (Option<String>, ExitError)> {
-        let files = match &command {
-            CliCommand::Sproxy(args) => named_files(args),
-            _ => Vec::new(),
+        let mut command = command;
+        let (files, next) = match &mut command {
+            CliCommand::Sproxy(args) => {
+                (named_files(args), std::mem::take(&mut args.next_identity))
+            }
+            _ => Default::default(),
         };
-        let (config, names_keys) = self.configure(command).map_err(|error| (None, error))?;
+        let next = tokio::task::spawn_blocking(move || next_identities(&next)).await;
+        let next = next.map_err(ExitError::failed).and_then(|next| next);
+        let next = next.map_err(|error| (Some("next-identity".to_owned()), error))?;
+        let (mut config, names_keys) = self.configure(command).map_err(|error| (None, error))?;
+        config.next_identities = next.clone();
         monitor.apply(config).await.map_err(|error| {
             let key = match &error {
                 ApplyError::Keys { path, .. } => files.into_iter().find(|(_, it)| it == path),
@@ -154,6 +174,7 @@ impl ServerReloader {
             (key.map(|(key, _)| key), ExitError::failed(error))
         })?;
         self.names_keys = names_keys;
+        self.note_announced(&next);
         Ok(())
     }
 }

@@ -89,6 +89,9 @@ pub(crate) struct SshConfig {
     /// The command that prints keys of servers. It is not run.
     pub(crate) known_hosts_command: Option<String>,
     pub(crate) hash_known_hosts: bool,
+    /// Whether the keys that a server announces are not stored: `no`, or `ask`, since nobody can be
+    /// asked later.
+    pub(crate) denies_updates: bool,
     pub(crate) strictness: Strictness,
     /// The login at the host.
     pub(crate) user: String,
@@ -194,6 +197,7 @@ impl SshConfig {
             }
             "knownhostscommand" => self.known_hosts_command = unless_none(value),
             "hashknownhosts" => self.hash_known_hosts = is_yes(value),
+            "updatehostkeys" => self.denies_updates = !is_yes(value),
             "stricthostkeychecking" => {
                 self.strictness = match value {
                     "true" | "yes" => Strictness::Yes,
@@ -287,6 +291,7 @@ hostname db.example.org
 port 2222
 identitiesonly yes
 hashknownhosts yes
+updatehostkeys ask
 stricthostkeychecking accept-new
 hostkeyalias db
 identityagent ~/agent.sock
@@ -324,6 +329,7 @@ revokedhostkeys /etc/ssh/revoked
             revoked_host_keys: Some("/etc/ssh/revoked".into()),
             known_hosts_command: Some("/usr/bin/sss_ssh_knownhosts %H".into()),
             hash_known_hosts: true,
+            denies_updates: true,
             strictness: Strictness::AcceptNew,
             user: "me".into(),
             port: 2222,

@@ -6,6 +6,7 @@ mod control;
 mod drain;
 mod groups;
 mod hooks;
+mod host_keys;
 mod key_command;
 mod keys;
 mod proxy;

@@ -7,6 +7,7 @@ mod dynamic;
 mod end;
 mod event;
 mod event_log;
+mod host_key_updates;
 mod joining;
 mod keys;
 mod leaving;

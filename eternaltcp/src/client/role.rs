@@ -10,13 +10,16 @@ mod sessions;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use eternaltcp_proto::{Cause, Closing, Intent, Lost, Reset, SessionId, Suspicion, Time, Tunnel};
+use eternaltcp_proto::{
+    Announcement, Cause, Closing, Intent, Lost, Reset, SessionId, Suspicion, Time, Topic, Tunnel,
+};
 use tracing::{info, warn};
 
 use super::dial::Dialer;
 use super::dialing::Dialing;
 use super::event::{ClientEvent, ClientHandle};
 use super::event_log::EventLog;
+use super::host_key_updates::HostKeyUpdates;
 use super::listening::RemoteListener;
 use super::patience::CarrierWait;
 use super::pool::Pool;
@@ -41,6 +44,7 @@ pub(super) struct ClientRole {
     event_log: EventLog,
     pool: Pool,
     patience: CarrierWait,
+    host_key_updates: HostKeyUpdates,
     sessions: ClientSessions,
     actions: Actions,
     _watch: Watch,
@@ -58,6 +62,7 @@ impl ClientRole {
         Self {
             handle: handle.clone(),
             patience: if is_known { patience.resuming() } else { patience },
+            host_key_updates: HostKeyUpdates::new(config.trust.clone(), config.servers.clone()),
             sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
@@ -123,6 +128,7 @@ impl ClientRole {
     ) {
         self.event_log.handle_attached(now, is_resumed, tunnel, carrier);
         self.patience.handle_attached();
+        self.host_key_updates.handle_attached(carrier.and_then(CarrierIo::peer_key));
         self.dialing.dialer().keys().handle_admitted();
         self.dialing.handle_attached(now, tunnel);
         self.pool.handle_attached();
@@ -167,6 +173,14 @@ impl ClientRole {
                 warn!("the server ended the tunnel: {why}");
                 self.restart(now, Action::Restart(Cause::TunnelOver))
             }
+        }
+    }
+
+    /// Handles what the server states about itself. Other topics are for later versions.
+    fn handle_announced(&mut self, stated: &Announcement, tunnel: &Tunnel) {
+        if stated.topic == Topic::HOST_KEYS {
+            let keys = self.host_key_updates.handle_announced(tunnel, &stated.content);
+            self.dialing.dialer().expect_keys(keys);
         }
     }
 
@@ -246,6 +260,7 @@ impl Role for ClientRole {
             Change::Relieved => self.handle_suspected(now, None, tunnel),
             Change::Refused(refusal) => self.handle_refused(now, &refusal, tunnel),
             Change::Closed(why) => self.handle_closed(now, why),
+            Change::Announced(stated) => self.handle_announced(&stated, tunnel),
             Change::StandsBy(id) => {
                 let current = self.dialing.current_path();
                 self.actions.extend(self.pool.handle_ready(id, tunnel, current));

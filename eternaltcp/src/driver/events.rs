@@ -62,6 +62,7 @@ impl<R: Role> Driver<R> {
                 self.close_carriers();
                 Change::Refused(refusal)
             }
+            Event::Announced(stated) => Change::Announced(stated),
             Event::Closed(why) => {
                 self.close_carriers();
                 Change::Closed(why)
@@ -132,6 +133,7 @@ impl<R: Role> Driver<R> {
             Action::Serve { session, stream, target } => {
                 self.sockets.insert_opened(session, stream, target, None);
             }
+            Action::Announce(stated) => self.tunnel.announce(stated),
             Action::Keep => _ = self.keep_note(),
             Action::End => self.lifecycle.end(),
             Action::Close(why) => {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use eternaltcp_proto::{
-    AttachRequest, CarrierId, Cause, Closing, Intent, JoinRequest, Lost, Refusal, Reset, SessionId,
-    Suspicion, Time, Tunnel, TunnelId,
+    Announcement, AttachRequest, CarrierId, Cause, Closing, Intent, JoinRequest, Lost, Refusal,
+    Reset, SessionId, Suspicion, Time, Tunnel, TunnelId,
 };
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(crate) enum Action {
     /// Ask for a new tunnel. The sessions that the server did not answer wait for it, because the
     /// server has connected none of them.
     MoveOn,
+    /// State something about this server to the client.
+    Announce(Announcement),
     /// Close the tunnel in order.
     Close(Closing),
     /// Keep what [`Role::note`] returns, which has changed.
@@ -68,6 +70,8 @@ pub(crate) enum Change<'a> {
     Relieved,
     /// The peer refused the attach.
     Refused(Refusal),
+    /// The server states something about itself.
+    Announced(Announcement),
     /// The peer closed the tunnel.
     Closed(Closing),
     /// A carrier stands by.

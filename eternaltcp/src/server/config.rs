@@ -27,6 +27,8 @@ pub struct ServerConfig {
     pub congestion: Option<Congestion>,
     /// The server's key.
     pub identity: Identity,
+    /// The server's next keys, which clients are told of: four at most.
+    pub next_identities: Vec<Identity>,
     /// The admitted keys.
     pub authorized_keys: KeySource,
     /// Further admitted keys, such as those of groups.
@@ -81,6 +83,7 @@ impl ServerConfig {
             mptcp: Mptcp::default(),
             congestion: None,
             identity,
+            next_identities: Vec::new(),
             authorized_keys: authorized_keys.into(),
             more_keys: Vec::new(),
             strict_modes: Some(StrictModes::of_this_user()),

@@ -59,7 +59,7 @@ use crate::status::Events;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
 use carriers::CarrierListeners;
-use eternaltcp_tls::{ServerTls, TlsError};
+use eternaltcp_tls::{PublicKey, ServerTls, TlsError};
 use gate::Gate;
 use keys::KeyStore;
 use listeners::Listeners;
@@ -108,6 +108,8 @@ pub enum ServerError {
 #[derive(Debug)]
 struct Context {
     tls: ServerTls,
+    /// The server's key.
+    key: PublicKey,
     keys: Replaceable<KeyStore>,
     rules: Replaceable<ServerRules>,
     registry: Registry,
@@ -132,6 +134,7 @@ impl Context {
     fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
         Ok(Self {
             tls: ServerTls::new(&config.identity)?,
+            key: config.identity.public_key(),
             rules: Replaceable::new(ServerRules::of(&config)),
             keys: KeyStore::new(config.key_sets(), config.strict_modes)
                 .map(Replaceable::new)

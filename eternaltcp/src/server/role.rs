@@ -1,6 +1,8 @@
 //! The decisions of the server's end of a tunnel.
 
 mod answer;
+mod host_key_announcer;
+mod limit_hits;
 mod loss;
 mod outages;
 mod records;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Closing, Lost, Reset, SessionId, SessionPhase, Side, Stats, Time, Tunnel, TunnelId,
+    Closing, Lost, Reset, SessionId, SessionPhase, Side, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -34,6 +36,8 @@ use crate::spans;
 use crate::status::TunnelStatus;
 use crate::waiting::WaitingSessions;
 use answer::answer;
+use host_key_announcer::HostKeyAnnouncer;
+use limit_hits::LimitHits;
 use loss::Losses;
 use records::{TunnelRecords, session_refused};
 
@@ -46,6 +50,7 @@ pub(super) struct ServerRole {
     connecting: Arc<Semaphore>,
     losses: Losses,
     records: TunnelRecords,
+    host_keys: HostKeyAnnouncer,
     /// Connections to its listeners that wait for the client.
     waiting: WaitingSessions,
     /// The time at which to request more memory again, after there was none.
@@ -63,14 +68,6 @@ pub(super) struct ServerRole {
     held: BTreeSet<SessionId>,
     /// The next actions for the driver.
     actions: VecDeque<Action>,
-}
-
-/// The number of times a tunnel has reached its own limits.
-#[derive(Clone, Copy, Default)]
-struct LimitHits {
-    full: u64,
-    fast: u64,
-    joins: u64,
 }
 
 /// Sessions that cannot be resumed and are logged at once; further ones are counted.
@@ -94,6 +91,7 @@ impl ServerRole {
             connecting,
             losses,
             records,
+            host_keys: HostKeyAnnouncer::default(),
             waiting,
             grows_at: Time::ZERO,
             log,
@@ -126,26 +124,6 @@ impl ServerRole {
         tunnel.session_count() == self.held.len()
     }
 
-    /// Reports which of the tunnel's own limits were reached since the last call.
-    fn tell_refused(&mut self, stats: &Stats) {
-        let now = LimitHits {
-            full: stats.refused_full,
-            fast: stats.refused_fast,
-            joins: stats.refused_joins,
-        };
-        let before = std::mem::replace(&mut self.refused, now);
-        let limits = [
-            (now.full - before.full, "new sessions are reset", "--max-sessions, --tunnel-memory"),
-            (now.fast - before.fast, "new sessions are reset", "--max-opens-per-second"),
-            (now.joins - before.joins, "carriers that were to join are closed", "--max-joined"),
-        ];
-        for (count, what, flag) in limits {
-            if count > 0 {
-                self.context.notices.reached(flag, format_args!("{count} {what}"));
-            }
-        }
-    }
-
     /// Ends a tunnel whose sessions the drained server has served. A detached client is told when
     /// it comes back.
     fn check_drained(&mut self, tunnel: &Tunnel) {
@@ -172,6 +150,7 @@ impl ServerRole {
                 self.records.attached(attached);
             }
             self.actions.push_back(Action::Keep);
+            self.announce_host_keys();
             limited!(&*self.log, info, %peer, "attached{again}");
         }
     }
@@ -187,6 +166,10 @@ impl ServerRole {
             cause = %end.kind(),
             "carrier lost: {end}; {sessions} for the next"
         );
+    }
+
+    fn announce_host_keys(&mut self) {
+        self.actions.extend(self.host_keys.poll(&self.context, self.id).map(Action::Announce));
     }
 
     /// Returns whether sessions may be forbidden that were permitted at the last call.
@@ -265,6 +248,8 @@ impl Role for ServerRole {
             }
             // A server waits for carriers: it suspects none, and nobody refuses one.
             Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
+            // The tunnel of a server takes no announcements.
+            Change::Announced(_) => {}
             // The driver does not have carriers that stand by here before they attach or join.
             Change::StandsBy(_) | Change::StandbyDoubted(..) | Change::StandbyLost(..) => {}
             Change::Left(_) => {}
@@ -279,13 +264,14 @@ impl Role for ServerRole {
         if self.has_new_rules() {
             self.end_forbidden(now, tunnel, sockets);
         }
+        self.announce_host_keys();
         self.waiting.tick(now, tunnel, |_| false);
         self.log.tick();
         if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
             let more = counted(count, "more session", "more sessions");
             warn!("{more} cannot be resumed");
         }
-        self.tell_refused(&tunnel.stats());
+        self.refused.report(&tunnel.stats(), &self.context.notices);
         self.check_drained(tunnel);
     }
 

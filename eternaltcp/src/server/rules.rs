@@ -6,6 +6,7 @@ use super::eviction::DetachedLimits;
 use super::{ServerConfig, ServerLimits};
 use crate::address::Target;
 use crate::policy::{ListenPolicy, TargetPolicy};
+use eternaltcp_tls::Identity;
 
 /// A value that can be replaced while others use it.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct ServerRules {
     pub(super) targets: TargetPolicy,
     pub(super) listens: ListenPolicy,
     pub(super) send_proxy: bool,
+    /// The server's next keys.
+    pub(super) next_identities: Vec<Identity>,
     pub(super) tunnel: eternaltcp_proto::Config,
     pub(super) limits: ServerLimits,
 }
@@ -47,6 +50,7 @@ impl ServerRules {
                 .permitting_resolver(config.permits_resolver),
             listens: ListenPolicy::new(config.listen_permits.clone()),
             send_proxy: config.send_proxy,
+            next_identities: config.next_identities.clone(),
             tunnel: config.tunnel.clone(),
             limits: config.limits.clone(),
         }

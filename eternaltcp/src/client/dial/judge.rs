@@ -21,6 +21,8 @@ pub(super) struct Judge {
 #[derive(Default, Debug)]
 struct TunnelServer {
     key: Option<PublicKey>,
+    /// The keys that it announced.
+    next: Vec<PublicKey>,
     /// Servers that turned out to be others, and were logged.
     passed_over: Vec<usize>,
 }
@@ -88,7 +90,13 @@ impl Judge {
     pub(super) fn record_server(&self, key: PublicKey) {
         let mut expected_server =
             self.expected_server.lock().unwrap_or_else(PoisonError::into_inner);
-        *expected_server = TunnelServer { key: Some(key), passed_over: Vec::new() };
+        *expected_server =
+            TunnelServer { key: Some(key), next: Vec::new(), passed_over: Vec::new() };
+    }
+
+    /// Records the keys that the server of the tunnel announced.
+    pub(super) fn expect_keys(&self, next: Vec<PublicKey>) {
+        self.expected_server.lock().unwrap_or_else(PoisonError::into_inner).next = next;
     }
 
     /// Returns the key of the server that has the tunnel.
@@ -102,6 +110,7 @@ impl Judge {
         let mut expected_server =
             self.expected_server.lock().unwrap_or_else(PoisonError::into_inner);
         let expected = match &expected_server.key {
+            _ if expected_server.next.contains(key) => return Ok(()),
             Some(expected) if self.servers.are_several() && expected != key => expected,
             _ => return Ok(()),
         };

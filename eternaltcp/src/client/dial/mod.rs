@@ -216,6 +216,11 @@ impl Dialer {
         self.0.judge.record_server(dialed.key.clone());
     }
 
+    /// Records the keys by which the server that has the tunnel will prove itself.
+    pub(super) fn expect_keys(&self, next: Vec<PublicKey>) {
+        self.0.judge.expect_keys(next);
+    }
+
     /// Returns the path that the system would choose now to the server that answered last; `None`
     /// if there is none, or none has answered yet.
     pub(super) fn chosen_path(&self) -> Option<NetworkPath> {

@@ -1,5 +1,7 @@
 //! Decides whether a server is trusted.
 
+mod update;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,8 +58,19 @@ pub struct Trust {
     /// The key of the only trusted server; no file is read then.
     only: Option<PublicKey>,
     unknown: Unknown,
-    /// The key that was trusted before in this process.
-    pinned: Arc<Mutex<Option<PublicKey>>>,
+    /// Keys that a trusted server announces are stored.
+    is_updating: bool,
+    /// The keys that were trusted before in this process.
+    pinned: Arc<Mutex<Pinned>>,
+}
+
+/// The keys that this process trusts, whatever the files say meanwhile.
+#[derive(Default)]
+struct Pinned {
+    /// The key that the server proved last.
+    present: Option<PublicKey>,
+    /// Keys that it announced.
+    next: Vec<PublicKey>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -78,6 +91,7 @@ impl Trust {
             aliases: Vec::new(),
             only: None,
             unknown: Unknown::Refuse,
+            is_updating: true,
             pinned: Arc::default(),
         }
     }
@@ -99,6 +113,12 @@ impl Trust {
     #[must_use]
     pub fn hashing(self) -> Self {
         Self { is_hashing: true, ..self }
+    }
+
+    /// Stores no keys that a server announces (`UpdateHostKeys no`).
+    #[must_use]
+    pub fn without_updates(self) -> Self {
+        Self { is_updating: false, ..self }
     }
 
     /// Looks `server` up as `alias`, and stores its key under that name (`HostKeyAlias`).
@@ -135,12 +155,7 @@ impl Trust {
             return if only == key { Ok(()) } else { Err(other_key(server, key, only)) };
         }
         let server = self.name_on_file(server);
-        if let Some(file) = &self.revoked
-            && is_revoked(file, key).map_err(|why| Rejection::new(HostKeyUndecided, why))?
-        {
-            let text = format!("the key of {server} is revoked ({})", file.display());
-            return Err(Rejection::new(HostKeyRevoked, text));
-        }
+        self.check_revoked(server, key)?;
         let KnownHostsResult { found, file, unread, is_own_unread } = self.look_up(server, key);
         match found {
             HostKey::Known | HostKey::KnownByName => {
@@ -171,11 +186,24 @@ impl Trust {
         }
     }
 
+    /// Rejects a key that is in the file of revoked keys.
+    fn check_revoked(&self, server: &ServerAddress, key: &PublicKey) -> Result<(), Rejection> {
+        let Some(file) = &self.revoked else { return Ok(()) };
+        match is_revoked(file, key) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let text = format!("the key of {server} is revoked ({})", file.display());
+                Err(Rejection::new(HostKeyRevoked, text))
+            }
+            Err(why) => Err(Rejection::new(HostKeyUndecided, why)),
+        }
+    }
+
     /// Returns whether the user will be asked about this server, unless its key turns out to be
     /// trusted. May block on a file.
     pub(super) fn may_ask_about(&self, server: &ServerAddress, no_servers: &PublicKey) -> bool {
         let is_asking = self.only.is_none() && matches!(self.unknown, Unknown::Ask(_));
-        let is_first = || self.lock_pinned().is_none();
+        let is_first = || self.lock_pinned().present.is_none();
         let look_up = || self.look_up(self.name_on_file(server), no_servers);
         is_asking && is_first() && look_up().found == HostKey::Unknown
     }
@@ -213,15 +241,25 @@ impl Trust {
     }
 
     fn is_pinned(&self, key: &PublicKey) -> bool {
-        self.lock_pinned().as_ref() == Some(key)
+        let pinned = self.lock_pinned();
+        pinned.present.as_ref() == Some(key) || pinned.next.contains(key)
     }
 
     fn pin(&self, key: &PublicKey) {
-        *self.lock_pinned() = Some(key.clone());
+        self.lock_pinned().present = Some(key.clone());
     }
 
-    fn lock_pinned(&self) -> MutexGuard<'_, Option<PublicKey>> {
+    fn lock_pinned(&self) -> MutexGuard<'_, Pinned> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the line that makes a server known.
+    fn line(&self, server: &ServerAddress, key: &PublicKey) -> String {
+        if self.is_hashing {
+            hashed_known_hosts_line(server, key)
+        } else {
+            known_hosts_line(server, key)
+        }
     }
 
     /// Trusts an unknown server, asks, or rejects it; `unread` names the files that could not be
@@ -232,11 +270,7 @@ impl Trust {
         key: &PublicKey,
         unread: &str,
     ) -> Result<(), Rejection> {
-        let line = if self.is_hashing {
-            hashed_known_hosts_line(server, key)
-        } else {
-            known_hosts_line(server, key)
-        };
+        let line = self.line(server, key);
         let unknown = UnknownServer {
             server: server.clone(),
             key: key.clone(),

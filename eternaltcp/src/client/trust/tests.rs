@@ -109,3 +109,76 @@ fn with_one_key_given_no_other_is_trusted() {
     let why = trust.check(&server, &other).unwrap_err().to_string();
     assert!(why.contains("not the expected server"), "{why}");
 }
+
+/// Returns a server's present key and the next one, and the server.
+fn change() -> (PublicKey, PublicKey, ServerAddress) {
+    let [present, next] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+    (present, next, "server.test".parse().unwrap())
+}
+
+#[test]
+fn a_key_that_is_announced_is_stored_once_and_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let (present, next, server) = change();
+    std::fs::write(&file, known_hosts_line(&server, &present)).unwrap();
+    let trust = Trust::new(file.clone());
+    for _ in 0..2 {
+        trust.update(&server.clone().into(), &present, &next);
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines = [&present, &next].map(|key| format!("[server.test]:6200 {key}\n")).concat();
+    assert_eq!(text, lines);
+    for key in [&present, &next] {
+        assert_eq!(Trust::new(file.clone()).check(&server, key), Ok(()));
+    }
+}
+
+#[test]
+fn a_line_without_a_port_still_serves_for_the_present_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let (present, next, server) = change();
+    std::fs::write(&file, format!("server.test {present}\n")).unwrap();
+    Trust::new(file.clone()).hashing().update(&server.clone().into(), &present, &next);
+    for key in [&present, &next] {
+        assert_eq!(Trust::new(file.clone()).check(&server, key), Ok(()));
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("\n|1|").count(), 2, "{text}");
+}
+
+#[test]
+fn a_key_that_is_announced_is_not_stored_if_that_is_denied_or_the_file_does_not_know_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let [mine, global] = ["mine", "global"].map(|name| folder.path().join(name));
+    let (present, next, server) = change();
+    let update = |trust: Trust| trust.update(&server.clone().into(), &present, &next);
+    std::fs::write(&global, known_hosts_line(&server, &present)).unwrap();
+    update(Trust::new(mine.clone()).reading(vec![global.clone()]));
+    assert!(!mine.exists());
+    update(Trust::new(global.clone()).without_updates());
+    update(Trust::only(present.clone()));
+    assert_eq!(std::fs::read_to_string(&global).unwrap(), known_hosts_line(&server, &present));
+    // This process accepts what a trusted server has announced where no file says otherwise.
+    let trust = Trust::new(mine).accepting_new();
+    update(trust.clone());
+    assert_eq!(trust.check(&server, &next), Ok(()));
+}
+
+/// [ANNOUNCE-4]
+#[test]
+fn a_revoked_key_is_not_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, list] = ["known_hosts", "revoked"].map(|name| folder.path().join(name));
+    let (present, next, server) = change();
+    let line = known_hosts_line(&server, &present);
+    std::fs::write(&file, &line).unwrap();
+    std::fs::write(&list, next.to_string()).unwrap();
+    Trust::new(file.clone()).revoking(list).update(&server.clone().into(), &present, &next);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), line);
+    let revoked = format!("{line}\n@revoked * {next}\n");
+    std::fs::write(&file, &revoked).unwrap();
+    Trust::new(file.clone()).update(&server.into(), &present, &next);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), revoked);
+}

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::kept::Committed;
 use eternaltcp_proto::{PathReport, Time, Transmit};
-use eternaltcp_tls::{Connection, Continuation, TlsError};
+use eternaltcp_tls::{Connection, Continuation, PublicKey, TlsError};
 use tokio::net::TcpStream;
 use tracing::trace;
 
@@ -125,6 +125,11 @@ impl CarrierIo {
     /// Returns the other end's address.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Returns the key that the other end has proved.
+    pub(crate) fn peer_key(&self) -> Option<PublicKey> {
+        self.tls.peer_key()
     }
 
     /// Returns this end's address.
