@@ -2,6 +2,7 @@
 
 mod support;
 
+use eternaltcp::status::{Peer, ServerPeer};
 use support::{LibraryPair, TestTarget, echo, run, until};
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 
@@ -41,6 +42,35 @@ fn a_reconnect_that_fails_at_first_is_tried_again_while_the_old_carrier_serves()
         pair.path.open();
         until(|| pair.client.statistics().attaches >= 2).await;
         echo(&mut stream, b"after").await;
+    });
+}
+
+#[test]
+fn a_client_tells_the_keys_and_features_of_its_tunnel_and_survives_a_cut_of_its_own() {
+    run(async {
+        let target = TestTarget::start().await;
+        let pair = LibraryPair::start(target.address()).await;
+        target.echo();
+        let mut stream = pair.connect().await;
+        echo(&mut stream, b"before").await;
+        let server = |peer| match peer {
+            Peer::Server(server) => server,
+            Peer::Client(_) => panic!("this is the client's end"),
+        };
+        let status = pair.client.status().await.unwrap();
+        let ServerPeer { key, user_key, features, .. } = server(status.peer);
+        assert_eq!(features, ["standby", "joined carriers"]);
+        let is_fingerprint = |key: &str| key.starts_with("SHA256:");
+        assert!(key.as_deref().is_some_and(is_fingerprint), "{key:?}");
+        assert!(user_key.as_deref().is_some_and(is_fingerprint) && user_key != key, "{user_key:?}");
+        pair.client.monitor().cut().await;
+        echo(&mut stream, b"after").await;
+        until(|| pair.client.statistics().attaches == 2).await;
+        let statistics = pair.client.statistics();
+        assert_eq!(statistics.pauses.len(), 1, "{statistics:?}");
+        let status = pair.client.status().await.unwrap();
+        assert_eq!(status.last_loss.unwrap().kind, "detached");
+        assert_eq!(server(status.peer).user_key, user_key, "it has admitted the tunnel");
     });
 }
 

@@ -109,6 +109,8 @@ struct KeyRingState {
     /// could not be used.
     refused: Vec<UserKey>,
     unusable: Vec<String>,
+    /// The key with which the server has admitted the tunnel.
+    admitted: Option<UserKey>,
 }
 
 /// The means of proof of the key.
@@ -162,7 +164,9 @@ impl KeyRing {
 
     /// Resets the state of all keys: they are tried again, from the first.
     pub(super) fn reset(&self) {
-        *self.lock() = KeyRingState::default();
+        let mut state = self.lock();
+        let admitted = state.admitted.take();
+        *state = KeyRingState { admitted, ..KeyRingState::default() };
     }
 
     /// Records that the current key is unusable. Returns the reason: that of the first failure in a
@@ -208,10 +212,19 @@ impl KeyRing {
         self.advance(&mut state)
     }
 
-    /// Handles the admission of the current key: the results of others are discarded.
-    pub(super) fn handle_admitted(&self) {
+    /// Handles an attach: the results of other keys are discarded. For a new tunnel, the current
+    /// key was admitted.
+    pub(super) fn handle_attached(&self, is_new: bool) {
         let mut state = self.lock();
         (state.refused, state.unusable) = (Vec::new(), Vec::new());
+        if is_new {
+            state.admitted = Some(self.keys.at(state.index).clone());
+        }
+    }
+
+    /// Describes the key with which the server has admitted the tunnel.
+    pub(super) fn admitted(&self) -> Option<String> {
+        self.lock().admitted.as_ref().map(ToString::to_string)
     }
 
     fn advance(&self, state: &mut KeyRingState) -> bool {

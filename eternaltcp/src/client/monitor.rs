@@ -59,6 +59,14 @@ impl ClientMonitor {
         self.handle.tell(ClientEvent::Reconnect).await;
     }
 
+    /// Closes the current carrier at once, as if the network had ended it. The client makes another
+    /// one, and sessions continue. A diagnosis measures the pause by it.
+    ///
+    /// Dropping the future before its end may leave the request unmade.
+    pub async fn cut(&self) {
+        self.handle.send(DriverCommand::Detach("cut, as asked".to_owned())).await;
+    }
+
     /// Makes a carrier for the process that continues the client's tunnel when this one is killed,
     /// so that it needs one round trip to attach. Returns when that carrier is there, or cannot be
     /// made. A carrier that no process takes is closed after ten seconds.

@@ -129,7 +129,7 @@ impl ClientRole {
         self.event_log.handle_attached(now, is_resumed, tunnel, carrier);
         self.patience.handle_attached();
         self.host_key_updates.handle_attached(carrier.and_then(CarrierIo::peer_key));
-        self.dialing.dialer().keys().handle_admitted();
+        self.dialing.dialer().keys().handle_attached(!is_resumed);
         self.dialing.handle_attached(now, tunnel);
         self.pool.handle_attached();
         self.fill_pool(tunnel);

@@ -81,6 +81,16 @@ pub struct ServerPeer {
     pub false_alarms: u64,
     /// The path of the spare carrier.
     pub spare: Option<String>,
+    /// The fingerprint of its key, once a tunnel was requested there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The user's key that it has admitted: the fingerprint and the name here. `None` before that,
+    /// and if an earlier process made the tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_key: Option<String>,
+    /// The features of it that this client can use now, by their names in the protocol.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
 }
 
 /// A client, as a server knows it.
@@ -141,6 +151,9 @@ pub struct CarrierStatus {
     /// The number of carriers that have joined it.
     #[serde(default)]
     pub joined: usize,
+    /// Whether new carriers over its path use small segments, because large ones vanished there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub small_segments: bool,
     /// The round-trip time: of the kernel's TCP, else of heartbeats.
     #[serde(rename = "round_trip_us", with = "text::micros")]
     pub round_trip: Option<Duration>,

@@ -33,6 +33,7 @@ fn tunnel() -> TunnelStatus {
             doubts: 3,
             false_alarms: 1,
             spare: Some("10.0.0.2 via eth0".to_owned()),
+            ..ServerPeer::default()
         }),
         started_at: ago(7200),
         state: TunnelCondition::Attached,
@@ -43,6 +44,7 @@ fn tunnel() -> TunnelStatus {
             peer: "198.51.100.1:6200".parse().unwrap(),
             interface: Some("wlan0".to_owned()),
             joined: 3,
+            small_segments: false,
             round_trip: Some(Duration::from_micros(23_400)),
             deviation: Some(Duration::from_micros(4_100)),
             silent: Some(Duration::from_millis(300)),
@@ -52,6 +54,7 @@ fn tunnel() -> TunnelStatus {
             peer: "198.51.100.1:6200".parse().unwrap(),
             interface: Some("eth0".to_owned()),
             joined: 0,
+            small_segments: false,
             round_trip: Some(Duration::from_micros(41_000)),
             deviation: None,
             silent: Some(Duration::from_secs(9)),

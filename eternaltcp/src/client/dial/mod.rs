@@ -196,6 +196,11 @@ impl Dialer {
         }
     }
 
+    /// Returns the fingerprint of the server that has the tunnel.
+    pub(super) fn server_key(&self) -> Option<String> {
+        self.0.judge.expected_server().map(|key| key.fingerprint())
+    }
+
     /// Returns the user's keys.
     pub(super) fn keys(&self) -> &KeyRing {
         &self.0.keys

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use eternaltcp_proto::{Suspicion, Tunnel};
+use eternaltcp_proto::{FEATURE_NAMES, Suspicion, Tunnel};
 
 use super::ClientRole;
 use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
@@ -17,10 +17,14 @@ impl ClientRole {
             doubts: statistics.doubts,
             false_alarms: statistics.false_alarms,
             spare: self.pool.spare().map(|(_, path)| path.to_string()),
+            key: self.dialing.dialer().server_key(),
+            user_key: self.dialing.dialer().keys().admitted(),
+            features: features(tunnel),
         });
         status.last_loss = statistics.last_loss.clone();
         if let (Some(carrier), Some(path)) = (&mut status.carrier, self.dialing.current_path()) {
             carrier.interface = Some(path.interface.clone());
+            carrier.small_segments = self.dialing.dialer().uses_small_segments(path);
         }
         status.why = self.why(status.state, tunnel);
     }
@@ -40,6 +44,13 @@ impl ClientRole {
             }
         }
     }
+}
+
+/// Returns the features of the server that this client can use now.
+fn features(tunnel: &Tunnel) -> Vec<String> {
+    let [standby, _, joined, ..] = FEATURE_NAMES;
+    let found = [(standby, tunnel.may_stand_by()), (joined, tunnel.may_join())];
+    found.iter().filter(|(_, is_there)| *is_there).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// Describes a doubt for which no carrier was dialled yet.

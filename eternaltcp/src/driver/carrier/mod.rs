@@ -291,6 +291,7 @@ impl CarrierIo {
             peer: self.peer,
             interface: None,
             joined: 0,
+            small_segments: false,
             round_trip,
             deviation,
             silent,
