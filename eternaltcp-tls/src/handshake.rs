@@ -191,7 +191,7 @@ async fn drive(
 }
 
 /// Writes all of `outgoing`.
-async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), HandshakeError> {
+pub(super) async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), HandshakeError> {
     let mut sent = 0;
     while sent < outgoing.len() {
         stream.writable().await?;
@@ -206,7 +206,10 @@ async fn send(stream: &TcpStream, outgoing: &mut Vec<u8>) -> Result<(), Handshak
 }
 
 /// Reads the available bytes, at least one and at most [`READ`].
-async fn receive(stream: &TcpStream, incoming: &mut BytesMut) -> Result<(), HandshakeError> {
+pub(super) async fn receive(
+    stream: &TcpStream,
+    incoming: &mut BytesMut,
+) -> Result<(), HandshakeError> {
     loop {
         stream.readable().await?;
         incoming.reserve(READ);

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::{Connection, client_tls, server_tls};
-use crate::{HandshakeError, Handshaken, TlsError, handshake};
+use crate::{HandshakeError, Handshaken, TlsError, answers_hello, handshake, identify};
 
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -76,4 +76,37 @@ async fn a_peer_of_another_protocol_is_noticed() {
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let result = serve(&server, soon()).await;
     assert!(matches!(result, Err(HandshakeError::Tls(TlsError::NotTls(_)))), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_server_tells_its_key_to_a_client_that_shows_none() {
+    let (client, server) = sockets().await;
+    let patience = Duration::from_secs(30);
+    let (key, served) = tokio::join!(identify(&client, patience), serve(&server, soon()));
+    assert!(key.unwrap().fingerprint().starts_with("SHA256:"));
+    let refused = matches!(served, Err(HandshakeError::Tls(TlsError::Distrusted)));
+    assert!(refused, "the client has ended it: {served:?}");
+}
+
+#[tokio::test]
+async fn a_padded_first_message_is_answered_like_any_other() {
+    for size in [0, 1500, 4000, 1 << 20] {
+        let (client, server) = sockets().await;
+        let asked = answers_hello(&client, size, Duration::from_secs(30));
+        let read = async {
+            let mut connection = Connection::server(&server_tls()).unwrap();
+            let (mut incoming, mut outgoing) = (BytesMut::new(), Vec::new());
+            let mut count = 0;
+            while outgoing.is_empty() {
+                server.readable().await.unwrap();
+                count += server.try_read_buf(&mut incoming).unwrap_or(0);
+                connection.process(&mut incoming, &mut outgoing, &mut Vec::new()).unwrap();
+            }
+            server.try_write(&outgoing).unwrap();
+            count
+        };
+        let (answered, count) = tokio::join!(asked, read);
+        assert!(answered.unwrap());
+        assert!(count >= size.min(16 * 1024), "{count} bytes of {size}");
+    }
 }
