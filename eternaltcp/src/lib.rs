@@ -193,7 +193,7 @@ pub mod tls {
     pub use eternaltcp_tls::{
         Agent, AgentError, AgentKey, Alert, ClientTls, Connection, Foreign, HandshakeError,
         Handshaken, Identity, IdentityError, KeyError, NewKey, PrivateFile, PublicKey, ServerTls,
-        Status, TlsError, handshake,
+        Status, TlsError, answers_hello, handshake, identify,
     };
 }
 

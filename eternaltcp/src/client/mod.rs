@@ -51,7 +51,7 @@ use listening::AttendedListener;
 pub use listening::RemoteForward;
 pub use monitor::ClientMonitor;
 pub use opener::{OpenError, Opener};
-pub use path::{Family, Pins};
+pub use path::{Family, Pins, connect_pinned, paths_to};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
 pub use remote::{FirstAnswer, RemoteForwarder, RunningRemoteForward};
 pub use servers::Servers;

@@ -110,6 +110,23 @@ pub struct FirstAnswer {
 }
 
 impl FirstAnswer {
+    /// Waits until the server listens, and returns the address there. While the server cannot be
+    /// reached, there is no answer.
+    ///
+    /// # Errors
+    /// The server refuses, for this reason.
+    pub async fn address(mut self) -> Result<Listen, String> {
+        let shown = async {
+            let shown = self.shown.wait_for(Option::is_some).await.ok()?;
+            shown.clone()
+        };
+        tokio::select! {
+            biased;
+            Ok(text) = self.refused => Err(text),
+            address = shown => address.ok_or_else(|| "the client has ended".to_owned()),
+        }
+    }
+
     /// Waits until the server listens or refuses, and returns the reason if it refuses. While the
     /// server cannot be reached, there is no answer.
     pub async fn refusal(mut self) -> Option<String> {

@@ -59,6 +59,17 @@ pub(crate) fn other_paths(server: SocketAddr, not: &NetworkPath, pins: &Pins) ->
     paths
 }
 
+/// Returns the paths that carriers to `server` can take now, in words: the one that the system
+/// chooses within the user's pins, if there is one, and one for each other interface with a route
+/// to it, at most four. Sends no packet.
+#[must_use]
+pub fn paths_to(server: SocketAddr, pins: &Pins) -> (Option<String>, Vec<String>) {
+    let chosen = chosen_path(server, pins);
+    let others = chosen.as_ref().map(|chosen| other_paths(server, chosen, pins));
+    let others = others.unwrap_or_default().iter().map(ToString::to_string).collect();
+    (chosen.map(|path| path.to_string()), others)
+}
+
 /// Returns a path over this interface: from the address that the system prefers on it, or else from
 /// this one.
 fn path_over(server: SocketAddr, interface: &Interface, all: &[Interface]) -> Option<NetworkPath> {

@@ -9,10 +9,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use socket2::Socket;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpSocket, TcpStream};
 
 use eternaltcp_sys::bind_to_device;
 
+pub use find::paths_to;
 pub(crate) use find::{chosen_path, is_here, other_paths, path_from};
 
 /// A path out of this machine: `192.0.2.7 via wlan0`.
@@ -88,6 +90,17 @@ impl Pins {
             None => Ok(()),
         }
     }
+}
+
+/// Connects to an address within the user's pins, as a carrier does, for a diagnosis.
+///
+/// # Errors
+/// The pins cannot be kept, or the address does not answer.
+pub async fn connect_pinned(address: SocketAddr, pins: &Pins) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    pins.bind(&socket)?;
+    socket.set_nonblocking(true)?;
+    TcpSocket::from_std_stream(socket.into()).connect(address).await
 }
 
 /// Returns the socket address of a path's source, for a carrier to `server`.

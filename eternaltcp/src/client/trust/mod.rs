@@ -140,6 +140,12 @@ impl Trust {
         Self { unknown: Unknown::Accept, ..self }
     }
 
+    /// Rejects unknown servers, whatever was chosen before.
+    #[must_use]
+    pub fn refusing_unknown(self) -> Self {
+        Self { unknown: Unknown::Refuse, ..self }
+    }
+
     /// Asks about unknown servers.
     #[must_use]
     pub fn asking(self, ask: Ask) -> Self {
