@@ -172,12 +172,22 @@ async fn serve(
 /// Builds the configuration that every kind of client needs, with `name` as the default name.
 pub(crate) fn client_config(args: ServerArgs, name: String) -> Result<ClientConfig, ExitError> {
     check_congestion(args.congestion.as_ref())?;
-    let Credentials { servers, keys, trust, pins, via, proxy } = Credentials::from_args(&args)?;
-    let instance = this_instance(args.name.unwrap_or(name));
+    let credentials = Credentials::from_args(&args)?;
+    configure(&args, credentials, name)
+}
+
+/// Builds the same configuration with these credentials.
+pub(crate) fn configure(
+    args: &ServerArgs,
+    credentials: Credentials,
+    name: String,
+) -> Result<ClientConfig, ExitError> {
+    let Credentials { servers, keys, trust, pins, via, proxy } = credentials;
+    let instance = this_instance(args.name.clone().unwrap_or(name));
     let mut config = ClientConfig::new(servers, keys, trust, instance);
     (config.pins, config.via, config.proxy) = (pins, via, proxy);
     config.mptcp = args.mptcp.into();
-    config.congestion = args.congestion;
+    config.congestion = args.congestion.clone();
     config.carriers = args.carriers;
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use eternaltcp::address::ServerAddress;
 use eternaltcp::client::{Family, Pins, Proxy, Servers, Trust, UserKeys, Via};
-use eternaltcp::tls::Agent;
+use eternaltcp::tls::{Agent, Identity};
 use tracing::{info, warn};
 
 use crate::cli::ServerArgs;
@@ -18,6 +18,7 @@ use crate::user_keys::Sources;
 use crate::{ask, paths};
 
 /// The combined result of flags and configuration.
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) servers: Servers,
     pub(crate) keys: UserKeys,
@@ -30,6 +31,14 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     pub(crate) fn from_args(args: &ServerArgs) -> Result<Self, ExitError> {
+        match Self::or_stranger(args)? {
+            (credentials, None) => Ok(credentials),
+            (_, Some(missing)) => Err(missing),
+        }
+    }
+
+    /// Returns the credentials; if the user has no key, those of a stranger, and the reason.
+    pub(crate) fn or_stranger(args: &ServerArgs) -> Result<(Self, Option<ExitError>), ExitError> {
         let file = match &args.ssh_config {
             _ if args.no_ssh_config => ConfigFile::None,
             Some(path) if path == Path::new("none") => ConfigFile::None,
@@ -62,10 +71,16 @@ impl Credentials {
             },
         };
         // Checked after the path: a loop is reported before a missing key.
-        let keys = keys(args, &first.host, config)?;
+        let (keys, missing) = match keys(args, &first.host, config) {
+            Ok(keys) => (keys, None),
+            Err(missing) => {
+                let stranger = Identity::generate().map_err(ExitError::failed)?;
+                (stranger.into(), Some(missing))
+            }
+        };
         let servers = Servers::from_list(servers)
             .ok_or_else(|| ExitError::Usage("say where sproxy is: give --server".to_owned()))?;
-        Ok(Self { servers, keys, trust, pins, via, proxy })
+        Ok((Self { servers, keys, trust, pins, via, proxy }, missing))
     }
 }
 

@@ -14,6 +14,7 @@ mod connect;
 mod cproxy;
 mod credentials;
 mod demo;
+mod doctor;
 mod drain;
 mod exit;
 mod holder;
@@ -26,6 +27,7 @@ mod message;
 mod one_user;
 mod operator;
 mod passphrase;
+mod path_loop;
 mod paths;
 mod print;
 mod proxy;
@@ -158,6 +160,11 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
         CliCommand::Drain(args) => drain::run(args),
         CliCommand::Upgrade(args) => upgrade::run(&args),
         CliCommand::Ssh(args) => ssh::run(args, &cli.log),
+        CliCommand::Doctor(args) => {
+            // The report says what matters; -v shows the rest.
+            logging::start(&cli.log, logging::Level::Error)?;
+            doctor::run(args)
+        }
         CliCommand::Demo => {
             logging::start(&cli.log, logging::Level::Warn)?;
             demo::run()

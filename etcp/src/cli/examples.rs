@@ -11,6 +11,7 @@ Examples:
   etcp ssh example.org                              etcp is installed there; no sproxy runs
   ssh -o ProxyCommand='etcp connect --server %h localhost:22' example.org
   etcp run --server example.org curl -O https://example.com/large.iso
+  etcp doctor example.org                           when something does not work
 
 Exit status:
   0  ended as asked
@@ -122,6 +123,41 @@ Examples:
   Use it in git and rsync:
     GIT_SSH_COMMAND='etcp ssh' git pull
     rsync -e 'etcp ssh' -a folder example.org:";
+
+pub(super) const DOCTOR: &str = "\
+Examples:
+  Find out why a server cannot be reached:
+    etcp doctor example.org
+  Also try a target that it should permit:
+    etcp doctor example.org localhost:5432
+  Examine the server of a cproxy with its flags, or with its configuration file:
+    etcp doctor --server gateway:443 -i ~/.ssh/work_key
+    etcp doctor --config ~/.config/eternaltcp/cproxy.toml
+  Write a report for others, without names and addresses:
+    etcp doctor --hide-names example.org > report.txt
+
+Checks:
+  local      versions of etcp, the kernel and ssh; congestion control; MPTCP
+  name       the addresses of the name
+  port       whether each address answers; if not, whether other ports of it do
+  portal     whether a network's login page is in between
+  answer     what answers there, and the key that it proves
+  MTU        whether large packets pass, and the path MTU
+  paths      the path in use, and those that --spare could use
+  host key   whether the server's key is known
+  own key    which of your keys is admitted
+  server     the protocol and the features of the server
+  target     TARGET, if you name one: sproxy does not tell what it permits
+  round trip, speed, pause
+             with a carrier. The speed needs a server that permits localhost:PORT: data goes
+             through a listener there and back, for 3 s, and at most 256 MB
+
+  Clocks are not compared: the protocol does not tell the server's time, and does not need it.
+
+Exit status:
+  0  all is well
+  1  a line begins with FAIL: the line below it says what to do
+  2  wrong usage";
 
 pub(super) const DEMO: &str = "\
 Examples:

@@ -8,6 +8,7 @@ mod common;
 mod connect;
 mod control;
 mod cproxy;
+mod doctor;
 mod examples;
 mod group;
 mod install;
@@ -34,6 +35,7 @@ pub(crate) use control::{
     SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use group::{
     GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
     is_group_key,
@@ -132,6 +134,12 @@ pub(crate) enum CliCommand {
     /// Run ssh through a tunnel, to a server on which no sproxy runs
     #[command(after_long_help = examples::SSH)]
     Ssh(SshArgs),
+    /// Find out why a server cannot be reached, or how good the path to it is
+    #[command(
+        after_long_help = examples::DOCTOR,
+        mut_arg("server", |arg| arg.required(false).required_unless_present_any(["host", "config"]))
+    )]
+    Doctor(DoctorArgs),
     /// Demonstrate it on this machine: a checked stream whose carriers die
     #[command(after_long_help = examples::DEMO)]
     Demo,
@@ -149,6 +157,7 @@ pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
         CliCommand::Cproxy(args) => &args.server.proxy,
         CliCommand::Connect(args) => &args.server.proxy,
         CliCommand::Run(args) => &args.server.proxy,
+        CliCommand::Doctor(args) => &args.server.proxy,
         CliCommand::Ssh(args) => &args.proxy,
         _ => return None,
     };

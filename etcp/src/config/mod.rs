@@ -180,6 +180,10 @@ impl UserLine {
             Cli::command().mut_subcommands(|command| command.mut_args(|flag| flag.required(false)));
         let mut matches = optional.try_get_matches_from(args)?;
         let Some((command, matches)) = matches.remove_subcommand() else { return Ok(None) };
+        // The doctor reads the file of another command.
+        if !COMMANDS.contains(&command.as_str()) {
+            return Ok(None);
+        }
         let path = matches.try_get_one::<PathBuf>(CONFIG_FLAG).ok().flatten().cloned();
         Ok(path.map(|path| Self { args: args.to_vec(), command, path, matches }))
     }

@@ -191,6 +191,8 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
         "etcp-connect.1" => {
             vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, CONNECT_SIGNALS, CONNECT_STATUS]
         }
+        // The examples of the doctor end with its exit status.
+        "etcp-doctor.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, PLAIN_SIGNALS],
         "etcp-run.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, RUN_SIGNALS, RUN_STATUS],
         "etcp-ssh.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, PLAIN_SIGNALS, SSH_STATUS],
         "etcp-keygen.1" => vec![
@@ -216,7 +218,7 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
 pub(super) fn see_also(page: &str) -> &'static str {
     match page {
         "etcp.1" => {
-            "etcp-sproxy(1), etcp-cproxy(1), etcp-check(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), \
+            "etcp-sproxy(1), etcp-cproxy(1), etcp-check(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), etcp-doctor(1), \
              etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-reload(1), etcp-drain(1), etcp-upgrade(1), \
              etcp-demo(1), "
         }

@@ -1,0 +1,209 @@
+//! `etcp doctor`: why a server cannot be reached, or how good the path to it is.
+//!
+//! The checks run in the order in which a carrier is made, and the first that fails ends those that
+//! need it. Nothing is changed at either side, except that `--accept-new` stores a key.
+//!
+//! - `local`: what this machine is;
+//! - `network`: names, addresses and ports;
+//! - `answer`, `portal`: what answers there, and login pages in between;
+//! - `admission`: the first attach, and the keys of both sides;
+//! - `measure`: what the carrier is like;
+//! - `report`, `hidden`: the findings, and the names that they do not show.
+
+mod admission;
+mod answer;
+mod hidden;
+mod local;
+mod measure;
+mod network;
+mod portal;
+mod report;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use eternaltcp::address::ServerAddress;
+use eternaltcp::client::{Client, Pins, Proxy, paths_to};
+
+use crate::cli::{CliCommand, DoctorArgs, ServerArgs};
+use crate::config::{self, ConfigFault};
+use crate::credentials::Credentials;
+use crate::exit::ExitError;
+use crate::runtime;
+use admission::Applicant;
+use answer::LargePackets;
+use measure::Passage;
+use report::DoctorReport;
+
+const HOLE: &str = "etcp uses small segments there; other programs will hang: lower the MTU of your \
+                    interface (ip link set dev IFACE mtu 1280), or let ICMP (fragmentation needed, \
+                    packet too big) pass the firewalls";
+
+pub(crate) fn run(mut args: DoctorArgs) -> Result<(), ExitError> {
+    if let Some(path) = args.config.take() {
+        args.server = server_of(&path)?;
+    }
+    args.server.server.splice(0..0, args.host.take());
+    let servers: Vec<_> = args.server.server.iter().map(ToString::to_string).collect();
+    let servers = servers.join(", ");
+    let mut report = DoctorReport::new(args.json, args.hide_names);
+    args.server.server.iter().for_each(|server| report.hide("HOST", &server.host));
+    report.begin(&servers);
+    local::examine(&mut report);
+    let (credentials, keyless) = Credentials::or_stranger(&args.server)?;
+    let keyless = keyless.map(|error| error.text().to_owned());
+    let doctor = Doctor { args: &args, credentials: &credentials, keyless: keyless.as_deref() };
+    runtime::block_on(async {
+        let examined = doctor.examine(&mut report).await;
+        examined.and_then(|()| report.end(&servers))
+    })?
+}
+
+/// Returns the server of a configuration file of cproxy.
+fn server_of(path: &Path) -> Result<ServerArgs, ExitError> {
+    let line = config::inspect(path).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ConfigFault::to_string).collect();
+        ExitError::Usage(faults.join("; "))
+    })?;
+    match line.cli.command {
+        CliCommand::Cproxy(args) => Ok(args.server),
+        _ => Err(ExitError::Usage(format!("{} configures no cproxy", path.display()))),
+    }
+}
+
+/// The examination of one sproxy.
+struct Doctor<'a> {
+    args: &'a DoctorArgs,
+    credentials: &'a Credentials,
+    /// The reason why the user has no key.
+    keyless: Option<&'a str>,
+}
+
+/// An address at which an sproxy has proved a key, and what large packets to it did.
+struct FoundServer {
+    address: SocketAddr,
+    large: Option<LargePackets>,
+}
+
+impl Doctor<'_> {
+    async fn examine(&self, report: &mut DoctorReport) -> Result<(), ExitError> {
+        let found = match &self.credentials.via {
+            Some(via) => {
+                report.skip("port", format!("connections go through {}", via.name));
+                None
+            }
+            None => {
+                let mut found = None;
+                for server in self.credentials.servers.iter() {
+                    found = self.find(report, server).await.or(found);
+                }
+                if found.is_none() {
+                    return Ok(());
+                }
+                found.flatten()
+            }
+        };
+        let applicant = Applicant {
+            args: &self.args.server,
+            credentials: self.credentials,
+            patience: self.args.first_contact.connect_timeout,
+            keyless: self.keyless,
+        };
+        let client = applicant.attach(report).await?;
+        let passage = match &client {
+            Some(client) => self.measure(report, client).await,
+            None => Passage::Unknown,
+        };
+        if let Some(found) = found {
+            report_size(report, &found, passage);
+            report_paths(report, found.address, &self.credentials.pins);
+        }
+        if let Some(client) = client {
+            client.close().await;
+        }
+        Ok(())
+    }
+
+    /// Looks for an sproxy at the addresses of a server. Returns `Some(None)` if a proxy leads
+    /// there.
+    async fn find(
+        &self,
+        report: &mut DoctorReport,
+        server: &ServerAddress,
+    ) -> Option<Option<FoundServer>> {
+        let pins = &self.credentials.pins;
+        let proxy = self.credentials.proxy.as_ref().filter(|proxy| proxy.is_for(server));
+        let dialed = proxy.map_or(server, Proxy::address);
+        let addresses = network::resolve(report, dialed, pins).await;
+        if addresses.is_empty() {
+            return None;
+        }
+        let open = network::try_all(report, &addresses, pins).await;
+        if proxy.is_some() && !open.is_empty() {
+            report.skip("answer", format!("the port belongs to the proxy {dialed}"));
+            return Some(None);
+        }
+        for address in &open {
+            let known = answer::identify_at(report, &server.host, *address, pins).await;
+            if known.is_some() {
+                let large = answer::try_large(*address, pins).await;
+                return Some(Some(FoundServer { address: *address, large }));
+            }
+        }
+        portal::look(report, &server.host, &addresses, pins).await;
+        None
+    }
+
+    /// Reports what an attached carrier is like.
+    async fn measure(&self, report: &mut DoctorReport, client: &Client) -> Passage {
+        if let Some(target) = &self.args.target {
+            measure::try_target(report, client, target).await;
+        }
+        let passage = match self.args.quick {
+            true => Passage::Unknown,
+            false => measure::speed(report, client).await,
+        };
+        measure::round_trip(report, client).await;
+        if !self.args.quick {
+            measure::pause(report, client).await;
+        }
+        passage
+    }
+}
+
+/// Reports whether large packets pass.
+fn report_size(report: &mut DoctorReport, found: &FoundServer, passage: Passage) {
+    let Some(LargePackets { mtu, is_answered }) = found.large else { return };
+    let mtu_text = mtu.map_or_else(String::new, |mtu| format!(" (path MTU {mtu})"));
+    let values: Vec<_> = mtu.map(|mtu| ("path_mtu", f64::from(mtu))).into_iter().collect();
+    match (is_answered, passage) {
+        (false, _) => {
+            let text = format!("large packets to the server vanish{mtu_text}, small ones pass");
+            report.fail("MTU", text, HOLE);
+        }
+        (true, Passage::Hole) => {
+            let text = format!("large packets from the server vanish{mtu_text}, small ones pass");
+            report.fail("MTU", text, HOLE);
+        }
+        (true, Passage::Whole) => {
+            report.measured("MTU", format!("large packets pass both ways{mtu_text}"), &values);
+        }
+        (true, Passage::Unknown) => {
+            let text = format!(
+                "large packets to the server pass{mtu_text}; the way back is known only with a speed"
+            );
+            report.measured("MTU", text, &values);
+        }
+    }
+}
+
+/// Reports the paths to an address.
+fn report_paths(report: &mut DoctorReport, address: SocketAddr, pins: &Pins) {
+    let (chosen, others) = paths_to(address, pins);
+    let chosen = chosen.unwrap_or_else(|| "an unknown path".to_owned());
+    let text = match others.as_slice() {
+        [] => format!("{chosen}; no other interface leads there, so --spare has none to use"),
+        others => format!("{chosen}; --spare could use {}", others.join(" or ")),
+    };
+    report.ok("paths", text);
+}
