@@ -165,9 +165,9 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
             logging::start(&cli.log, logging::Level::Error)?;
             doctor::run(args)
         }
-        CliCommand::Demo => {
+        CliCommand::Demo(args) => {
             logging::start(&cli.log, logging::Level::Warn)?;
-            demo::run()
+            demo::run(&args)
         }
         CliCommand::Completions(args) => install::completions(args),
         CliCommand::Man(args) => man::run(&args),

@@ -33,7 +33,7 @@ const ECHO: Duration = Duration::from_secs(20);
 pub(crate) struct PathLoop {
     listener: TcpListener,
     target: Target,
-    _forward: RunningRemoteForward,
+    forward: RunningRemoteForward,
 }
 
 /// One session through the loop, with both of its ends here.
@@ -67,7 +67,12 @@ impl PathLoop {
         let address = timeout(ANSWER, answer.address()).await.map_err(late)??;
         let port = Listen::port(&address).ok_or("the server does not tell its port")?;
         let target = Target::Tcp { host: "localhost".to_owned(), port };
-        Ok(Self { listener, target, _forward: running })
+        Ok(Self { listener, target, forward: running })
+    }
+
+    /// Returns the listener here, the target at the server that leads to it, and what keeps that.
+    pub(crate) fn into_parts(self) -> (TcpListener, Target, RunningRemoteForward) {
+        (self.listener, self.target, self.forward)
     }
 
     /// Opens a session through the loop.

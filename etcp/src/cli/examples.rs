@@ -162,7 +162,10 @@ Exit status:
 pub(super) const DEMO: &str = "\
 Examples:
   Run the demonstration; it exits with 0 within 20 seconds if every byte is right:
-    etcp demo";
+    etcp demo
+  Run it with the sproxy of another machine, or with one that ssh starts there:
+    etcp demo --server example.org
+    etcp demo --server example.org --copy";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -8,6 +8,7 @@ mod common;
 mod connect;
 mod control;
 mod cproxy;
+mod demo;
 mod doctor;
 mod examples;
 mod group;
@@ -35,6 +36,7 @@ pub(crate) use control::{
     SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
+pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use group::{
     GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
@@ -141,8 +143,8 @@ pub(crate) enum CliCommand {
     )]
     Doctor(DoctorArgs),
     /// Demonstrate it on this machine: a checked stream whose carriers die
-    #[command(after_long_help = examples::DEMO)]
-    Demo,
+    #[command(after_long_help = examples::DEMO, mut_arg("server", |arg| arg.required(false)))]
+    Demo(DemoArgs),
     /// Print a completion script for a shell
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -157,6 +159,7 @@ pub(crate) fn proxy_of(cli: &Cli) -> Option<&str> {
         CliCommand::Cproxy(args) => &args.server.proxy,
         CliCommand::Connect(args) => &args.server.proxy,
         CliCommand::Run(args) => &args.server.proxy,
+        CliCommand::Demo(args) => &args.server.proxy,
         CliCommand::Doctor(args) => &args.server.proxy,
         CliCommand::Ssh(args) => &args.proxy,
         _ => return None,

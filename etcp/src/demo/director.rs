@@ -23,8 +23,7 @@ use super::talk::{self, ByteCounts};
 /// Interval between two checks of the tunnel.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A carrier counts as working once it has carried this many bytes each way for [`WORKED_TIME`].
-const WORKED_BYTES: u64 = 512 * 1024;
+/// A carrier counts as working once it has carried enough bytes each way, and for this long.
 const WORKED_TIME: Duration = Duration::from_millis(150);
 
 /// The states of the demo, as shown to the user.
@@ -53,6 +52,8 @@ struct TunnelSnapshot {
     is_attached: bool,
     attaches: u64,
     link: Option<Arc<RelayLink>>,
+    /// The bytes that a working link has forwarded each way.
+    worked_bytes: u64,
 }
 
 impl<'a> Director<'a> {
@@ -69,10 +70,10 @@ impl<'a> Director<'a> {
         outcome.deaths = self.deaths;
         if let Ok(Some(stats)) = timeout_at(self.deadline, self.stage.client.stats()).await {
             outcome.carriers = stats.attaches;
-            outcome.replayed[0] = stats.replayed_bytes;
+            outcome.replayed[0] = Some(stats.replayed_bytes);
         }
-        if let Ok(all) = timeout_at(self.deadline, self.stage.monitor.stats()).await {
-            outcome.replayed[1] = all.iter().map(|stats| stats.replayed_bytes).sum();
+        if let Ok(replayed) = timeout_at(self.deadline, self.stage.replayed_by_server()).await {
+            outcome.replayed[1] = replayed;
         }
         outcome
     }
@@ -166,6 +167,7 @@ impl<'a> Director<'a> {
             is_attached: self.stage.client.is_attached(),
             attaches: stats.attaches,
             link: self.stage.relay.newest(),
+            worked_bytes: self.stage.worked_bytes(),
         })
     }
 
@@ -200,7 +202,8 @@ impl TunnelSnapshot {
     /// Returns whether a carrier is attached and has carried bytes both ways.
     fn has_worked(&self) -> bool {
         let has_carried = |link: &Arc<RelayLink>| {
-            let enough = link.forwarded() >= WORKED_BYTES && link.since().elapsed() >= WORKED_TIME;
+            let enough =
+                link.forwarded() >= self.worked_bytes && link.since().elapsed() >= WORKED_TIME;
             link.is_open() && enough
         };
         self.is_attached && self.link.as_ref().is_some_and(has_carried)

@@ -14,8 +14,8 @@ pub(super) struct DemoOutcome {
     pub(super) deaths: Vec<DemoDeath>,
     /// Attached carriers, as cproxy counts them.
     pub(super) carriers: u64,
-    /// Bytes that cproxy and sproxy sent again.
-    pub(super) replayed: [u64; 2],
+    /// Bytes that cproxy and sproxy sent again, as far as they are known.
+    pub(super) replayed: [Option<u64>; 2],
     /// The bytes that the application and the target sent and received, once both streams ended in
     /// order.
     pub(super) application: Option<ByteCounts>,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ServerAddress, Target};
-use eternaltcp::client::{Client, ClientConfig, Trust};
+use eternaltcp::client::{Client, ClientConfig, RunningRemoteForward, Trust};
 use eternaltcp::policy::{AuthorizedKeys, known_hosts_line};
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerMonitor};
 use eternaltcp::tls::Identity;
@@ -25,7 +25,8 @@ use crate::runtime;
 use crate::sproxy::tunnel_config;
 
 /// Port 0: the kernel chooses.
-const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(super) const ANY_PORT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Silence is noticed five times faster than by default, because the demo is short.
 const TUNNEL: TunnelArgs =
@@ -40,9 +41,16 @@ pub(super) struct DemoSetup {
     pub(super) entrance: SocketAddr,
     pub(super) relay: DemoRelay,
     pub(super) client: Client,
-    pub(super) monitor: ServerMonitor,
-    server: JoinHandle<()>,
-    stop_server: oneshot::Sender<()>,
+    pub(super) server: ServerSide,
+}
+
+/// The server's part of the demo.
+#[derive(Debug)]
+pub(super) enum ServerSide {
+    /// An sproxy of this process.
+    Here { monitor: ServerMonitor, task: JoinHandle<()>, stop: oneshot::Sender<()> },
+    /// An sproxy at another machine, with the listener that leads to the target.
+    There { _forward: RunningRemoteForward },
 }
 
 impl DemoSetup {
@@ -55,23 +63,44 @@ impl DemoSetup {
         let server = bind_server(&keys, &target, tunnel.clone())?;
         let monitor = server.monitor();
         let address = server.local_addr().map_err(ExitError::failed)?;
-        let (stop_server, stop) = oneshot::channel();
-        let server = tokio::spawn(server.run(async {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(server.run(async {
             // Dropping the stage stops it too.
-            let _ = stop.await;
+            let _ = stopped.await;
         }));
         let relay = DemoRelay::start(address).await.map_err(ExitError::failed)?;
         let (client, entrance) = start_client(&keys, folder, relay.address(), tunnel)?;
-        Ok(Self { target, entrance, relay, client, monitor, server, stop_server })
+        let server = ServerSide::Here { monitor, task, stop };
+        Ok(Self { target, entrance, relay, client, server })
     }
 
     /// Ends everything in order, within about two seconds.
     pub(super) async fn close(mut self) {
         self.client.close().await;
         self.client.ended().await;
-        // It does not matter if the server has already ended.
-        let _ = self.stop_server.send(());
-        let _ = self.server.await;
+        if let ServerSide::Here { task, stop, .. } = self.server {
+            // It does not matter if the server has already ended.
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+    }
+
+    /// Returns the bytes that a carrier must have carried each way to count as working.
+    pub(super) fn worked_bytes(&self) -> u64 {
+        match self.server {
+            ServerSide::Here { .. } => 512 * 1024,
+            ServerSide::There { .. } => 64 * 1024,
+        }
+    }
+
+    /// Returns the bytes that the server has sent again, if they are known here.
+    pub(super) async fn replayed_by_server(&self) -> Option<u64> {
+        match &self.server {
+            ServerSide::Here { monitor, .. } => {
+                Some(monitor.stats().await.iter().map(|stats| stats.replayed_bytes).sum())
+            }
+            ServerSide::There { .. } => None,
+        }
     }
 }
 

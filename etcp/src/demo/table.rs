@@ -17,7 +17,7 @@ pub(super) fn table(outcome: &DemoOutcome) -> Vec<String> {
     let pause = |account: Option<&ByteCounts>| account.map(|a| duration(a.longest_pause));
     let bytes = |sum: Option<&Sum>| sum.map(|sum| grouped(sum.bytes));
     let digest = |sum: Option<&Sum>| sum.map(|sum| sum.digest[..DIGITS].to_owned());
-    let replayed = outcome.replayed.map(|bytes| Some(grouped(bytes)));
+    let replayed = outcome.replayed.map(|bytes| bytes.map(grouped));
     let mut lines = vec![
         row("", ["to the target", "to the application"].map(|text| Some(text.to_owned()))),
         row("bytes sent", sent.map(bytes)),

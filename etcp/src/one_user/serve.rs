@@ -1,5 +1,6 @@
 //! The sproxy for one user. It has left the login that started it, admits only the key that came
-//! through the login, connects only to the sshd of that login, and ends with its tunnel.
+//! through the login, connects only to the sshd of that login (and to what that key's user asked
+//! for, who could reach it by the login anyway), and ends with its tunnel.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use eternaltcp::TunnelConfig;
 use eternaltcp::address::Target;
-use eternaltcp::policy::AuthorizedKeys;
+use eternaltcp::policy::{AuthorizedKeys, Permit};
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
 
@@ -30,6 +31,8 @@ struct ServeRequest {
     ports: PortChoice,
     /// Only carriers through ssh are expected.
     is_local: bool,
+    /// Further targets than the sshd of the login.
+    permits: Vec<Permit>,
     tunnel: TunnelConfig,
 }
 
@@ -41,6 +44,10 @@ impl ServeRequest {
             key: key.ok_or(TalkError::Field("key"))?,
             ports: message.get("ports")?,
             is_local: message.text("reach") == Some("local"),
+            permits: match message.text("permit") {
+                None => Vec::new(),
+                Some(_) => vec![message.get("permit")?],
+            },
             tunnel: TunnelConfig {
                 keep_detached: millis("keep-detached")?,
                 heartbeat: millis("heartbeat")?,
@@ -125,6 +132,7 @@ fn listen(
             let keys = KeySource::Fixed(AuthorizedKeys::parse(&request.key.to_string()));
             let mut config = ServerConfig::new(listen, identity.clone(), keys);
             config.target = login.target();
+            config.permits = request.permits.clone();
             config.tunnel = request.tunnel.clone();
             match Server::bind(config) {
                 Ok(server) => return Ok(server),

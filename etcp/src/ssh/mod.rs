@@ -20,14 +20,17 @@ mod script;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 pub(crate) use carry::run as carry;
+pub(crate) use login::StartedSproxy;
 
 use eternaltcp::TunnelConfig;
+use eternaltcp::address::ServerAddress;
 use eternaltcp::process::as_started;
 use eternaltcp::tls::Identity;
 
-use crate::cli::{LogArgs, LogFormat, SshArgs};
+use crate::cli::{DemoArgs, LogArgs, LogFormat, SshArgs};
 use crate::exit::ExitError;
 use crate::logging;
 use crate::sproxy::tunnel_config;
@@ -36,9 +39,12 @@ use crate::talk::{Message, PortChoice};
 use arguments::SshArguments;
 use copy::Copy;
 use handover::{Folder, Handover, proxy_word};
-use login::{StartedSproxy, log_in};
-use route::choose;
+use login::log_in;
+use route::{choose, servers};
 use script::EtcpChoice;
+
+/// Time for which the sproxy of a demo is kept after the demo was killed.
+const KEPT_BY_DEMO: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     let ssh = SshArguments::parse(&args.ssh);
@@ -55,7 +61,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     login.extend(ssh.of_login());
     login.extend(["--".into(), host]);
     let (folder, identity) = Folder::make()?;
-    let wanted = wanted(&args)?;
+    let wanted = wanted(args.remote_etcp.as_deref(), args.copy)?;
     let request = request(&args, &tunnel, &identity);
     let started = log_in(&login, &shown, &wanted, &request)?;
     let source = settings.source();
@@ -111,12 +117,40 @@ fn ask(options: &[OsString], host: &OsStr) -> Result<SshConfig, ExitError> {
     })
 }
 
-fn wanted(args: &SshArgs) -> Result<EtcpChoice, ExitError> {
-    match (&args.remote_etcp, args.copy) {
+/// Starts an sproxy at `host` by a login, which admits this key, and connects it to the machine of
+/// the login only. Returns it with the addresses at which it may be reached.
+pub(crate) fn start_one_user(
+    host: &str,
+    args: &DemoArgs,
+    identity: &Identity,
+    tunnel: &TunnelConfig,
+) -> Result<(StartedSproxy, Vec<ServerAddress>), ExitError> {
+    let file = args.server.ssh_config.iter();
+    let options: Vec<OsString> = file.flat_map(|file| ["-F".into(), file.into()]).collect();
+    let settings = ask(&options, host.as_ref())?;
+    let mut login = settings.undone();
+    login.extend(options);
+    login.extend([OsString::from("--"), OsString::from(host)]);
+    let request = Message::new("serve")
+        .with("key", identity.public_key())
+        .with("ports", args.remote_port.unwrap_or(PortChoice::ANY))
+        .with("reach", "any")
+        .with("permit", "localhost:*")
+        .with("keep-detached", KEPT_BY_DEMO.as_millis())
+        .with("heartbeat", tunnel.heartbeat.as_millis())
+        .with("dead-after", tunnel.dead_after.as_millis());
+    let wanted = wanted(args.remote_etcp.as_deref(), args.copy)?;
+    let started = log_in(&login, host, &wanted, &request)?;
+    let servers = servers(&settings, &started);
+    Ok((started, servers))
+}
+
+fn wanted(remote_etcp: Option<&str>, copy: bool) -> Result<EtcpChoice, ExitError> {
+    match (remote_etcp, copy) {
         (Some(path), _) if path.contains(['\n', '\r']) || path.is_empty() => {
             Err(ExitError::Usage("--remote-etcp: that is not a path".to_owned()))
         }
-        (Some(path), _) => Ok(EtcpChoice::Path(path.clone())),
+        (Some(path), _) => Ok(EtcpChoice::Path(path.to_owned())),
         (None, true) => Copy::of_this().map(EtcpChoice::Copied),
         (None, false) => Ok(EtcpChoice::Found),
     }

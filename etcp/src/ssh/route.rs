@@ -82,7 +82,7 @@ fn proxies(choice: Option<ProxyChoice>, servers: &[ServerAddress]) -> Vec<Option
 
 /// Returns the addresses at which the sproxy may be reached: the name that ssh uses, and the
 /// address that ssh has reached.
-fn servers(settings: &SshConfig, started: &StartedSproxy) -> Vec<ServerAddress> {
+pub(crate) fn servers(settings: &SshConfig, started: &StartedSproxy) -> Vec<ServerAddress> {
     let hosts = [settings.hostname.as_deref(), started.address.as_deref()];
     let mut servers: Vec<ServerAddress> = Vec::new();
     for host in hosts.into_iter().flatten() {

@@ -4,6 +4,7 @@
 mod agent_roam;
 mod congestion;
 mod curl;
+mod demo;
 mod half_close;
 mod ipv6;
 mod programs;

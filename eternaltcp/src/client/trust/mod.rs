@@ -124,6 +124,8 @@ impl Trust {
     /// Looks `server` up as `alias`, and stores its key under that name (`HostKeyAlias`).
     #[must_use]
     pub fn naming(mut self, server: ServerAddress, alias: ServerAddress) -> Self {
+        // The alias may have one itself.
+        let alias = self.name_on_file(&alias).clone();
         self.aliases.push((server, alias));
         self
     }
