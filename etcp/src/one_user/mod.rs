@@ -1,6 +1,7 @@
 //! The part of `etcp ssh` at the server: an sproxy for one user and one tunnel, and the wire of a
 //! carrier that goes through ssh.
 
+mod copies;
 mod relay;
 mod serve;
 

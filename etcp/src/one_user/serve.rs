@@ -67,6 +67,7 @@ pub(crate) fn run(request: &Message) -> Result<(), ExitError> {
             Ok((server, answer)) => say(&answer).map(|()| server)?,
             Err(error) => return say(&Message::new("error").with("text", error)),
         };
+        super::copies::remove_old();
         let monitor = server.monitor();
         server
             .run(async {

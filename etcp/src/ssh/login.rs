@@ -168,7 +168,7 @@ impl Talk<'_> {
 
     fn handle_missing(&mut self, system: &str) -> Result<(), ExitError> {
         match self.wanted {
-            EtcpChoice::Copied(copy) => copy.send(self.host, system, &mut self.stdin),
+            EtcpChoice::Copied(copies) => copies.send(self.host, system, &mut self.stdin),
             EtcpChoice::Found => Err(ExitError::Failed(format!(
                 "etcp is not installed at {}: give --copy, or --remote-etcp PATH",
                 self.host

@@ -37,7 +37,7 @@ use crate::sproxy::tunnel_config;
 use crate::ssh_config::{QueryError, SshConfig};
 use crate::talk::{Message, PortChoice};
 use arguments::SshArguments;
-use copy::Copy;
+use copy::Copies;
 use handover::{Folder, Handover, proxy_word};
 use login::log_in;
 use route::{choose, servers};
@@ -151,7 +151,7 @@ fn wanted(remote_etcp: Option<&str>, copy: bool) -> Result<EtcpChoice, ExitError
             Err(ExitError::Usage("--remote-etcp: that is not a path".to_owned()))
         }
         (Some(path), _) => Ok(EtcpChoice::Path(path.to_owned())),
-        (None, true) => Copy::of_this().map(EtcpChoice::Copied),
+        (None, true) => Copies::find().map(EtcpChoice::Copied),
         (None, false) => Ok(EtcpChoice::Found),
     }
 }

@@ -4,17 +4,17 @@
 //! Every shell passes text in single quotes to sh unchanged. Therefore the script contains no
 //! quotes, backslashes and exclamation marks.
 
-use super::copy::Copy;
+use super::copy::Copies;
 
 /// The etcp to use at the server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum EtcpChoice {
     /// The first one that is found at the usual places.
     Found,
     /// The program at this path.
     Path(String),
-    /// A copy of this program.
-    Copied(Copy),
+    /// A copy from here, of the program for the server's kind of machine.
+    Copied(Copies),
 }
 
 impl EtcpChoice {
@@ -31,44 +31,55 @@ impl EtcpChoice {
     }
 }
 
+/// The folder of copies at the server, as the variable `c`.
+const CACHE: &str = r#"c="${XDG_CACHE_HOME:-$HOME/.cache}/eternaltcp"; "#;
+
 /// Returns the command that starts etcp at the server and passes its stdin on to it. It first reads
 /// two lines: a path or nothing, and another that it ignores if there is no etcp.
 pub(crate) fn serve(wanted: &EtcpChoice) -> String {
-    let cache = r#"c="${XDG_CACHE_HOME:-$HOME/.cache}/eternaltcp"; "#;
     let candidates = match wanted {
         EtcpChoice::Found | EtcpChoice::Path(_) => {
             let version = env!("CARGO_PKG_VERSION");
             format!(
-                "etcp \"$HOME/.local/bin/etcp\" \"$HOME/.cargo/bin/etcp\" /usr/local/bin/etcp \
-                 \"$c\"/etcp-{version}-*"
+                "set -- etcp \"$HOME/.local/bin/etcp\" \"$HOME/.cargo/bin/etcp\" /usr/local/bin/etcp \
+                 \"$c\"/etcp-{version}-\"$(uname -m)\"-*"
             )
         }
-        EtcpChoice::Copied(copy) => format!(r#""$c/{}""#, copy.name()),
+        EtcpChoice::Copied(copies) => {
+            let cases: String = copies
+                .names()
+                .map(|(kind, name)| format!("\"{kind}\") set -- \"$c/{name}\";; "))
+                .collect();
+            format!("case \"$(uname -sm)\" in {cases}*) set --;; esac")
+        }
     };
     let find = format!(
-        "read -r p; {cache}\
-         if [ -n \"$p\" ]; then set -- \"$p\"; else set -- {candidates}; fi; \
+        "read -r p; {CACHE}\
+         if [ -n \"$p\" ]; then set -- \"$p\"; else {candidates}; fi; \
          for e do if command -v \"$e\" >/dev/null 2>&1; then exec \"$e\" one-user; fi; done; \
          read -r w; echo; echo \"ETERNALTCP 1 missing\tsystem=$(uname -sm)\"; "
     );
     let take = match wanted {
-        EtcpChoice::Found | EtcpChoice::Path(_) => String::new(),
-        EtcpChoice::Copied(copy) => {
-            let name = copy.name();
-            format!(
-                "read -r n && [ \"$n\" -gt 0 ] && mkdir -p \"$c\" && \
-                 head -c \"$n\" >\"$c/.$$\" && [ \"$(wc -c <\"$c/.$$\")\" -eq \"$n\" ] && \
-                 chmod 755 \"$c/.$$\" && mv \"$c/.$$\" \"$c/{name}\" && \
-                 echo \"ETERNALTCP 1 copied\" && exec \"$c/{name}\" one-user; rm -f \"$c/.$$\""
-            )
+        EtcpChoice::Found | EtcpChoice::Path(_) => "",
+        // Nothing is sent to a server of another kind.
+        EtcpChoice::Copied(_) => {
+            "read -r n && [ \"$n\" -gt 0 ] && mkdir -p \"$c\" && \
+             head -c \"$n\" >\"$c/.$$\" && [ \"$(wc -c <\"$c/.$$\")\" -eq \"$n\" ] && \
+             chmod 755 \"$c/.$$\" && mv \"$c/.$$\" \"$1\" && \
+             echo \"ETERNALTCP 1 copied\" && exec \"$1\" one-user; rm -f \"$c/.$$\""
         }
     };
     in_sh(&format!("{find}{take}"))
 }
 
-/// Returns the command that connects a carrier. It first reads the path of etcp.
+/// Returns the command that connects a carrier. It first reads the path of etcp. If that program was
+/// a copy and was removed since, another copy connects it.
 pub(crate) fn carry() -> String {
-    in_sh("read -r p; exec \"$p\" one-user")
+    in_sh(&format!(
+        "read -r p; {CACHE}\
+         [ -x \"$p\" ] || for e in \"$c\"/etcp-*-\"$(uname -m)\"-*; do [ -x \"$e\" ] && p=$e; done; \
+         exec \"$p\" one-user"
+    ))
 }
 
 fn in_sh(script: &str) -> String {
@@ -81,9 +92,8 @@ mod tests {
 
     #[test]
     fn every_shell_passes_the_scripts_on_as_they_are() {
-        let copy = Copy::of("0.1.0", &[0xab; 32], 5);
-        let wanted =
-            [EtcpChoice::Found, EtcpChoice::Path("x".to_owned()), EtcpChoice::Copied(copy)];
+        let copied = EtcpChoice::Copied(Copies::find().unwrap());
+        let wanted = [EtcpChoice::Found, EtcpChoice::Path("x".to_owned()), copied];
         for script in wanted.iter().map(serve).chain([carry()]) {
             let inner = script.strip_prefix("exec sh -c '").unwrap().strip_suffix('\'').unwrap();
             assert!(!inner.contains(['\'', '\\', '!', '\n']), "{script}");

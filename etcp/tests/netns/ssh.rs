@@ -80,6 +80,56 @@ fn etcp_is_found_or_named_or_copied_or_reported_missing() {
 }
 
 #[test]
+fn the_program_for_the_machine_of_the_server_is_copied_and_three_copies_are_kept() {
+    if !skip::can_run("netns::ssh", &PROGRAMS) {
+        return;
+    }
+    let site = SshSite::without_etcp(PORT);
+    let machine = std::env::consts::ARCH;
+    let installed = format!("lib/etcp/{machine}");
+    for name in ["bin", "lib", "lib/etcp", &installed] {
+        site.folder.folder(name, RunAs::Nobody);
+    }
+    let client = site.folder.program("bin/etcp", site.program());
+    let run = |name: &str, options: &[&str], command: &str| {
+        let launch = site.client(Launch::new(name, &client)).arg("ssh").args(options).arg("-F");
+        let launch = launch.arg(site.folder.join("ssh_config"));
+        site.finish(name, launch.args(["server", command]))
+    };
+    // The server seems to be of another kind.
+    let uname = "#!/bin/sh\ncase $1 in -sm) echo Linux loongarch64;; -m) echo loongarch64;; esac\n";
+    let uname = site.folder.script("server-bin/uname", uname);
+    run("none", &["--copy"], "true").failed(1, "server runs Linux loongarch64");
+    let missing = site.folder.join("lib/etcp/loongarch64/etcp");
+    run("told", &["--copy"], "true").failed(1, &format!("at {}", missing.display()));
+    std::fs::remove_file(uname).expect("it is ours");
+
+    let list = "ls ~/.cache/eternaltcp";
+    let mut known = Vec::new();
+    for number in 0..5 {
+        // Each version has another digest.
+        let name = format!("{installed}/etcp-{number}");
+        let program = site.folder.program(&name, site.program());
+        let appended = format!(
+            "printf {number} >>{0} && mv {0} {1}/etcp",
+            program.display(),
+            site.folder.join(&installed).display()
+        );
+        let status = std::process::Command::new("sh").args(["-c", &appended]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{appended}");
+        let copied = run(&format!("copied-{number}"), &["--copy"], list);
+        let copies: Vec<_> = copied.output.lines().map(str::to_owned).collect();
+        assert_eq!(copies.len(), 3.min(number + 1), "{copied:?}");
+        let new: Vec<_> = copies.iter().filter(|copy| !known.contains(*copy)).cloned().collect();
+        assert!(new.len() == 1 && new[0].contains(machine), "{copied:?}");
+        known.extend(new);
+    }
+    run("found", &[], "echo found").wrote("found\n");
+    site.assert_tidy();
+    site.wait_until_gone();
+}
+
+#[test]
 fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
     if !skip::can_run("netns::ssh", &PROGRAMS) {
         return;
