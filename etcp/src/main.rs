@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activation;
 mod ask;
 mod audit;
 mod check;
@@ -57,6 +58,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use eternaltcp::process;
 
+use activation::ActivatedSockets;
 use cli::{Cli, CliCommand, CproxyArgs, Internal, InternalCli, SproxyArgs};
 use config::{ActiveConfig, ParseError};
 use exit::ExitError;
@@ -126,12 +128,16 @@ fn main_process(command: &CliCommand) -> MainProcess {
 
 fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
     check_holder(&cli.command)?;
+    let sockets = match cli.command {
+        CliCommand::Sproxy(_) => ActivatedSockets::take()?,
+        _ => ActivatedSockets::none(),
+    };
     let process = main_process(&cli.command);
     hide_keys();
     match cli.command {
         CliCommand::Sproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;
-            sproxy::run(args, process, active)
+            sproxy::run(args, process, sockets, active)
         }
         CliCommand::Cproxy(args) => {
             logging::start(&cli.log, logging::Level::Info)?;

@@ -16,6 +16,7 @@ use eternaltcp::tls::{Identity, PublicKey};
 use eternaltcp::{Congestion, Missing, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
+use crate::activation::ActivatedSockets;
 use crate::audit::{self, AuditLog, ProcessEvent};
 use crate::cli::{
     AuditPlace, GroupSetting, OperatorArgs, SproxyArgs, TunnelArgs, YesNo, group_key,
@@ -34,6 +35,7 @@ use reload::{KEYS, ServerReloader};
 pub(crate) fn run(
     mut args: SproxyArgs,
     process: MainProcess,
+    sockets: ActivatedSockets,
     active: Option<ActiveConfig>,
 ) -> Result<(), ExitError> {
     // What continues by itself goes on without such a file.
@@ -54,7 +56,7 @@ pub(crate) fn run(
     let names_keys = names_keys(&args);
     let config = configure(args, own_key.identity.clone(), addresses)?;
     runtime::raise_descriptors()?;
-    let setup = Setup { listen, own_key, config, names_keys, operator, audit, active };
+    let setup = Setup { listen, sockets, own_key, config, names_keys, operator, audit, active };
     let most = most_kept(&setup.config);
     let key = setup.own_key.identity.public_key().fingerprint().to_string();
     process.serve(most, Some(key), |life| serve(setup, life))
@@ -70,6 +72,7 @@ const MAX_TUNNELS: u32 = 16_384;
 /// The configuration of a worker, and its listener's address.
 struct Setup {
     listen: Listen,
+    sockets: ActivatedSockets,
     own_key: OwnKey,
     config: ServerConfig,
     /// Whether the settings name the admitted keys.
@@ -91,12 +94,13 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 }
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
-    let Setup { listen, own_key, config, names_keys, operator, audit, active } = setup;
+    let Setup { listen, sockets, own_key, config, names_keys, operator, audit, active } = setup;
     let audit = AuditLog::start(&audit);
     let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
     let mut reloader = ServerReloader::new(live, config, own_key, names_keys);
     let mut config = reloader.config()?;
     config.audit = audit.audit();
+    config.listeners = sockets.copies()?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.

@@ -4,14 +4,18 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
-use etcp_testkit::loopback::{Echo, LoopbackSite};
+use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, Steady};
 use etcp_testkit::process::kill_raw;
+use etcp_testkit::skip;
 use rustix::net::sockopt::{set_socket_passcred, set_socket_timeout};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Signal;
+
+use super::{kill_worker, next_worker};
 
 /// Receives a message: its text, and the process that sent it.
 fn receive(socket: &UnixDatagram) -> (String, u32) {
@@ -129,4 +133,44 @@ fn the_main_process_tells_the_service_manager_that_the_proxy_listens() {
         TcpStream::connect(listen).expect("it listens by then");
         assert_eq!(program.count(&format!("listening on {listen}")), 1, "and has said so");
     }
+}
+
+#[test]
+fn a_socket_of_the_service_manager_serves_before_and_after_deaths_and_upgrades() {
+    if !skip::can_run("deaths::service", &["systemd-socket-activate"]) {
+        return;
+    }
+    let (managed, echo) = (Managed::listen(), Echo::start());
+    let (site, listen) = (&managed.site, &managed.listen);
+    // It listens, and becomes the program when somebody connects.
+    let inner = etcp(site.path(), ["sproxy", "--listen", "192.0.2.1:1", "--target"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "systemd-socket-activate", "--listen", listen]);
+    command
+        .args(["-E", "HOME", "-E", "ETCP_TRACEABLE=1"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    command.arg(echo.address.to_string()).arg("--identity").arg(site.server_key());
+    command.arg("--authorized-keys").arg(site.authorized_keys());
+    command.env("HOME", site.path());
+    let sproxy = RunningProgram::start("sproxy", site.path(), command);
+    wait("the manager to listen", || TcpStream::connect(listen).is_ok());
+    let server = listen.parse().expect("an address");
+    let cproxy = Cproxy::start(site, server, "cproxy").attached();
+    assert_eq!(sproxy.count(&format!("listening on {listen}")), 1, "{}", sproxy.log());
+    let steady = Steady::start(cproxy.listen);
+    for (number, is_upgrade) in [false, true, false].into_iter().enumerate() {
+        let before = sproxy.worker();
+        if is_upgrade {
+            sproxy.signal(Signal::USR2);
+        } else {
+            kill_worker(&sproxy);
+        }
+        next_worker(&sproxy, before);
+        wait("the client to be attached again", || cproxy.attached_again() > number);
+        steady.goes_on();
+    }
+    // New carriers arrive at the same socket.
+    let _another = Cproxy::start(site, server, "another").attached();
+    steady.finish();
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::info;
 
@@ -41,7 +41,7 @@ impl CarrierListeners {
     pub(super) fn recover_or_listen(
         recovery: &mut Recovery,
         config: &ServerConfig,
-        congestion: Option<&Congestion>,
+        given: Vec<std::net::TcpListener>,
     ) -> io::Result<(Self, Sibling)> {
         #[cfg(target_os = "linux")]
         {
@@ -52,14 +52,14 @@ impl CarrierListeners {
                 let sibling = listeners.find_sibling(recovery.is_draining());
                 return Ok((listeners, sibling));
             }
-            let (listeners, sibling) = Self::listen(config, congestion)?;
+            let (listeners, sibling) = Self::listen(config, given)?;
             let rule = ListenerRule { purpose, text, file: None, owner: None };
             Ok((Self { _kept: keep_listener(&rule, &listeners.sockets), ..listeners }, sibling))
         }
         #[cfg(not(target_os = "linux"))]
         {
             let _ = recovery;
-            Self::listen(config, congestion)
+            Self::listen(config, given)
         }
     }
 
@@ -100,11 +100,19 @@ impl CarrierListeners {
         Sibling::none()
     }
 
-    /// Listens, beside a server of the same user that is being drained, if there is one.
+    /// Listens with the given sockets, if there are any. Otherwise it listens on the addresses, beside
+    /// a server of the same user that is being drained, if there is one.
     pub(super) fn listen(
         config: &ServerConfig,
-        congestion: Option<&Congestion>,
+        given: Vec<std::net::TcpListener>,
     ) -> io::Result<(Self, Sibling)> {
+        let congestion = config.congestion.as_ref();
+        if !given.is_empty() {
+            let sockets = given.into_iter().map(|socket| take_over(socket, congestion));
+            let sockets = sockets.collect::<io::Result<_>>()?;
+            let listeners = Self::new(sockets, Vec::new(), KeptListeners::default())?;
+            return Ok((listeners, Sibling::none()));
+        }
         let is_shared = Cell::new(false);
         let has_number = config.listen.port() != 0;
         let bind = |address| {
@@ -176,6 +184,17 @@ impl CarrierListeners {
     }
 }
 
+/// Prepares a socket that another program has opened, as [`bind_carriers`] does with its own.
+fn take_over(
+    socket: std::net::TcpListener,
+    congestion: Option<&Congestion>,
+) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    congestion.map_or(Ok(()), |congestion| congestion.set(&socket))?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
 fn local_addrs(sockets: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
     sockets.iter().map(TcpListener::local_addr).collect()
 }
@@ -196,7 +215,7 @@ mod tests {
             also_listen: addresses.collect(),
             ..ServerConfig::new(first, Identity::generate().unwrap(), keys)
         };
-        CarrierListeners::listen(&config, None)
+        CarrierListeners::listen(&config, Vec::new())
     }
 
     fn has_ipv6() -> bool {

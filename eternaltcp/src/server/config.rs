@@ -1,6 +1,6 @@
 //! The configuration of a server, and the limits of its process.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::gate::{MaxStartups, PenaltyRange};
@@ -21,6 +21,9 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Further addresses, with the port of the first. One of all addresses is enough.
     pub also_listen: Vec<SocketAddr>,
+    /// Sockets that already listen, to use instead of listening on the addresses: a service manager
+    /// may have opened them.
+    pub listeners: Vec<TcpListener>,
     /// Whether carriers may use MPTCP; TCP is always accepted.
     pub mptcp: Mptcp,
     /// The congestion control of carriers; `None` for the system's.
@@ -80,6 +83,7 @@ impl ServerConfig {
         Self {
             listen,
             also_listen: Vec::new(),
+            listeners: Vec::new(),
             mptcp: Mptcp::default(),
             congestion: None,
             identity,

@@ -210,9 +210,9 @@ impl Server {
         config.mptcp.check();
         let congestion = config.congestion.as_ref();
         congestion.map_or(Ok(()), Congestion::check)?;
-        let (listeners, sibling) =
-            CarrierListeners::recover_or_listen(recovery, &config, congestion)
-                .map_err(|error| ServerError::Listen(config.listen, error))?;
+        let given = std::mem::take(&mut config.listeners);
+        let (listeners, sibling) = CarrierListeners::recover_or_listen(recovery, &config, given)
+            .map_err(|error| ServerError::Listen(config.listen, error))?;
         let slots = config.slots.take().map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
