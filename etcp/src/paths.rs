@@ -17,7 +17,12 @@ pub(crate) fn client_identities() -> Result<Vec<PathBuf>, ExitError> {
     ["id_ed25519", "id_ecdsa"].into_iter().map(ssh).collect()
 }
 
-/// Returns the path of the server's key in the state folder.
+/// Returns the path of the keys that a server admits.
+pub(crate) fn authorized_keys() -> Result<PathBuf, ExitError> {
+    paths::authorized_keys().map_err(ExitError::failed)
+}
+
+/// Returns the path of the server's key.
 pub(crate) fn server_identity() -> Result<PathBuf, ExitError> {
     paths::server_identity().map_err(ExitError::failed)
 }

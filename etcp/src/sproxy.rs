@@ -291,7 +291,7 @@ pub(crate) fn key_files(args: &SproxyArgs) -> Result<Vec<PathBuf>, ExitError> {
     if names_keys(args) {
         return Ok(args.authorized_keys.clone());
     }
-    paths::ssh("authorized_keys").map(|path| vec![path])
+    paths::authorized_keys().map(|path| vec![path])
 }
 
 /// Returns the address to listen on, and the further addresses that it stands for.

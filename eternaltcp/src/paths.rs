@@ -41,12 +41,34 @@ pub fn client_identity() -> Result<PathBuf, PathError> {
     found.ok_or(PathError::NoKey(folder))
 }
 
-/// Returns the server's key: `server_key` in the [state folder](state).
+/// Returns the server's key: the credential `server_key` of a service (`LoadCredential=`), else
+/// `server_key` in the [state folder](state).
 ///
 /// # Errors
 /// There is no home folder.
 pub fn server_identity() -> Result<PathBuf, PathError> {
-    Ok(state()?.join("server_key"))
+    match credential("server_key") {
+        Some(path) => Ok(path),
+        None => Ok(state()?.join("server_key")),
+    }
+}
+
+/// Returns the keys that a server admits: the credential `authorized_keys` of a service, else
+/// `~/.ssh/authorized_keys`.
+///
+/// # Errors
+/// There is no home folder.
+pub fn authorized_keys() -> Result<PathBuf, PathError> {
+    credential("authorized_keys").map_or_else(|| ssh("authorized_keys"), Ok)
+}
+
+/// Returns a file that the service manager keeps for this service, if it has one of this name
+/// (systemd.exec(5), credentials).
+fn credential(name: &str) -> Option<PathBuf> {
+    let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)?;
+    let path = folder.is_absolute().then(|| folder.join(name))?;
+    // A file whose existence cannot be checked is returned: reading it reports the reason.
+    path.try_exists().unwrap_or(true).then_some(path)
 }
 
 /// Returns the folder for persistent files: `$STATE_DIRECTORY`, which systemd creates for a service
@@ -63,6 +85,12 @@ pub fn state() -> Result<PathBuf, PathError> {
         _ => home()?.join(".local/state"),
     };
     Ok(state.join("eternaltcp"))
+}
+
+/// Returns the folder for logs, which systemd creates for a service (`LogsDirectory=`).
+#[must_use]
+pub fn logs() -> Option<PathBuf> {
+    of_service("LOGS_DIRECTORY")
 }
 
 /// Returns the folders for sockets, the best one first: `$RUNTIME_DIRECTORY`, which systemd creates

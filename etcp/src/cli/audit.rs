@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use eternaltcp::paths::logs;
 
 use super::common::at_home;
 
@@ -32,6 +33,11 @@ impl FromStr for AuditPlace {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(if text == "journal" { Self::Journal } else { Self::File(at_home(text.into())) })
+        if text == "journal" {
+            return Ok(Self::Journal);
+        }
+        let path = at_home(text.into());
+        // An absolute path replaces the folder.
+        Ok(Self::File(logs().map_or_else(|| path.clone(), |folder| folder.join(&path))))
     }
 }

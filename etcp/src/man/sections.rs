@@ -11,6 +11,8 @@ Files:
   STATE/server_key, STATE/server_key.pub
     The server's key; created at the first start. STATE is $STATE_DIRECTORY, else
     $XDG_STATE_HOME/eternaltcp, else ~/.local/state/eternaltcp.
+  $CREDENTIALS_DIRECTORY/authorized_keys, $CREDENTIALS_DIRECTORY/server_key
+    Used instead of these two files if systemd has loaded them, with LoadCredential=.
   /etc/resolv.conf
     The resolver that --permit-resolver lets clients query.
 ";
@@ -49,6 +51,8 @@ Environment:
     If set, debuggers and core dumps can see the process, including its keys.
   STATE_DIRECTORY, XDG_STATE_HOME, RUNTIME_DIRECTORY, XDG_RUNTIME_DIR, HOME, TMPDIR
     Where files are: see FILES.
+  LOGS_DIRECTORY
+    The folder of a relative path of --audit-log, for systemd's LogsDirectory=.
   NOTIFY_SOCKET
     Where cproxy and sproxy say that they listen, for systemd's Type=notify.
   WATCHDOG_USEC, WATCHDOG_PID

@@ -218,6 +218,40 @@ fn a_runtime_folder_of_another_user_is_not_used_and_a_services_is() {
     assert_eq!(socket.parent(), Some(lib.join("control").as_path()));
 }
 
+#[test]
+fn a_service_finds_its_key_and_the_admitted_keys_among_its_credentials() {
+    let (site, echo) = (LoopbackSite::new(), Echo::start());
+    let start = |name: &str, change: &dyn Fn(&mut Command)| {
+        let mut command = etcp(site.path(), ["sproxy", "--listen", "127.0.0.1:0", "--target"]);
+        command
+            .arg(echo.address.to_string())
+            .env("CREDENTIALS_DIRECTORY", site.path().join("creds"));
+        change(&mut command);
+        RunningProgram::start(name, site.path(), command)
+    };
+    // As systemd makes it: nobody may write there.
+    let credentials = site.path().join("creds");
+    std::fs::create_dir(&credentials).expect("it is ours");
+    for (from, name) in
+        [(site.server_key(), "server_key"), (site.authorized_keys(), "authorized_keys")]
+    {
+        std::fs::copy(from, credentials.join(name)).expect("it is ours");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(credentials.join(name), mode).expect("it is ours");
+    }
+    let mut server = start("credentials", &|_| {});
+    server.wait_for(&format!("server key {}", site.server_fingerprint()));
+    let address = address(&mut server);
+    let client = Cproxy::start(&site, address, "admitted").attached();
+    Steady::start(client.listen).finish();
+    // A flag names another file.
+    let mut other = start("other", &|command| {
+        command.arg("--identity").arg(site.path().join("other_key"));
+    });
+    let line = other.wait_for("server key ");
+    assert!(!line.contains(&site.server_fingerprint()), "{line}");
+}
+
 /// Starts a command in whose process, and those that it starts, socket(2) knows no IPv6.
 const WITHOUT_V6: &str = r#"
 import ctypes, os, struct, sys

@@ -47,7 +47,15 @@ pub fn limited<S: AsRef<OsStr>>(
     for name in ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
         command.env_remove(name);
     }
-    command.env_remove("STATE_DIRECTORY").env_remove("RUNTIME_DIRECTORY");
+    for name in [
+        "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "LOGS_DIRECTORY",
+        "JOURNAL_STREAM",
+    ] {
+        command.env_remove(name);
+    }
     if !geteuid().is_root() {
         // Another process of the same user counts its descriptors.
         command.env("ETCP_TRACEABLE", "1");
