@@ -1,5 +1,7 @@
 //! Makes a line of each event, as text or JSON, with the fields of the enclosing spans.
 //!
+//! For the journal, a line has the prefix of its level, and a text has no time of its own.
+//!
 //! A later value of a span's field replaces the earlier one. If several spans have a field of the
 //! same name, the innermost one counts.
 
@@ -15,6 +17,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::journal;
 use super::plain::{escape_json, push_clean};
 
 /// The format of lines.
@@ -29,12 +32,14 @@ pub(super) enum Format {
 /// Passes on a line for each event.
 pub(super) struct Lines<W> {
     format: Format,
+    /// The reader is systemd's journal.
+    is_journal: bool,
     write: W,
 }
 
 impl<W: Fn(&[u8])> Lines<W> {
-    pub(super) fn new(format: Format, write: W) -> Self {
-        Self { format, write }
+    pub(super) fn new(format: Format, is_journal: bool, write: W) -> Self {
+        Self { format, is_journal, write }
     }
 }
 
@@ -65,10 +70,20 @@ where
                 fields.add_missing(outer);
             }
         }
-        let line = match self.format {
-            Format::Text { has_colors } => text(event.metadata(), fields, has_colors),
-            Format::Json => json(event.metadata(), fields),
-        };
+        let metadata = event.metadata();
+        let mut line = String::new();
+        if self.is_journal {
+            line.push_str(journal::prefix(*metadata.level()));
+        }
+        match self.format {
+            Format::Text { has_colors } => {
+                if !self.is_journal {
+                    push_time(&mut line, has_colors);
+                }
+                push_text(&mut line, metadata, fields, has_colors);
+            }
+            Format::Json => line.push_str(&json(metadata, fields)),
+        }
         (self.write)(line.as_bytes());
     }
 }
@@ -138,28 +153,33 @@ fn time() -> String {
     text
 }
 
-fn text(metadata: &Metadata<'_>, mut fields: Fields, has_colors: bool) -> String {
+fn push_time(line: &mut String, has_colors: bool) {
+    let [dim, plain] = if has_colors { ["\x1b[2m", "\x1b[0m"] } else { [""; 2] };
+    // Writing to a string does not fail.
+    let _ = write!(line, "{dim}{}{plain} ", time());
+}
+
+fn push_text(line: &mut String, metadata: &Metadata<'_>, mut fields: Fields, has_colors: bool) {
     let level = *metadata.level();
     let message = fields.take_message();
     let [dim, color, plain] =
         if has_colors { ["\x1b[2m", color(level), "\x1b[0m"] } else { [""; 3] };
-    let mut line = format!("{dim}{}{plain} {color}{level:>5}{plain} ", time());
-    push_clean(&mut line, &message);
+    // Writing to a string does not fail.
+    let _ = write!(line, "{color}{level:>5}{plain} ");
+    push_clean(line, &message);
     if !fields.0.is_empty() {
         line.push_str(dim);
         for (name, value) in &fields.0 {
-            // Writing to a string does not fail.
             let _ = write!(line, " {name}=");
             let value = shown(value);
             match value.is_empty() || value.contains([' ', '"', '=']) {
-                true => push_clean(&mut line, &format!("{value:?}")),
-                false => push_clean(&mut line, &value),
+                true => push_clean(line, &format!("{value:?}")),
+                false => push_clean(line, &value),
             }
         }
         line.push_str(plain);
     }
     line.push('\n');
-    line
 }
 
 fn color(level: Level) -> &'static str {
@@ -196,7 +216,7 @@ mod tests {
     use super::*;
 
     /// Returns the lines that `log` makes, without their times.
-    fn lines(format: Format, log: impl FnOnce()) -> Vec<String> {
+    fn lines(format: Format, is_journal: bool, log: impl FnOnce()) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let write = {
             let lines = Arc::clone(&lines);
@@ -205,7 +225,7 @@ mod tests {
                 lines.lock().unwrap().push(line.trim_end().to_owned());
             }
         };
-        let subscriber = tracing_subscriber::registry().with(Lines::new(format, write));
+        let subscriber = tracing_subscriber::registry().with(Lines::new(format, is_journal, write));
         tracing::subscriber::with_default(subscriber, log);
         Arc::try_unwrap(lines).unwrap().into_inner().unwrap()
     }
@@ -223,15 +243,28 @@ mod tests {
 
     #[test]
     fn a_line_of_text_has_the_fields_of_its_spans_and_each_once() {
-        let lines = lines(Format::Text { has_colors: false }, log);
+        let lines = lines(Format::Text { has_colors: false }, false, log);
         let lines: Vec<_> = lines.iter().map(|line| line.split_once("Z  ").unwrap().1).collect();
         let inside = r#"INFO inside of 7 cause="x\u{1b}[2J\"" session=4 peer="a b" tunnel=2e"#;
         assert_eq!(lines, [r#"INFO before peer="a b""#, inside]);
     }
 
     #[test]
+    fn a_line_for_the_journal_has_its_level_and_leaves_the_time_to_the_journal() {
+        let log = || {
+            tracing::error!("broken");
+            tracing::warn!("odd");
+            info!(key = 1_u64, "usual");
+        };
+        let text = lines(Format::Text { has_colors: false }, true, log);
+        assert_eq!(text, ["<3>ERROR broken", "<4> WARN odd", "<6> INFO usual key=1"]);
+        let json = lines(Format::Json, true, log);
+        assert!(json[0].starts_with("<3>{") && json[2].starts_with("<6>{"), "{json:?}");
+    }
+
+    #[test]
     fn a_line_of_json_is_one_object_with_the_fields_of_its_spans() {
-        let lines = lines(Format::Json, log);
+        let lines = lines(Format::Json, false, log);
         let object: Value = serde_json::from_str(&lines[1]).unwrap();
         assert_eq!(object["message"], "inside\nof 7");
         assert_eq!((&object["level"], &object["session"]), (&"INFO".into(), &4.into()));

@@ -4,10 +4,12 @@
 //! - `writer`: the thread that writes them, so that nothing else waits for stderr;
 //! - `filter`: which lines are logged, by `RUST_LOG`;
 //! - `layer`: turns an event and its spans into a line;
+//! - `journal`: what is different if systemd's journal reads stderr;
 //! - `output`: writing, whatever state stderr is in;
 //! - `plain`: removes from a log what must not be in it.
 
 mod filter;
+mod journal;
 mod layer;
 mod output;
 mod plain;
@@ -53,6 +55,9 @@ static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 /// Whether each line of the log is a JSON object.
 static IS_JSON: AtomicBool = AtomicBool::new(false);
 
+/// Whether systemd's journal reads the log.
+static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
+
 /// Starts the log. Directives of `RUST_LOG` for this program override `-v`.
 pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
     let text = std::env::var("RUST_LOG").unwrap_or_default();
@@ -62,7 +67,9 @@ pub(crate) fn start(args: &LogArgs, level: Level) -> Result<(), ExitError> {
         LogFormat::Text => Format::Text { has_colors: stderr().is_terminal() },
     };
     IS_JSON.store(format == Format::Json, Ordering::Relaxed);
-    let lines = Lines::new(format, |line| writer().push(line));
+    let is_journal = journal::is_stderr();
+    IS_JOURNAL.store(is_journal, Ordering::Relaxed);
+    let lines = Lines::new(format, is_journal, |line| writer().push(line));
     let (filter, handle) = reload::Layer::new(filter);
     let _ = FILTER.set(handle);
     registry().with(filter).with(lines).init();
@@ -113,7 +120,9 @@ pub(crate) fn show_message(text: &str) {
     if IS_JSON.load(Ordering::Relaxed) {
         tracing::error!("{text}");
     } else {
-        show(&format!("etcp: {text}\n"));
+        let is_journal = IS_JOURNAL.load(Ordering::Relaxed);
+        let prefix = if is_journal { journal::prefix(tracing::Level::ERROR) } else { "" };
+        show(&format!("{prefix}etcp: {text}\n"));
     }
 }
 

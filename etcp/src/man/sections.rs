@@ -57,6 +57,8 @@ Environment:
     Where cproxy and sproxy say that they listen, for systemd's Type=notify.
   WATCHDOG_USEC, WATCHDOG_PID
     How often they say there that they serve, for systemd's WatchdogSec=.
+  JOURNAL_STREAM
+    If stderr leads to systemd's journal, each line of the log has its level for the journal.
 ";
 
 const CLIENT_ENVIRONMENT: &str = "\
