@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines with other programs' flags.
-const OTHERS: [&str; 4] = ["cargo ", "curl ", "systemctl ", "useradd "];
+const OTHERS: [&str; 7] =
+    ["cargo ", "curl ", "docker ", "jq ", "packaging/build ", "systemctl ", "useradd "];
 
 /// The documents that name flags of etcp.
 const WITH_FLAGS: [&str; 4] = ["README.md", "docs/guide.md", "docs/reference.md", "docs/logs.md"];
