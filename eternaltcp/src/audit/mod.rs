@@ -8,6 +8,7 @@
 
 mod word;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -161,7 +162,7 @@ pub enum AuditEvent {
         #[serde(flatten)]
         client: AuditClient,
         /// The reason, in one word.
-        reason: String,
+        reason: Cow<'static, str>,
     },
     /// A carrier was refused.
     Refused {
@@ -171,7 +172,7 @@ pub enum AuditEvent {
         /// returns, the tunnel's own.
         key: Option<String>,
         /// The reason, in one word.
-        reason: String,
+        reason: Cow<'static, str>,
         /// Whether another attempt is pointless.
         is_final: bool,
         /// The reason in words.
@@ -208,7 +209,7 @@ pub enum AuditEvent {
         #[serde(flatten)]
         session: AuditSession,
         /// The reason, in one word.
-        reason: String,
+        reason: Cow<'static, str>,
         /// The reason in words.
         detail: AuditText,
     },
@@ -224,7 +225,7 @@ pub enum AuditEvent {
         end: AuditEnd,
         /// The cause of its reset, in one word.
         #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
+        reason: Option<Cow<'static, str>>,
         /// The cause of its reset, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         detail: Option<AuditText>,
@@ -278,7 +279,7 @@ pub enum AuditEvent {
         /// Whether the client ended it.
         is_by_client: bool,
         /// The reason, in one word.
-        reason: String,
+        reason: Cow<'static, str>,
         /// The time at which it was made.
         #[serde(with = "unix_ms")]
         started_at: SystemTime,

@@ -1,9 +1,11 @@
 //! One word for each code of the protocol, which programs that read records compare.
 
+use std::borrow::Cow;
+
 use eternaltcp_proto::{Cause, Closing, RefusalCode};
 
 /// Returns the word for the cause of a reset.
-pub(crate) fn cause_word(cause: Cause) -> String {
+pub(crate) fn cause_word(cause: Cause) -> Cow<'static, str> {
     let word = match cause {
         Cause::Application => "application",
         Cause::Refused => "refused",
@@ -18,13 +20,13 @@ pub(crate) fn cause_word(cause: Cause) -> String {
         Cause::Unsupported => "unsupported",
         Cause::TunnelOver => "tunnel-over",
         Cause::ListenFailed => "listen-failed",
-        Cause::Other(code) => return format!("code-{code}"),
+        Cause::Other(code) => return format!("code-{code}").into(),
     };
-    word.to_owned()
+    word.into()
 }
 
 /// Returns the word for the reason of a closed tunnel.
-pub(crate) fn closing_word(closing: Closing) -> String {
+pub(crate) fn closing_word(closing: Closing) -> Cow<'static, str> {
     let word = match closing {
         Closing::Done => "done",
         Closing::Shutdown => "shutdown",
@@ -35,13 +37,13 @@ pub(crate) fn closing_word(closing: Closing) -> String {
         Closing::Killed => "killed",
         Closing::Violation => "violation",
         Closing::Drained => "drained",
-        Closing::Other(code) => return format!("code-{code}"),
+        Closing::Other(code) => return format!("code-{code}").into(),
     };
-    word.to_owned()
+    word.into()
 }
 
 /// Returns the word for the reason of a refusal.
-pub(crate) fn refusal_word(code: RefusalCode) -> String {
+pub(crate) fn refusal_word(code: RefusalCode) -> Cow<'static, str> {
     let word = match code {
         RefusalCode::Version => "version",
         RefusalCode::KeyUnknown => "key-unknown",
@@ -54,7 +56,7 @@ pub(crate) fn refusal_word(code: RefusalCode) -> String {
         RefusalCode::NameTaken => "name-taken",
         RefusalCode::NotReady => "not-ready",
         RefusalCode::Draining => "draining",
-        RefusalCode::Other(code) => return format!("code-{code}"),
+        RefusalCode::Other(code) => return format!("code-{code}").into(),
     };
-    word.to_owned()
+    word.into()
 }

@@ -62,16 +62,12 @@ impl SourceLog {
             info!("{lines} about clients at {source} {are} not shown");
         }
         if hidden > 0 {
-            let connections = counted(
-                hidden,
-                "more connection with an unknown key was",
-                "more connections with unknown keys were",
-            );
+            let connections = counted(hidden, "more connection was", "more connections were");
             info!("{connections} refused");
         }
     }
 
-    /// Returns how many lines about each source and how many strangers were suppressed. Removes
+    /// Returns how many lines about each source and about strangers were suppressed. Removes
     /// entries that are equivalent to new ones.
     fn left_out(&self, now: Instant) -> (Vec<(IpAddr, u64)>, u64) {
         let mut limits = self.lock();

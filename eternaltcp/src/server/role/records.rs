@@ -61,8 +61,10 @@ impl TunnelRecords {
     /// Records that there is no carrier.
     pub(super) fn detached(&mut self, end: EndKind) {
         self.outages.begin(Instant::now());
-        self.audit
-            .record(|| AuditEvent::Detached { client: self.client(), reason: end.to_string() });
+        self.audit.record(|| AuditEvent::Detached {
+            client: self.client(),
+            reason: end.to_string().into(),
+        });
     }
 
     /// Records that the operator ends a session.
@@ -143,7 +145,7 @@ impl TunnelRecords {
         self.audit.record(|| AuditEvent::TunnelEnded {
             client: self.client(),
             is_by_client,
-            reason: why.map_or_else(|| "stopped".to_owned(), closing_word),
+            reason: why.map_or("stopped".into(), closing_word),
             started_at: totals.started_at,
             lasted: since(totals.started_at),
             carriers: totals.attaches,
