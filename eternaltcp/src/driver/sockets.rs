@@ -1,13 +1,15 @@
-//! The local sockets of a tunnel: how they are served, and how they end.
+//! The local sockets of a tunnel, and how they are served.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod ends;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Cause, READ_SIZE, Reset, SessionId, Time, Tunnel};
+use eternaltcp_proto::{READ_SIZE, Reset, SessionId, Time, Tunnel};
 use tokio::time::Instant;
 
 use super::local::{HELD, Local, Served};
@@ -21,7 +23,7 @@ use super::revisits::Revisits;
 use super::totals::TotalCounts;
 use super::{Offer, Role, SessionChange};
 use crate::dynamic::ProtocolRequest;
-use crate::log_limit::{Admit, limited};
+use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::SessionStatus;
 
@@ -233,24 +235,6 @@ impl Sockets {
         self.close_released();
     }
 
-    /// Releases a session's socket, and closes it after the next commit.
-    fn release(&mut self, id: SessionId, local: Option<Box<Local>>, why: Option<Reset>) {
-        self.mirror.release(id);
-        self.closing.extend(local.map(|local| (local, why)));
-        if !self.mirror.has_moved() {
-            // The store does not name it.
-            self.close_released();
-        }
-    }
-
-    fn close_released(&mut self) {
-        for (local, why) in self.closing.drain(..) {
-            if let Some(why) = why {
-                local.abort(&why);
-            }
-        }
-    }
-
     /// Serves one local socket, and removes it when it has ended.
     pub(super) fn serve(
         &mut self,
@@ -293,61 +277,6 @@ impl Sockets {
         }
     }
 
-    /// Aborts a session without a socket, which has nothing to reset.
-    fn collect(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
-        if tunnel.offered_target(id).is_none() && tunnel.pending_reset(id).is_some() {
-            self.offers.remove(&id);
-            tunnel.delivered_ending(now, id);
-        }
-    }
-
-    /// Removes a session's socket, whatever it waited for. The session's metadata stays as long as
-    /// the tunnel has a record of it.
-    fn remove(&mut self, id: SessionId, tunnel: &Tunnel, what: SessionChange) -> Removed {
-        self.resetting.remove(id);
-        self.held.remove(id);
-        let local = self.locals.remove(&id)?;
-        self.news.note(id, local.metadata(), what);
-        if tunnel.has_session(id) {
-            self.metadata.insert(id, local.metadata().clone());
-        }
-        Some(local)
-    }
-
-    /// Resets the local sockets whose sessions have ended in the tunnel.
-    pub(super) fn abort_unknown(
-        &mut self,
-        cause: Cause,
-        tunnel: &mut Tunnel,
-        role: &mut impl Role,
-    ) {
-        self.settle_adopted(tunnel);
-        let known: BTreeSet<_> = tunnel.session_ids().collect();
-        self.offers.retain(|id, _| known.contains(id));
-        let unknown = self.locals.keys().filter(|id| !known.contains(id));
-        let why = Reset::new(cause);
-        for id in unknown.copied().collect::<Vec<_>>() {
-            let mut local = self.remove(id, tunnel, SessionChange::Aborted(why.clone()));
-            if let Some(local) = &mut local {
-                local.prepare_abort(&why);
-            }
-            self.release(id, local, Some(why.clone()));
-            role.reset(id, &why);
-        }
-    }
-
-    /// Resets all of them, because the tunnel has ended.
-    pub(super) fn abort_all(&mut self) {
-        let why = Reset::new(Cause::TunnelOver);
-        self.locals.values_mut().for_each(|local| local.prepare_abort(&why));
-        self.mirror.end();
-        self.close_released();
-        for (id, local) in std::mem::take(&mut self.locals) {
-            self.news.note(id, local.metadata(), SessionChange::Aborted(why.clone()));
-            local.abort(&why);
-        }
-    }
-
     /// Returns the time at which to call [`Self::handle_timeout`] next.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
         let (resetting, held) = (self.resetting.poll_timeout(), self.held.poll_timeout());
@@ -376,20 +305,6 @@ impl Sockets {
         self.mirror.trim();
         if !self.metadata.is_empty() {
             self.metadata.retain(|id, _| tunnel.has_session(*id));
-        }
-    }
-
-    /// Finds sockets that died while nothing is read from them.
-    fn reap_dead(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
-        let is_dead = |local: &Local| local.is_unwatched(tunnel) && local.is_dead();
-        let dead = self.locals.iter().filter(|(_, local)| is_dead(local)).map(|(id, _)| *id);
-        let dead: Vec<_> = dead.collect();
-        for id in dead {
-            limited!(log, info, session = id.get(), "the session's local connection died");
-            let why = Reset::new(Cause::Application);
-            let local = self.remove(id, tunnel, SessionChange::Broken(why.clone()));
-            tunnel.reset(now, id, why);
-            self.release(id, local, None);
         }
     }
 }
