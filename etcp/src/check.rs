@@ -17,7 +17,7 @@ use crate::cli::{
 use crate::config::{self, ConfigFault, Origins};
 use crate::exit::ExitError;
 use crate::proxy::ProxyChoice;
-use crate::{cproxy, message, paths, print, sproxy};
+use crate::{audit, cproxy, message, paths, print, sproxy};
 
 pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
     let path = &args.file;
@@ -99,6 +99,10 @@ impl Findings<'_> {
         self.check_groups(&args.group, is_strict);
         let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
         self.check_server_key(&own);
+        let records = &args.audit.audit_log;
+        if self.take("audit-log", audit::inspect(records)).is_some() && !records.is_empty() {
+            self.lines.push(format!("records what it does in {}", joined(records)));
+        }
         if self.faults.is_empty() {
             self.take("", sproxy::check(args));
         }

@@ -70,8 +70,8 @@ struct RecordLine<'a, T> {
     event: &'a T,
 }
 
-/// Returns the line of an event that happens now.
-pub(super) fn line(event: &impl Serialize) -> Vec<u8> {
+/// Returns the line of an event that happens now; `None` if it has no form in JSON.
+pub(super) fn line(event: &impl Serialize) -> Option<Vec<u8>> {
     let mut time = String::new();
     // A record is useful even without a time.
     let _ = tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut time));
@@ -80,11 +80,10 @@ pub(super) fn line(event: &impl Serialize) -> Vec<u8> {
         let _ = write!(time, "@{}", now.as_secs());
     }
     let record = RecordLine { v: AUDIT_VERSION, time: &time, event };
-    // Events are plain structures, whose serialization does not fail.
-    let text = serde_json::to_string(&record).unwrap_or_default();
+    let text = serde_json::to_string(&record).ok()?;
     let mut line = escape_json(&text).into_owned().into_bytes();
     line.push(b'\n');
-    line
+    Some(line)
 }
 
 #[cfg(test)]
@@ -97,7 +96,7 @@ mod tests {
     fn a_line_is_one_object_with_the_version_and_the_time() {
         let faults = ["a\nb\u{202e}".to_owned()];
         let event = ProcessEvent::Reloaded { is_applied: false, changes: &[], faults: &faults };
-        let line = String::from_utf8(line(&event)).unwrap();
+        let line = String::from_utf8(line(&event).unwrap()).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.is_ascii(), "{line:?}");
         let object: Value = serde_json::from_str(&line).unwrap();

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags, access};
 
 use super::losses::Losses;
 
@@ -15,15 +15,46 @@ use super::losses::Losses;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Opens a file of records to append to it. A new one can be read by its owner only. A symbolic
-/// link, a pipe or a device is not accepted, because it could lead elsewhere, or block for ever.
+/// link, a pipe, a device, or a file with several names is not accepted, because it could lead
+/// elsewhere, or block for ever.
 pub(super) fn open(path: &Path) -> io::Result<File> {
+    open_if(path, true)
+}
+
+/// Checks that a file can be opened, or created, and creates none.
+pub(super) fn inspect(path: &Path) -> io::Result<()> {
+    match open_if(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new("."));
+            Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        opened => opened.map(drop),
+    }
+}
+
+/// Returns a warning if others than its owner may change the file, or all may read it.
+pub(super) fn exposure(file: &File) -> Option<&'static str> {
+    let mode = file.metadata().ok()?.permissions().mode();
+    match mode {
+        _ if mode & 0o022 > 0 => Some("others than its owner may change it (chmod go-w)"),
+        _ if mode & 0o004 > 0 => Some("everybody may read it (chmod o-r)"),
+        _ => None,
+    }
+}
+
+fn open_if(path: &Path, is_created: bool) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
     let mut file = OpenOptions::new();
-    file.read(true).append(true).create(true).mode(0o600).custom_flags(flags);
+    file.read(true).append(true).create(is_created).mode(0o600).custom_flags(flags);
     let file = file.open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.nlink() > 1 {
+        return Err(io::Error::other("it has another name (a hard link)"));
     }
     Ok(file)
 }
@@ -71,10 +102,27 @@ impl RecordFile {
         file
     }
 
+    /// Writes to this file instead, as if it were at the path.
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, file: File) {
+        self.place.file = Some(file);
+    }
+
     /// Opens the file at the path. If that fails, the file that is open remains in use until an
     /// attempt succeeds.
     pub(super) fn reopen(&mut self) {
         self.place.reopen();
+    }
+
+    /// Returns the identity of the file that is open.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        let metadata = self.place.file.as_ref()?.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
+    /// Returns the number of records that were lost since the last one that was written.
+    pub(super) fn lost(&self) -> u64 {
+        self.losses.count()
     }
 
     /// Counts records that were dropped before they came here.
@@ -149,7 +197,9 @@ fn append(file: &mut impl Write, line: &[u8], is_torn: &mut bool) -> io::Result<
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
@@ -240,10 +290,31 @@ mod tests {
         let [link, target] = ["link", "target"].map(|name| folder.path().join(name));
         symlink(&target, &link).unwrap();
         let none = folder.path().join("none").join("file");
-        for path in [&link, &none, Path::new("/dev/null"), folder.path()] {
+        let [file, name, pipe] = ["file", "name", "pipe"].map(|name| folder.path().join(name));
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fs::write(&file, "").unwrap();
+        fs::hard_link(&file, &name).unwrap();
+        for path in [&link, &none, &name, &pipe, Path::new("/dev/null"), folder.path()] {
             assert!(open(path).is_err(), "{}", path.display());
+            assert!(inspect(path).is_err(), "{}", path.display());
         }
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn a_check_creates_nothing_and_a_file_that_others_reach_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records");
+        inspect(&path).unwrap();
+        assert!(!path.exists());
+        let file = open(&path).unwrap();
+        inspect(&path).unwrap();
+        let exposure = |mode| {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            exposure(&file).unwrap_or_default()
+        };
+        assert_eq!([0o600, 0o640].map(exposure), [""; 2]);
+        assert!(exposure(0o660).contains("change it") && exposure(0o644).contains("read it"));
     }
 
     #[test]
@@ -252,7 +323,7 @@ mod tests {
         let path = folder.path().join("records");
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let mut file = RecordFile::open_or_wait(path.clone());
-        file.place.file = Some(full);
+        file.replace(full);
         file.write(b"a\n", notice);
         file.write(b"b\n", notice);
         assert!(file.take_error().is_some() && file.take_error().is_none());

@@ -31,6 +31,8 @@ struct JournalConnection {
     socket: Option<UnixDatagram>,
     /// The path of the journal's socket.
     path: PathBuf,
+    /// The last error, until it is reported.
+    error: Option<String>,
 }
 
 impl Journal {
@@ -40,8 +42,13 @@ impl Journal {
     }
 
     fn at(path: PathBuf) -> Self {
-        let connection = JournalConnection { socket: None, path };
+        let connection = JournalConnection { socket: None, path, error: None };
         Self { connection, losses: Losses::default() }
+    }
+
+    /// Checks that there may be a journal, without reaching it.
+    pub(super) fn inspect() -> io::Result<()> {
+        std::fs::metadata(SOCKET).map(drop)
     }
 
     /// Checks that there is a journal.
@@ -58,22 +65,43 @@ impl Journal {
     pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
         self.losses.write(line, notice, |line| self.connection.send(line));
     }
+
+    /// Sends the notice about lost records without waiting for the next one.
+    pub(super) fn settle(&mut self, notice: impl FnOnce(u64) -> Vec<u8>) {
+        self.losses.settle(notice, |line| self.connection.send(line));
+    }
+
+    /// Returns the number of records that were lost since the last one that was sent.
+    pub(super) fn lost(&self) -> u64 {
+        self.losses.count()
+    }
+
+    /// Returns the path of the journal's socket and the last error, once for each error.
+    pub(super) fn take_error(&mut self) -> Option<(&Path, String)> {
+        let JournalConnection { path, error, .. } = &mut self.connection;
+        error.take().map(|error| (path.as_path(), error))
+    }
 }
 
 impl JournalConnection {
     /// Returns whether the journal has taken a record.
     fn send(&mut self, line: &[u8]) -> bool {
-        let entry = entry(line);
+        let sent = self.try_send(&entry(line));
+        self.error = sent.as_ref().err().map(io::Error::to_string).or(self.error.take());
+        sent.is_ok()
+    }
+
+    fn try_send(&mut self, entry: &[u8]) -> io::Result<()> {
         if let Some(socket) = &self.socket {
-            match socket.send(&entry) {
-                Ok(_) => return true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // The journal may have been restarted.
-                Err(_) => {}
+            match socket.send(entry) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    // The journal may have been restarted.
+                }
+                sent => return sent.map(drop),
             }
         }
-        self.socket = connect(&self.path).ok();
-        self.socket.as_ref().is_some_and(|socket| socket.send(&entry).is_ok())
+        self.socket = None;
+        self.socket.insert(connect(&self.path)?).send(entry).map(drop)
     }
 }
 
@@ -130,6 +158,7 @@ mod tests {
             journal.losses != Losses::default()
         });
         let sent = sent.unwrap();
+        assert!(journal.take_error().is_some() && journal.take_error().is_none());
         journal.lose(2);
         drop(reader);
         std::fs::remove_file(&path).unwrap();

@@ -5,6 +5,11 @@
 pub(super) struct Losses(u64);
 
 impl Losses {
+    /// Returns their number.
+    pub(super) fn count(&self) -> u64 {
+        self.0
+    }
+
     /// Counts records that were dropped before they came here.
     pub(super) fn add(&mut self, count: u64) {
         self.0 += count;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp::audit::{Audit, AuditEvent, AuditSink};
+use eternaltcp::report::counted;
+use tracing::warn;
 
 use crate::cli::AuditPlace;
 use crate::exit::ExitError;
@@ -65,8 +67,10 @@ impl AuditLog {
 
     /// Waits until the records are written, at most for a second.
     pub(crate) fn finish(&self) {
-        if let Some(queue) = &self.0 {
-            queue.finish(LAST_RECORDS);
+        let lost = self.0.as_ref().map_or(0, |queue| queue.finish(LAST_RECORDS));
+        if lost > 0 {
+            let records = counted(usize::try_from(lost).unwrap_or(usize::MAX), "record", "records");
+            warn!("--audit-log: the program ends before {records} could be written");
         }
     }
 }
@@ -87,14 +91,33 @@ impl AuditSink for RecordSink {
 /// A file cannot be created or opened, or there is no journal.
 pub(crate) fn check(places: &[AuditPlace]) -> Result<(), ExitError> {
     for path in paths(places) {
-        file::open(path).map_err(|error| {
-            ExitError::Failed(format!("--audit-log: cannot write {}: {error}", path.display()))
-        })?;
+        let file = file::open(path).map_err(|error| not_writable(path, &error))?;
+        if let Some(why) = file::exposure(&file) {
+            warn!("--audit-log: {}: {why}", path.display());
+        }
     }
     if places.contains(&AuditPlace::Journal) {
         Journal::check().map_err(no_journal)?;
     }
     Ok(())
+}
+
+/// Checks that records could be written to these places, without creating or reaching any.
+///
+/// # Errors
+/// A file cannot be created or opened, or there is no journal.
+pub(crate) fn inspect(places: &[AuditPlace]) -> Result<(), ExitError> {
+    for path in paths(places) {
+        file::inspect(path).map_err(|error| not_writable(path, &error))?;
+    }
+    if places.contains(&AuditPlace::Journal) {
+        Journal::inspect().map_err(no_journal)?;
+    }
+    Ok(())
+}
+
+fn not_writable(path: &Path, error: &std::io::Error) -> ExitError {
+    ExitError::Failed(format!("--audit-log: cannot write {}: {error}", path.display()))
 }
 
 fn paths(places: &[AuditPlace]) -> impl Iterator<Item = &Path> {

@@ -1,5 +1,6 @@
 //! The thread that writes records, behind a bounded queue.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +33,10 @@ pub(super) struct RecordOutputs {
 
 impl RecordOutputs {
     fn open(places: &[AuditPlace]) -> Self {
+        let mut known = BTreeSet::new();
         let files = super::paths(places).map(|path| RecordFile::open_or_wait(path.to_owned()));
+        // A file that is named in two ways gets each record once.
+        let files = files.filter(|file| file.identity().is_none_or(|it| known.insert(it)));
         let journal = places.contains(&AuditPlace::Journal).then(Journal::of_system);
         Self { files: files.collect(), journal, warned_at: None }
     }
@@ -61,24 +65,32 @@ impl RecordOutputs {
     /// Reports lost records while nothing else is to be written.
     fn settle(&mut self) {
         self.files.iter_mut().for_each(|file| file.settle(notice));
+        self.journal.iter_mut().for_each(|journal| journal.settle(notice));
+        self.tell_errors();
+    }
+
+    /// Returns how many records a place lacks and does not say so, at most.
+    fn lost(&self) -> u64 {
+        let files = self.files.iter().map(RecordFile::lost);
+        files.chain(self.journal.iter().map(Journal::lost)).max().unwrap_or_default()
     }
 
     fn tell_errors(&mut self) {
         if self.warned_at.is_some_and(|at| at.elapsed() < WARN_PAUSE) {
             return;
         }
-        for file in &mut self.files {
-            if let Some((path, error)) = file.take_error() {
-                self.warned_at = Some(Instant::now());
-                warn!("--audit-log: cannot write {}: {error}", path.display());
-            }
+        let files = self.files.iter_mut().filter_map(RecordFile::take_error);
+        for (path, error) in files.chain(self.journal.iter_mut().filter_map(Journal::take_error)) {
+            self.warned_at = Some(Instant::now());
+            warn!("--audit-log: cannot write {}: {error}", path.display());
         }
     }
 }
 
 /// Returns the record of lost records.
 fn notice(count: u64) -> Vec<u8> {
-    line(&ProcessEvent::RecordsLost { count })
+    // A number always has a form in JSON.
+    line(&ProcessEvent::RecordsLost { count }).unwrap_or_default()
 }
 
 /// Records on their way to their places. Nobody waits for the thread that writes them.
@@ -96,17 +108,40 @@ struct RecordQueueState {
     queue: LogQueue,
     /// The files are to be opened again.
     is_reopen_due: bool,
+    /// Lost records are to be told, although no further record comes.
+    is_settle_due: bool,
     /// Something is being written.
     is_busy: bool,
+    /// Records that a place lacks and does not say so, when the thread last looked.
+    lost: u64,
     /// The places, while there is no thread.
     unstarted: Option<Vec<AuditPlace>>,
     /// The last attempt to start the thread.
     tried_at: Option<Instant>,
 }
 
+/// A task of the thread.
+enum RecordTask {
+    Reopen,
+    Write(LogItem),
+    Settle,
+}
+
 impl RecordQueueState {
     fn is_pending(&mut self) -> bool {
-        self.is_busy || self.is_reopen_due || !self.queue.is_empty()
+        self.is_busy || self.is_reopen_due || self.is_settle_due || !self.queue.is_empty()
+    }
+
+    /// Takes the next task of the thread.
+    fn next(&mut self) -> Option<RecordTask> {
+        if std::mem::take(&mut self.is_reopen_due) {
+            return Some(RecordTask::Reopen);
+        }
+        if let Some(item) = self.queue.pop() {
+            self.is_settle_due |= matches!(item, LogItem::Lost(_));
+            return Some(RecordTask::Write(item));
+        }
+        std::mem::take(&mut self.is_settle_due).then_some(RecordTask::Settle)
     }
 }
 
@@ -138,10 +173,13 @@ impl RecordQueue {
         }
     }
 
-    /// Adds a record, or counts it as lost. Never waits.
-    pub(super) fn push(self: &Arc<Self>, line: Vec<u8>) {
+    /// Adds a record, or counts it as lost if there is no room, or no line. Never waits.
+    pub(super) fn push(self: &Arc<Self>, line: Option<Vec<u8>>) {
         let mut state = self.lock();
-        state.queue.push(line);
+        match line {
+            Some(line) => state.queue.push(line),
+            None => state.queue.lose(),
+        }
         let is_started = state.unstarted.is_none();
         drop(state);
         self.filled.notify_one();
@@ -156,37 +194,34 @@ impl RecordQueue {
         self.filled.notify_one();
     }
 
-    /// Waits at most `limit` until everything is written.
-    pub(super) fn finish(&self, limit: Duration) {
-        let state = self.lock();
-        // What is not written by then is lost with the process.
-        let _ = self.drained.wait_timeout_while(state, limit, RecordQueueState::is_pending);
+    /// Waits at most `limit` until everything is written. Returns how many records are not.
+    pub(super) fn finish(&self, limit: Duration) -> u64 {
+        let mut state = self.lock();
+        state.is_settle_due = true;
+        self.filled.notify_one();
+        let waited = self.drained.wait_timeout_while(state, limit, RecordQueueState::is_pending);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.queue.lines() + u64::from(state.is_busy) + state.lost
     }
 
     /// Runs the thread.
     fn run(&self, mut outputs: RecordOutputs) {
         let mut state = self.lock();
         loop {
-            state.is_busy = false;
-            let is_reopen_due = std::mem::take(&mut state.is_reopen_due);
-            let item = if is_reopen_due { None } else { state.queue.pop() };
-            if !is_reopen_due && item.is_none() {
+            (state.is_busy, state.lost) = (false, outputs.lost());
+            let Some(task) = state.next() else {
                 self.drained.notify_all();
                 state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
+            };
             state.is_busy = true;
             drop(state);
-            match &item {
-                None => outputs.reopen(),
-                Some(item) => outputs.write(item),
+            match task {
+                RecordTask::Reopen => outputs.reopen(),
+                RecordTask::Write(item) => outputs.write(&item),
+                RecordTask::Settle => outputs.settle(),
             }
             state = self.lock();
-            if matches!(item, Some(LogItem::Lost(_))) && state.queue.is_empty() {
-                drop(state);
-                outputs.settle();
-                state = self.lock();
-            }
         }
     }
 
@@ -207,8 +242,8 @@ mod tests {
         let path = folder.path().join("later/records");
         // It returns although nothing can be opened, and the thread may not even run yet.
         let queue = RecordQueue::start(vec![AuditPlace::File(path.clone())]);
-        queue.push(b"{}\n".to_vec());
-        queue.finish(Duration::from_secs(60));
+        queue.push(Some(b"{}\n".to_vec()));
+        assert_eq!(queue.finish(Duration::from_secs(60)), 1);
         assert!(!path.exists());
     }
 
@@ -219,19 +254,67 @@ mod tests {
         let queue = Arc::new(RecordQueue::default());
         // The thread does not run yet, as if the disk did not answer.
         let record = |number: usize| format!("{number:1000}\n").into_bytes();
-        (0..3000).for_each(|number| queue.push(record(number)));
+        (0..3000).for_each(|number| queue.push(Some(record(number))));
         queue.lock().unstarted = Some(vec![AuditPlace::File(path.clone())]);
         queue.start_thread();
-        queue.finish(Duration::from_secs(60));
-        queue.push(b"last\n".to_vec());
+        assert_eq!(queue.finish(Duration::from_secs(60)), 0);
+        queue.push(None);
+        queue.push(Some(b"last\n".to_vec()));
         queue.finish(Duration::from_secs(60));
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        let (numbers, rest) = lines.split_at(lines.len() - 2);
+        let (numbers, rest) = lines.split_at(lines.len() - 3);
         let numbers = numbers.iter().map(|line| line.trim().parse::<usize>().unwrap());
-        assert!(numbers.eq(0..lines.len() - 2));
-        let lost: serde_json::Value = serde_json::from_str(rest[0]).unwrap();
-        assert_eq!((&lost["event"], rest[1]), (&"records-lost".into(), "last"));
-        assert_eq!(lost["count"], 3000 - (lines.len() - 2));
+        assert!(numbers.eq(0..lines.len() - 3));
+        let lost = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        let (full, formless) = (lost(rest[0]), lost(rest[1]));
+        assert_eq!((&full["event"], rest[2]), (&"records-lost".into(), "last"));
+        assert_eq!((&full["count"], &formless["count"]), (&(3003 - lines.len()).into(), &1.into()));
+    }
+
+    #[test]
+    fn a_file_that_is_named_in_two_ways_has_each_record_once() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let paths = ["records", "./records", "a/../records"].map(|name| folder.path().join(name));
+        let queue = RecordQueue::start(paths.clone().map(AuditPlace::File).to_vec());
+        queue.push(Some(b"{}\n".to_vec()));
+        assert_eq!(queue.finish(Duration::from_secs(60)), 0);
+        assert_eq!(fs::read(&paths[0]).unwrap(), b"{}\n");
+    }
+
+    #[test]
+    fn a_place_that_fails_holds_up_no_other_and_its_losses_are_told_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let [good, bad] = ["good", "none/bad"].map(|name| folder.path().join(name));
+        let queue =
+            RecordQueue::start([&good, &bad].map(|path| AuditPlace::File(path.clone())).to_vec());
+        (0..5).for_each(|_| queue.push(Some(b"{}\n".to_vec())));
+        assert_eq!(queue.finish(Duration::from_secs(60)), 5);
+        assert_eq!(fs::read_to_string(&good).unwrap().lines().count(), 5);
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_holds_nothing_up_and_what_did_not_fit_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        // A pipe that nobody reads: a write to it waits.
+        let (reading, writing) = std::io::pipe().unwrap();
+        let mut file = RecordFile::open_or_wait(folder.path().join("records"));
+        file.replace(std::fs::File::from(std::os::fd::OwnedFd::from(writing)));
+        let outputs = RecordOutputs { files: vec![file], journal: None, warned_at: None };
+        let queue = Arc::new(RecordQueue::default());
+        let own = Arc::clone(&queue);
+        thread::spawn(move || own.run(outputs));
+        let record = |number: usize| format!("{number:1000}\n").into_bytes();
+        (0..3000).for_each(|number| queue.push(Some(record(number))));
+        assert!(queue.finish(Duration::from_millis(1)) > 2900, "a pipe holds 64 KiB");
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reading));
+        let count = (0..3000).position(|number| {
+            let line = lines.next().unwrap().unwrap();
+            line.trim() != number.to_string()
+        });
+        assert!(count.is_some_and(|count| count > 900), "{count:?}");
+        queue.push(Some(b"last\n".to_vec()));
+        assert_eq!(lines.next().unwrap().unwrap(), "last");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
 
 use std::convert::Infallible;
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,6 +28,15 @@ pub(crate) enum AuditPlace {
     Journal,
     /// A file at this path.
     File(PathBuf),
+}
+
+impl fmt::Display for AuditPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Journal => f.write_str("the journal"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl FromStr for AuditPlace {

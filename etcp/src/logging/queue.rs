@@ -50,7 +50,8 @@ impl LogQueue {
         self.entries.push_back(LogItem::Line(line));
     }
 
-    fn lose(&mut self) {
+    /// Counts a line as lost here.
+    pub(crate) fn lose(&mut self) {
         match self.entries.back_mut() {
             Some(LogItem::Lost(count)) => *count += 1,
             _ => self.entries.push_back(LogItem::Lost(1)),
@@ -71,6 +72,15 @@ impl LogQueue {
             self.entries.shrink_to(CAPACITY / 1024 / CHARGE);
         }
         entry
+    }
+
+    /// Returns the number of lines that wait, with those that were lost among them.
+    pub(crate) fn lines(&self) -> u64 {
+        let lines = |entry: &LogItem| match entry {
+            LogItem::Line(_) => 1,
+            LogItem::Lost(count) => *count,
+        };
+        self.entries.iter().map(lines).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -105,7 +105,7 @@ fn a_check_reads_what_the_file_names_and_says_what_it_amounts_to() {
     let (own, keys) = (site.server_key(), site.authorized_keys());
     site.admit(&[&site.client.line, "command=\"ls\" not-a-key"]);
     let server = format!(
-        "permit = 'db:5432'\nidentity = '{}'\nauthorized-keys = '{}'\n",
+        "permit = 'db:5432'\nidentity = '{}'\nauthorized-keys = '{}'\naudit-log = 'records'\n",
         own.display(),
         keys.display()
     );
@@ -119,9 +119,11 @@ fn a_check_reads_what_the_file_names_and_says_what_it_amounts_to() {
         "admits 1 key of authorized_keys\n",
         "etcp: warning: authorized_keys:2: ",
         &site.server_fingerprint(),
+        "records what it does in records\n",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    assert!(!site.path().join("records").exists(), "a check creates no file");
     // sproxy would trust neither of these files, nor start.
     fs::set_permissions(&keys, Permissions::from_mode(0o666)).expect("it is ours");
     fs::set_permissions(&own, Permissions::from_mode(0o644)).expect("it is ours");
@@ -138,6 +140,10 @@ fn a_check_reads_what_the_file_names_and_says_what_it_amounts_to() {
     let start = format!("authorized-keys = '{}'\n", keys.display());
     fs::set_permissions(&keys, Permissions::from_mode(0o600)).expect("it is ours");
     for (lines, fault) in [
+        (
+            "audit-log = 'none/records'\n",
+            "etcp: s.toml:2:1: --audit-log: cannot write none/records: ",
+        ),
         ("congestion = 'junk'\n", "etcp: s.toml:2:1: --congestion: "),
         ("permit-listen = ['none', 'localhost:1']\n", "etcp: s.toml:2:1: --permit-listen none"),
         ("[group.'']\nkeys = 'x'\n", "etcp: s.toml:2:8: the group \"\" has no usable name"),
