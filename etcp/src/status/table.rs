@@ -75,8 +75,9 @@ impl Page {
             Peer::Server(server) => self.line(2, &format!("{name} to {}: {state}", server.address)),
             Peer::Client(client) => {
                 self.line(2, &format!("{name} of {:?} from {}: {state}", client.name, client.from));
-                // The fingerprint of a key that has a name is in the JSON.
-                let key = client.key_name.as_ref().unwrap_or(&client.key);
+                // A name is a comment, which several keys may have.
+                let name = client.key_name.as_ref();
+                let key = name.map_or(client.key.clone(), |name| format!("{name}, {}", client.key));
                 let machine = client.machine.get(..8).unwrap_or(&client.machine);
                 self.line(4, &format!("client     {key}, user {}, machine {machine}", client.user));
             }

@@ -149,7 +149,7 @@ fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
     if let Peer::Client(client) = &mut named.peer {
         client.key_name = Some("ann@laptop".to_owned());
     }
-    assert!(page(named, false).contains("client     ann@laptop, user 1000, "));
+    assert!(page(named, false).contains("client     ann@laptop, SHA256:abc, user 1000, "));
     (waiting.why, waiting.sessions) = (Some("bad\x1b[2J\nwords".to_owned()), Vec::new());
     let text = page(waiting, false);
     assert!(text.contains("from 192.0.2.7: waiting for its client for 20 s: bad"), "{text}");
