@@ -27,24 +27,26 @@ impl WaitingSessions {
         Self { side, wait, until: BTreeMap::new() }
     }
 
-    /// Resets sessions of this side, except `exempt` ones, that waited too long. A session that
-    /// waits for room on an attached carrier does not count. Must be called each second.
+    /// Resets sessions of this side, except `exempt` ones, that waited too long, and returns them. A
+    /// session that waits for room on an attached carrier does not count. Must be called each second.
     pub(crate) fn tick(
         &mut self,
         now: Time,
         tunnel: &mut Tunnel,
         exempt: impl Fn(SessionId) -> bool,
-    ) {
+    ) -> Vec<SessionId> {
         if tunnel.is_attached() {
             self.until.clear();
-            return;
+            return Vec::new();
         }
-        for id in self.late(tunnel, exempt) {
+        let late = self.late(tunnel, exempt);
+        for id in late.iter().copied() {
             let text = "a new connection waited too long for the tunnel, and is reset";
             limited!(&LATE, warn, session = id.get(), "{text}");
             let detail = "there was no path to the other side";
             tunnel.kill(now, id, Reset::with_detail(Cause::TimedOut, detail));
         }
+        late
     }
 
     fn late(&mut self, tunnel: &Tunnel, exempt: impl Fn(SessionId) -> bool) -> Vec<SessionId> {

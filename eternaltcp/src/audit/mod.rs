@@ -121,6 +121,8 @@ pub enum AuditEnd {
     Killed,
     /// A permission of its key was withdrawn.
     Forbidden,
+    /// A connection to a listener waited too long for its client.
+    TimedOut,
     /// Its tunnel ended before it.
     TunnelOver,
     /// It could not be resumed.

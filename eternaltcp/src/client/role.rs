@@ -261,6 +261,8 @@ impl Role for ClientRole {
             Change::Refused(refusal) => self.handle_refused(now, &refusal, tunnel),
             Change::Closed(why) => self.handle_closed(now, why),
             Change::Announced(stated) => self.handle_announced(&stated, tunnel),
+            // Only a server refuses attaches.
+            Change::Rejected { .. } => {}
             Change::StandsBy(id) => {
                 let current = self.dialing.current_path();
                 self.actions.extend(self.pool.handle_ready(id, tunnel, current));

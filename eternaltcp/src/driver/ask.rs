@@ -71,7 +71,9 @@ impl<R: Role> Driver<R> {
             Some(SessionPhase::Resetting) => Killed::Already,
             Some(_) => {
                 warn!(session = id.get(), "session reset, as the operator asked");
-                self.role.handle_kill(id);
+                if self.sockets.awaits_end(id) {
+                    self.role.handle_kill(id);
+                }
                 self.tunnel.kill(self.clocks.round(), id, Reset::new(Cause::Killed));
                 Killed::Done
             }

@@ -96,6 +96,7 @@ impl<R: Role> Driver<R> {
             return false;
         }
         self.shared.set_sessions(count);
+        self.sockets.news().look(&self.tunnel);
         if count == 0 {
             self.check_drain();
         }
@@ -245,7 +246,12 @@ impl<R: Role> Driver<R> {
                 self.carriers.close(&self.tunnel);
                 self.carriers.add(id, carrier);
             }
-            Err(error) => self.carriers.refuse(carrier, error),
+            Err(error) => {
+                let (peer, refusal) = (carrier.peer(), error.refusal());
+                self.carriers.refuse(carrier, error);
+                let change = Change::Rejected { peer, refusal };
+                self.role.handle_change(self.clocks.round(), change, &self.tunnel);
+            }
         }
     }
 

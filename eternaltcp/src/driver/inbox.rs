@@ -99,6 +99,7 @@ impl<R: Role> Driver<R> {
             Ok(stream) => stream.abort(&Reset::new(Cause::Application)),
             Err(reset) if is_wanted => {
                 debug!(session = id.get(), "{reset}");
+                self.sockets.note_refused(id, &reset);
                 self.tunnel.reset(now, id, reset);
             }
             Err(_) => {}

@@ -137,7 +137,7 @@ impl<R: Role> Driver<R> {
     pub(crate) async fn run(mut self) -> R {
         poll_fn(|cx| self.poll(cx)).await;
         let totals = self.sockets.totals(&self.tunnel);
-        self.sockets.abort_all();
+        self.sockets.abort_all(&self.tunnel);
         self.tell_news();
         self.role.handle_end(self.lifecycle.closing_reason(), &totals);
         let (role, trim) = self.into_parts();

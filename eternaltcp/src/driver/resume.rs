@@ -102,6 +102,9 @@ impl Sockets {
         if let Some(metadata) = metadata {
             if is_lost {
                 self.news().note(id, &metadata, SessionChange::Lost);
+            } else if is_tail(state) {
+                // Its end was noted if the peer had everything.
+                self.news().note_tail(id, &metadata, tunnel);
             }
             self.insert_metadata(id, metadata);
         }
@@ -165,6 +168,12 @@ fn progress(session: &RecoveredSession, has_failed: bool) -> LocalProgress {
         failed: (has_failed && !is_read_out)
             .then(|| Reset::with_detail(Cause::Application, "the connection was reset")),
     }
+}
+
+/// Returns whether a session's socket has ended in order.
+fn is_tail(state: &SessionState) -> bool {
+    let is_read_out = matches!(state.send.phase, SendPhase::Ending | SendPhase::Ended);
+    is_read_out && state.receive.phase == ReceivePhase::Finished
 }
 
 /// Returns whether a session still needs a socket.

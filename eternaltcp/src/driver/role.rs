@@ -1,6 +1,7 @@
 //! The differences between the client's and the server's end of a tunnel.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use eternaltcp_proto::{
     Announcement, AttachRequest, CarrierId, Cause, Closing, Intent, JoinRequest, Lost, Refusal,
@@ -72,6 +73,8 @@ pub(crate) enum Change<'a> {
     Refused(Refusal),
     /// The server states something about itself.
     Announced(Announcement),
+    /// The peer's attach was refused: this carrier is not bound.
+    Rejected { peer: SocketAddr, refusal: Refusal },
     /// The peer closed the tunnel.
     Closed(Closing),
     /// A carrier stands by.
@@ -115,7 +118,7 @@ pub(crate) trait Role: Send {
     fn wants_news(&self) -> bool;
     /// Handles a session that began or ended.
     fn handle_news(&mut self, news: SessionNews);
-    /// Handles that the operator ends a session, before it ends.
+    /// Handles that the operator ends a session whose end is told later.
     fn handle_kill(&mut self, id: SessionId);
     /// Handles the end of the tunnel, which this side has closed for this reason, or the peer.
     fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts);

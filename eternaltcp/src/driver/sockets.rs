@@ -302,6 +302,7 @@ impl Sockets {
     /// Does the work of each second.
     pub(super) fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, log: &dyn Admit) {
         self.reap_dead(now, tunnel, log);
+        self.news.tick(tunnel);
         self.mirror.trim();
         if !self.metadata.is_empty() {
             self.metadata.retain(|id, _| tunnel.has_session(*id));

@@ -26,6 +26,15 @@ pub(super) enum AcceptFailure {
 }
 
 impl AcceptFailure {
+    /// Returns what the client is told, if it can understand it.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::Accept(AcceptError::Hello(error)) => error.refusal(),
+            _ => None,
+        }
+    }
+
     /// Returns the fault that counts against the source of the connection.
     pub(super) fn fault(&self) -> Option<Offence> {
         match self {

@@ -57,8 +57,8 @@ pub(super) async fn accept_carrier(
     let knows = |key: &PublicKey| context.keys().knows(key, peer.ip());
     let is_known = guard.is_recognised() || key.as_ref().is_some_and(knows);
     context.log.rejected(peer, &why, is_known);
-    if let AcceptFailure::Refused(refusal) = &why {
-        record_refusal(&context, peer.ip(), (key.as_ref(), is_known), refusal);
+    if let Some(refusal) = why.refusal() {
+        record_refusal(&context, peer.ip(), (key.as_ref(), is_known), &refusal);
     }
     guard.judge(&why);
     guard.reject();
@@ -316,7 +316,6 @@ async fn hand_over(
         Ok(found) => found,
         Err(why) => return Err(handshake.reject(why)),
     };
-    entry.set_from(handshake.from);
     let Some((request, carrier)) = handshake.into_request() else {
         return Err(AcceptFailure::TimedOut.into());
     };

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, AttachRequest, Hello, JoinRequest, Progress, StandbyRequest, Time,
-    encode_refusal,
+    Acceptor, AttachRequest, Hello, JoinRequest, Progress, StandbyRequest, Time, encode_refusal,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -155,13 +154,8 @@ impl Handshake {
 
     /// Tells the client the reason, as far as it can understand it.
     pub(super) fn reject(mut self, why: AcceptFailure) -> RejectedCarrier {
-        let refusal = match &why {
-            AcceptFailure::Refused(refusal) => Some(refusal.clone()),
-            AcceptFailure::Accept(AcceptError::Hello(error)) => error.refusal(),
-            _ => None,
-        };
-        let is_told =
-            refusal.is_some_and(|refusal| self.carrier.push(&encode_refusal(&refusal)).is_ok());
+        let refusal = why.refusal().map(|refusal| encode_refusal(&refusal));
+        let is_told = refusal.is_some_and(|refusal| self.carrier.push(&refusal).is_ok());
         RejectedCarrier { why, carrier: is_told.then_some(self.carrier), key: Some(self.key) }
     }
 

@@ -38,10 +38,10 @@ impl SourceLog {
     /// client: anybody can cause the other refusals.
     pub(super) fn rejected(&self, peer: SocketAddr, why: &AcceptFailure, is_known: bool) {
         let now = Instant::now();
-        let AcceptFailure::Refused(_) = why else {
+        if why.refusal().is_none() {
             debug!("no carrier from {peer}: {why}");
             return;
-        };
+        }
         let admitted = match is_known {
             false => self.lock().admit_stranger(peer.ip(), now).then_some(0),
             true => self.of(peer.ip()).admit(now),
@@ -62,8 +62,8 @@ impl SourceLog {
             info!("{lines} about clients at {source} {are} not shown");
         }
         if hidden > 0 {
-            let connections = counted(hidden, "more connection was", "more connections were");
-            info!("{connections} refused");
+            let connections = counted(hidden, "more connection", "more connections");
+            info!("refused {connections} of strangers");
         }
     }
 

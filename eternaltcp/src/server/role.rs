@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Closing, Lost, Reset, SessionId, SessionPhase, Side, Time, Tunnel, TunnelId,
+    Cause, Closing, Lost, Reset, SessionId, SessionPhase, Side, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{Instrument, debug, warn};
 
 use super::Context;
+use super::audited::record_refusal;
 use super::connect::forbids;
 use super::event::ServerEvent;
 use super::listen::ListenRequester;
@@ -27,7 +28,8 @@ use super::registry::TunnelEntry;
 use super::rules::ServerRules;
 use crate::audit::AuditEnd;
 use crate::driver::{
-    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionNews, Sockets, TotalCounts,
+    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionChange, SessionNews,
+    Sockets, TotalCounts,
 };
 use crate::log_limit::{Admit, LogLimit, limited};
 use crate::policy::Admission;
@@ -39,7 +41,7 @@ use answer::answer;
 use host_key_announcer::HostKeyAnnouncer;
 use limit_hits::LimitHits;
 use loss::Losses;
-use records::{TunnelRecords, session_refused};
+use records::TunnelRecords;
 
 /// The server's role.
 pub(super) struct ServerRole {
@@ -199,7 +201,9 @@ impl ServerRole {
             if let Some(reset) = forbids(context, admission, target, address) {
                 let session = id.get();
                 limited!(&**log, warn, session, "the session is reset: {reset}");
-                records.note_end(id, AuditEnd::Forbidden);
+                if sockets.awaits_end(id) {
+                    records.note_end(id, AuditEnd::Forbidden);
+                }
                 tunnel.kill(now, id, reset);
             }
         }
@@ -250,6 +254,9 @@ impl Role for ServerRole {
             Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
             // The tunnel of a server takes no announcements.
             Change::Announced(_) => {}
+            Change::Rejected { peer, refusal } => {
+                record_refusal(&self.context, peer.ip(), (Some(&self.entry.own), true), &refusal);
+            }
             // The driver does not have carriers that stand by here before they attach or join.
             Change::StandsBy(_) | Change::StandbyDoubted(..) | Change::StandbyLost(..) => {}
             Change::Left(_) => {}
@@ -265,7 +272,11 @@ impl Role for ServerRole {
             self.end_forbidden(now, tunnel, sockets);
         }
         self.announce_host_keys();
-        self.waiting.tick(now, tunnel, |_| false);
+        for id in self.waiting.tick(now, tunnel, |_| false) {
+            if sockets.awaits_end(id) {
+                self.records.note_end(id, AuditEnd::TimedOut);
+            }
+        }
         self.log.tick();
         if let Some(count) = self.log_of_lost.left_out(std::time::Instant::now()) {
             let more = counted(count, "more session", "more sessions");
@@ -307,7 +318,6 @@ impl Role for ServerRole {
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());
         }
-        let client = context.audit.is_on().then(|| entry.audit_client(self.id));
         let (tunnel, target, log) = (self.id, target.to_vec(), Arc::clone(&self.log));
         Offer::answer(handle, id, async move {
             // The permit is held while the target is dialled; the semaphore is never closed.
@@ -330,9 +340,6 @@ impl Role for ServerRole {
                 let is_late = start.elapsed() >= context.rules().limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
                 limited!(&*log, info, parent: &span, "{reset}{limit}");
-                if let Some(client) = client {
-                    context.audit.record(|| session_refused(client, id, &target, reset));
-                }
             }
             result
         })
@@ -347,7 +354,13 @@ impl Role for ServerRole {
     }
 
     fn handle_news(&mut self, news: SessionNews) {
-        self.records.handle_news(news);
+        // The client asks the server's successor for a session that was held.
+        let is_over = |reset: &Reset| reset.cause == Cause::TunnelOver;
+        let is_passed_on = matches!(&news.what, SessionChange::Refused(why) if is_over(why))
+            && self.held.contains(&news.id);
+        if !is_passed_on {
+            self.records.handle_news(news);
+        }
     }
 
     fn handle_kill(&mut self, id: SessionId) {

@@ -29,10 +29,28 @@ impl Sockets {
 
     /// Aborts a session without a socket, which has nothing to reset.
     pub(super) fn collect(&mut self, id: SessionId, now: Time, tunnel: &mut Tunnel) {
-        if tunnel.offered_target(id).is_none() && tunnel.pending_reset(id).is_some() {
-            self.offers.remove(&id);
-            tunnel.delivered_ending(now, id);
+        if tunnel.offered_target(id).is_some() {
+            return;
         }
+        let Some(reset) = tunnel.pending_reset(id) else { return };
+        if self.offers.remove(&id).is_some() {
+            self.note_refused(id, reset);
+        } else {
+            self.news.note_reset(id, reset);
+        }
+        tunnel.delivered_ending(now, id);
+    }
+
+    /// Notes that the target of a session was not connected.
+    pub(in crate::driver) fn note_refused(&mut self, id: SessionId, reset: &Reset) {
+        if let Some(metadata) = self.metadata.get(&id) {
+            self.news.note(id, metadata, SessionChange::Refused(reset.clone()));
+        }
+    }
+
+    /// Returns whether the end of a session is not noted yet.
+    pub(crate) fn awaits_end(&self, id: SessionId) -> bool {
+        self.locals.contains_key(&id) || self.offers.contains_key(&id) || self.news.is_tail(id)
     }
 
     /// Removes a session's socket, whatever it waited for. The session's metadata stays as long as
@@ -46,7 +64,10 @@ impl Sockets {
         self.resetting.remove(id);
         self.held.remove(id);
         let local = self.locals.remove(&id)?;
-        self.news.note(id, local.metadata(), what);
+        match what {
+            SessionChange::Ended => self.news.note_ended(id, local.metadata(), tunnel),
+            what => self.news.note(id, local.metadata(), what),
+        }
         if tunnel.has_session(id) {
             self.metadata.insert(id, local.metadata().clone());
         }
@@ -76,7 +97,7 @@ impl Sockets {
     }
 
     /// Resets all of them, because the tunnel has ended.
-    pub(in crate::driver) fn abort_all(&mut self) {
+    pub(in crate::driver) fn abort_all(&mut self, tunnel: &Tunnel) {
         let why = Reset::new(Cause::TunnelOver);
         self.locals.values_mut().for_each(|local| local.prepare_abort(&why));
         self.mirror.end();
@@ -85,6 +106,10 @@ impl Sockets {
             self.news.note(id, local.metadata(), SessionChange::Aborted(why.clone()));
             local.abort(&why);
         }
+        for (id, _) in std::mem::take(&mut self.offers) {
+            self.note_refused(id, &why);
+        }
+        self.news.finish(tunnel, &why);
     }
 
     /// Finds sockets that died while nothing is read from them.

@@ -96,17 +96,19 @@ impl TunnelRecords {
             SessionChange::Opened(_) => None,
             _ => self.decided.remove(&id),
         };
-        if decode_open(target).is_some_and(|open| matches!(open.wanted, Requested::Listen(_))) {
-            // A listener has records of its own.
-            return;
-        }
         let (end, reset) = match what {
             SessionChange::Opened(address) => return self.opened(id, target, address),
+            SessionChange::Refused(reset) => {
+                return self.audit.record(|| self.session_refused(id, target, &reset));
+            }
             SessionChange::Ended => (AuditEnd::Order, None),
             SessionChange::Broken(reset) => (AuditEnd::TargetReset, Some(reset)),
             SessionChange::Aborted(reset) => (end_of(reset.cause), Some(reset)),
             SessionChange::Lost => (AuditEnd::Lost, None),
         };
+        if is_listener(target) {
+            return;
+        }
         let end = decided.unwrap_or(end);
         let before = self.before.remove(&id).unwrap_or_default();
         let outages = self.outages.after(before, Instant::now());
@@ -127,6 +129,9 @@ impl TunnelRecords {
     }
 
     fn opened(&mut self, id: SessionId, target: &[u8], address: Option<SocketAddr>) {
+        if is_listener(target) {
+            return;
+        }
         let before = self.outages.before(Instant::now());
         if before != AuditOutages::default() {
             self.before.insert(id, before);
@@ -138,6 +143,15 @@ impl TunnelRecords {
         });
     }
 
+    fn session_refused(&self, id: SessionId, target: &[u8], reset: &Reset) -> AuditEvent {
+        AuditEvent::SessionRefused {
+            client: self.client(),
+            session: session(id, target),
+            reason: cause_word(reset.cause),
+            detail: reset.detail.clone().into(),
+        }
+    }
+
     /// Records the end of the tunnel, which this side has closed for this reason, or the client.
     pub(super) fn ended(&self, why: Option<Closing>, totals: &TotalCounts) {
         let is_by_client = why.is_none() && self.by_client.is_some();
@@ -145,7 +159,8 @@ impl TunnelRecords {
         self.audit.record(|| AuditEvent::TunnelEnded {
             client: self.client(),
             is_by_client,
-            reason: why.map_or("stopped".into(), closing_word),
+            // A tunnel that ends was closed, here or by the client.
+            reason: closing_word(why.unwrap_or(Closing::Done)),
             started_at: totals.started_at,
             lasted: since(totals.started_at),
             carriers: totals.attaches,
@@ -157,19 +172,9 @@ impl TunnelRecords {
     }
 }
 
-/// Returns the record of a session that was not connected to its target.
-pub(super) fn session_refused(
-    client: AuditClient,
-    id: SessionId,
-    target: &[u8],
-    reset: &Reset,
-) -> AuditEvent {
-    AuditEvent::SessionRefused {
-        client,
-        session: session(id, target),
-        reason: cause_word(reset.cause),
-        detail: reset.detail.clone().into(),
-    }
+/// Returns whether a session is a listener, which has records of its own.
+fn is_listener(target: &[u8]) -> bool {
+    decode_open(target).is_some_and(|open| matches!(open.wanted, Requested::Listen(_)))
 }
 
 fn session(id: SessionId, target: &[u8]) -> AuditSession {
