@@ -144,7 +144,10 @@ fn socket_of(process: u32, port: u16) -> Option<TcpStream> {
 fn a_panic_while_a_tunnel_is_read_ends_that_tunnel_alone_after_the_third() {
     let site = LoopbackSite::new();
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let mut sproxy = LoopbackSproxy::start(&site, target.local_addr().expect("it listens"));
+    let records = site.path().join("records");
+    let args = ["--listen", "127.0.0.1:0", "--audit-log", records.to_str().expect("text")];
+    let at = target.local_addr().expect("it listens");
+    let mut sproxy = LoopbackSproxy::with(&site, at, &args, None);
     let guilty = Cproxy::start(&site, sproxy.address, "guilty").attached();
     let innocent = Cproxy::start(&site, sproxy.address, "innocent").attached();
     let mut near = dial(guilty.listen);
@@ -163,6 +166,8 @@ fn a_panic_while_a_tunnel_is_read_ends_that_tunnel_alone_after_the_third() {
     let line = sproxy.program.wait_for("was being processed in several crashes");
     assert!(line.contains("it is ended, with 1 session"), "{line}");
     assert_eq!(sproxy.program.count("bytes were written, and the kernel says"), 3);
+    let lost = r#""event":"tunnel-lost","reason":"crashed","sessions":1}"#;
+    wait("its record", || std::fs::read_to_string(&records).is_ok_and(|it| it.contains(lost)));
     steady.goes_on();
     steady.finish();
     assert_eq!(innocent.program.count("does not know the tunnel"), 0);

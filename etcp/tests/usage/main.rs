@@ -10,6 +10,7 @@ mod host_keys;
 mod key_command;
 mod keys;
 mod proxy;
+mod record_ends;
 mod records;
 mod reload;
 mod reload_remote;

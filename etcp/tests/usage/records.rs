@@ -18,15 +18,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 /// A server that records, in front of an echo.
-struct RecordFixture {
-    site: LoopbackSite,
+pub(super) struct RecordFixture {
+    pub(super) site: LoopbackSite,
     file: PathBuf,
-    sproxy: LoopbackSproxy,
+    pub(super) sproxy: LoopbackSproxy,
 }
 
 impl RecordFixture {
     /// Starts a server with these further arguments. The client's key is Ann's.
-    fn new(args: &[&str]) -> Self {
+    pub(super) fn new(args: &[&str]) -> Self {
         let (site, echo) = (LoopbackSite::new(), Echo::start());
         site.admit(&[&format!("{} ann@laptop", site.client.line)]);
         let file = site.path().join("records.jsonl");
@@ -36,18 +36,18 @@ impl RecordFixture {
         Self { site, file, sproxy }
     }
 
-    fn client(&self, args: &[&str]) -> Cproxy {
+    pub(super) fn client(&self, args: &[&str]) -> Cproxy {
         let (site, server) = (&self.site, self.sproxy.address);
         Cproxy::with(site, server, "cproxy", &site.client, args).attached()
     }
 
     /// Waits for the `count`th record of an event, and returns it.
     #[track_caller]
-    fn record(&self, event: &str, count: usize) -> Value {
+    pub(super) fn record(&self, event: &str, count: usize) -> Value {
         wait_for(&self.file, event, count)
     }
 
-    fn count(&self, event: &str) -> usize {
+    pub(super) fn count(&self, event: &str) -> usize {
         events(&self.file, event).len()
     }
 
@@ -81,14 +81,14 @@ fn wait_for(file: &Path, event: &str, count: usize) -> Value {
 }
 
 /// Returns the addresses on which a client has listened, in the order of its log.
-fn listens(program: &RunningProgram) -> Vec<SocketAddr> {
+pub(super) fn listens(program: &RunningProgram) -> Vec<SocketAddr> {
     let log = program.log();
     let lines = log.lines().filter_map(|line| line.split("INFO listening on ").nth(1));
     lines.filter_map(|address| address.trim().parse().ok()).collect()
 }
 
 /// Exchanges some bytes, and returns the connection.
-fn exchange(listen: SocketAddr, text: &[u8]) -> TcpStream {
+pub(super) fn exchange(listen: SocketAddr, text: &[u8]) -> TcpStream {
     let mut stream = dial(listen);
     stream.write_all(text).expect("it is connected");
     let mut back = vec![0; text.len()];
@@ -97,28 +97,34 @@ fn exchange(listen: SocketAddr, text: &[u8]) -> TcpStream {
 }
 
 /// Ends a connection with a reset.
-fn reset(stream: TcpStream) {
+pub(super) fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).expect("it is TCP");
     drop(stream);
 }
 
-/// Runs the recipes of the document on a file, and returns what they print.
-fn run_recipes(file: &Path) -> Vec<String> {
+/// Returns the recipes of the document for a file.
+fn recipes(file: &Path) -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/records.md");
     let page = fs::read_to_string(page).expect("the document is there");
+    let path = file.to_str().expect("test paths are text");
     let recipes = page.lines().filter(|line| line.starts_with("jq "));
-    recipes
-        .map(|recipe| {
-            let start = wait_for(file, "started", 1);
-            let day = &start["time"].as_str().expect("text")[..10];
-            let path = file.to_str().expect("test paths are text");
-            let recipe = recipe.replace("2026-11-30", day).replace("records.jsonl", path);
-            let run = Command::new("sh").args(["-c", &recipe]).stderr(Stdio::inherit()).output();
-            let run = run.expect("sh and jq are installed");
-            assert!(run.status.success(), "{recipe}");
-            String::from_utf8(run.stdout).expect("text")
-        })
-        .collect()
+    recipes.map(|recipe| recipe.replace("records.jsonl", path)).collect()
+}
+
+/// Returns what a recipe prints.
+#[track_caller]
+fn run(recipe: &str) -> String {
+    let run = Command::new("sh").args(["-c", recipe]).stderr(Stdio::inherit()).output();
+    let run = run.expect("sh and jq are installed");
+    assert!(run.status.success(), "{recipe}");
+    String::from_utf8(run.stdout).expect("text")
+}
+
+/// Runs the recipes of the document on a file, and returns what they print.
+fn run_recipes(file: &Path) -> Vec<String> {
+    let start = wait_for(file, "started", 1);
+    let day = &start["time"].as_str().expect("text")[..10];
+    recipes(file).iter().map(|recipe| run(&recipe.replace("2026-11-30", day))).collect()
 }
 
 #[test]
@@ -202,7 +208,7 @@ fn a_record_tells_who_came_and_the_recipes_of_the_document_read_it() {
     assert_eq!((&ended["is_by_client"], &ended["reason"]), (&true.into(), &"done".into()));
     assert_ne!(ended["carriers"], 0);
 
-    let [day, bytes, refusals, odd, gaps] = run_recipes(&all.file).try_into().expect("five");
+    let [day, bytes, refusals, odd, gaps, whole] = run_recipes(&all.file).try_into().expect("six");
     // On a busy machine, the client may change its carrier.
     let is_change = |line: &&str| line.contains("\tattached\t") || line.contains("\tdetached\t");
     assert_eq!(day.lines().filter(|line| !is_change(line)).count(), 4, "{day}");
@@ -210,6 +216,11 @@ fn a_record_tells_who_came_and_the_recipes_of_the_document_read_it() {
     assert_eq!(refusals, "key-unknown\t1\t127.0.0.1\n");
     assert_eq!(odd.lines().count(), 1, "{odd}");
     assert_eq!(gaps, "0\n");
+    let text = fs::read_to_string(&all.file).expect("it is there");
+    assert_eq!(whole, text);
+    // After a torn line, the last recipe prints what the others can read.
+    fs::write(&all.file, format!("{{\"torn\":\"x\n{text}")).expect("it is ours");
+    assert_eq!(run(recipes(&all.file).last().expect("there are some")), text);
 }
 
 #[test]

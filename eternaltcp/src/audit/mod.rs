@@ -273,6 +273,34 @@ pub enum AuditEvent {
         /// The addresses.
         addresses: Vec<String>,
     },
+    /// The server takes no new clients and sessions.
+    Draining {
+        /// The time after which it ends in any case.
+        #[serde(rename = "limit_ms", with = "crate::status::millis")]
+        limit: Option<Duration>,
+        /// Sessions that continue.
+        sessions: usize,
+    },
+    /// A tunnel is over, and its sessions, about which nothing more is recorded.
+    TunnelLost {
+        /// The tunnel, as far as it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tunnel: Option<String>,
+        /// The fingerprint of its key, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// The name of that key.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_name: Option<AuditText>,
+        /// The address of the client's last carrier, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<IpAddr>,
+        /// The reason, in one word.
+        reason: &'static str,
+        /// The number of its sessions, if it is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sessions: Option<usize>,
+    },
     /// A tunnel ended.
     TunnelEnded {
         /// Its client.

@@ -117,6 +117,11 @@ impl<E> DriverHandle<E> {
         answer.await.ok()
     }
 
+    /// Returns whether the driver has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// Waits for the driver's end.
     pub(crate) async fn closed(&self) {
         self.commands.closed().await;

@@ -7,6 +7,8 @@
 
 mod drain;
 #[cfg(target_os = "linux")]
+mod ended;
+#[cfg(target_os = "linux")]
 mod remains;
 #[cfg(target_os = "linux")]
 mod sockets;
@@ -22,6 +24,8 @@ use eternaltcp_sys::Inherited;
 #[cfg(target_os = "linux")]
 use crate::store::{ListenerPurpose, StoreMemory};
 pub(crate) use drain::{KeptDrain, keep_drain};
+#[cfg(target_os = "linux")]
+pub(crate) use ended::{DAMAGED, EndedTunnel};
 #[cfg(target_os = "linux")]
 use remains::Remains;
 #[cfg(target_os = "linux")]
@@ -143,6 +147,12 @@ impl Recovery {
     #[cfg(all(target_os = "linux", feature = "server"))]
     pub(crate) fn take_servers(&mut self) -> Vec<RecoveredTunnel> {
         self.remains.as_mut().map(|remains| remains.take_servers()).unwrap_or_default()
+    }
+
+    /// Returns the tunnels that could not be continued.
+    #[cfg(all(target_os = "linux", feature = "server"))]
+    pub(crate) fn take_ended(&mut self) -> Vec<EndedTunnel> {
+        self.remains.as_mut().map(|remains| remains.take_ended()).unwrap_or_default()
     }
 }
 

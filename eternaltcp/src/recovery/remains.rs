@@ -7,6 +7,7 @@ use eternaltcp_sys::{Inherited, cookie};
 use tracing::{info, warn};
 
 use super::KeptDrain;
+use super::ended::{CRASHED, EndedTunnel};
 use super::sockets::{self, LocalEnd};
 use super::tunnel::{RecoveredTunnel, boot_time};
 use crate::net::last_answer::dismiss;
@@ -24,6 +25,8 @@ pub(super) struct Remains {
     /// Connections without a record.
     unnamed: Vec<OwnedFd>,
     drain: Option<KeptDrain>,
+    /// The tunnels that cannot be continued.
+    ended: Vec<EndedTunnel>,
 }
 
 /// The sockets of one listener. The records come first, because they are cleared before a socket is
@@ -55,8 +58,13 @@ impl Remains {
         mut inherited: Inherited,
         is_after_crash: bool,
     ) -> Self {
-        let mut listeners = Vec::new();
+        let (mut listeners, mut ended) = (Vec::new(), Vec::new());
         for sessions in memory.end_suspects(is_after_crash, boot_time()) {
+            ended.push(EndedTunnel {
+                sessions: Some(sessions),
+                why: CRASHED,
+                ..Default::default()
+            });
             let sessions = counted(sessions, "session", "sessions");
             warn!("a tunnel was being processed in several crashes: it is ended, with {sessions}");
         }
@@ -67,12 +75,17 @@ impl Remains {
                 listeners.push((found, socket));
             }
         }
-        let read = |store| RecoveredTunnel::read(store, &mut inherited);
-        let tunnels: Vec<_> = stores.into_iter().filter_map(read).collect();
+        let mut tunnels = Vec::new();
+        for store in stores {
+            match RecoveredTunnel::read(store, &mut inherited) {
+                Ok(tunnel) => tunnels.push(tunnel),
+                Err(tunnel) => ended.push(tunnel),
+            }
+        }
         // The others include the dead process's epoll, in which sockets are registered.
         let unnamed: Vec<_> = inherited.take_rest().filter(sockets::is_connection).collect();
         let drain = memory.kept_drain().map(KeptDrain::until);
-        let remains = Self { tunnels, listeners, unnamed, drain };
+        let remains = Self { tunnels, listeners, unnamed, drain, ended };
         remains.finish_step(memory);
         let Self { tunnels, listeners, .. } = &remains;
         let sessions: usize = tunnels.iter().map(|tunnel| tunnel.recovered.sessions.len()).sum();
@@ -102,6 +115,10 @@ impl Remains {
 
     pub(super) fn drain(&self) -> Option<KeptDrain> {
         self.drain
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<EndedTunnel> {
+        std::mem::take(&mut self.ended)
     }
 
     pub(super) fn take_client(&mut self) -> Option<RecoveredTunnel> {

@@ -11,6 +11,7 @@ use eternaltcp_sys::Inherited;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
+use super::ended::{CLOSING, DAMAGED, EndedTunnel};
 use super::sockets;
 use crate::report::counted;
 use crate::store::TunnelStore;
@@ -28,14 +29,19 @@ pub(crate) struct RecoveredTunnel {
 }
 
 impl RecoveredTunnel {
-    /// Reads a tunnel from its store, and takes the sockets of its sessions. Returns `None` if the
-    /// tunnel cannot be continued; its sockets are reset then.
-    pub(super) fn read(store: TunnelStore, inherited: &mut Inherited) -> Option<Self> {
+    /// Reads a tunnel from its store, and takes the sockets of its sessions.
+    ///
+    /// # Errors
+    /// The tunnel cannot be continued. Its sockets are reset.
+    pub(super) fn read(store: TunnelStore, inherited: &mut Inherited) -> Result<Self, EndedTunnel> {
         store.set_reading(true);
         let now = boot_time();
         let note = store.found_note();
         let since = store.detached_since().unwrap_or(now);
-        let (kept, recovered) = Kept::recover(store)?;
+        let Some((kept, recovered)) = Kept::recover(store) else {
+            let note = note.unwrap_or_default();
+            return Err(EndedTunnel { note, why: DAMAGED, ..Default::default() });
+        };
         let mut tunnel = Self {
             kept: Box::new(kept),
             recovered,
@@ -46,14 +52,16 @@ impl RecoveredTunnel {
         tunnel.take_sockets(inherited);
         tunnel.judge_suspects();
         tunnel.kept.store().set_reading(false);
-        if note.is_none() {
+        let is_damaged = note.is_none();
+        if is_damaged {
             let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
             warn!("the stored state of a tunnel is damaged: it is ended, with {sessions}");
         } else if tunnel.recovered.tunnel.closing.is_none() {
-            return Some(tunnel);
+            return Ok(tunnel);
         }
+        let ended = tunnel.ended(if is_damaged { DAMAGED } else { CLOSING });
         tunnel.end();
-        None
+        Err(ended)
     }
 
     fn take_sockets(&mut self, inherited: &mut Inherited) {
@@ -73,6 +81,13 @@ impl RecoveredTunnel {
             let was_reset = self.sockets.get(&id).is_some_and(|socket| was_reset(socket, session));
             self.kept.judge(id, was_reset);
         }
+    }
+
+    /// Returns what is known of it when it is ended.
+    pub(crate) fn ended(&self, why: &'static str) -> EndedTunnel {
+        let Recovered { tunnel, sessions, .. } = &self.recovered;
+        let (note, sessions) = (self.note.clone(), Some(sessions.len()));
+        EndedTunnel { id: tunnel.id, note, sessions, why }
     }
 
     /// Returns the side of the tunnel.

@@ -9,7 +9,7 @@ use eternaltcp_tls::PublicKey;
 use super::Context;
 use super::refusals::NotRecorded;
 use super::registry::TunnelEntry;
-use crate::audit::{Audit, AuditEvent, refusal_word};
+use crate::audit::{Audit, AuditClient, AuditEvent, refusal_word};
 
 /// Returns the record of a client that has a new tunnel.
 pub(super) fn admitted(id: TunnelId, entry: &TunnelEntry) -> AuditEvent {
@@ -20,6 +20,23 @@ pub(super) fn admitted(id: TunnelId, entry: &TunnelEntry) -> AuditEvent {
         name: text(name),
         user: text(user),
         machine: text(machine),
+    }
+}
+
+/// Records the tunnels that a server that stops has not closed in time.
+pub(super) fn record_left(audit: &Audit, left: &[(TunnelId, TunnelEntry)]) {
+    for (id, entry) in left {
+        audit.record(|| {
+            let AuditClient { tunnel, key, key_name, from } = entry.audit_client(*id);
+            AuditEvent::TunnelLost {
+                tunnel: Some(tunnel),
+                key: Some(key),
+                key_name,
+                from: Some(from),
+                reason: "stopped",
+                sessions: Some(entry.shared.sessions()),
+            }
+        });
     }
 }
 

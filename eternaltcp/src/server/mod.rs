@@ -54,7 +54,7 @@ use crate::net::lookup::Lookups;
 use crate::net::slots::Slots;
 use crate::recovery::Recovery;
 #[cfg(target_os = "linux")]
-use crate::recovery::{OwnedListener, RecoveredTunnel};
+use crate::recovery::{EndedTunnel, OwnedListener, RecoveredTunnel};
 use crate::status::Events;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
@@ -174,6 +174,9 @@ pub struct Server {
     /// Tunnels of an earlier process, until the server runs.
     #[cfg(target_os = "linux")]
     recovered: Vec<RecoveredTunnel>,
+    /// Tunnels of an earlier process that could not be continued.
+    #[cfg(target_os = "linux")]
+    ended: Vec<EndedTunnel>,
     /// The listeners of their sessions.
     #[cfg(target_os = "linux")]
     remotes: Vec<OwnedListener>,
@@ -224,10 +227,12 @@ impl Server {
             #[cfg(target_os = "linux")]
             recovered: recovery.take_servers(),
             #[cfg(target_os = "linux")]
+            ended: recovery.take_ended(),
+            #[cfg(target_os = "linux")]
             remotes: recovery.take_owned(ListenerPurpose::Remote),
         };
         if let Some(drain) = recovery.drain() {
-            let _ = server.monitor().drain(drain.limit);
+            server.context.phase.drain(drain.limit);
         }
         Ok(server)
     }
@@ -275,16 +280,18 @@ impl Server {
             () = stop => {}
         }
         info!("shutting down");
-        context.registry.close_all(context.phase.closing()).await;
+        let left = context.registry.close_all(context.phase.closing()).await;
+        audited::record_left(&context.audit, &left);
         audited::record_more_refusals(&context.audit, context.refusals.finish());
     }
 
     /// Continues with the tunnels of an earlier process.
     async fn resume(&mut self) {
         #[cfg(target_os = "linux")]
-        if !self.recovered.is_empty() {
-            // The keys must be known before a target is dialled again.
+        if !self.recovered.is_empty() || !self.ended.is_empty() {
+            // The keys must be known before a target is dialled again, and to name who is recorded.
             self.context.keys().refresh().await;
+            self.ended.drain(..).for_each(|ended| resume::record_ended(&self.context, &ended));
             let mut remotes = std::mem::take(&mut self.remotes);
             for tunnel in self.recovered.drain(..) {
                 resume::resume_tunnel(&self.context, tunnel, &mut remotes);

@@ -11,8 +11,8 @@ use tracing::info;
 use super::Context;
 use super::event::ServerHandle;
 use super::phase::ServerPhase;
+use crate::audit::AuditEvent;
 use crate::driver::{Killed, OperatorRequest};
-use crate::recovery::keep_drain;
 use crate::status::{TunnelEvent, TunnelStatus};
 
 /// Time for all tunnels together to report their status.
@@ -116,11 +116,10 @@ impl ServerMonitor {
     /// session, or after `limit`. Returns the number of sessions.
     #[must_use]
     pub fn drain(&self, limit: Option<Duration>) -> usize {
-        keep_drain(limit);
-        self.0
-            .phase
-            .advance(ServerPhase::Draining { until: limit.map(|limit| Instant::now() + limit) });
-        self.0.registry.sessions()
+        self.0.phase.drain(limit);
+        let sessions = self.0.registry.sessions();
+        self.0.audit.record(|| AuditEvent::Draining { limit, sessions });
+        sessions
     }
 
     /// Returns whether it no longer accepts new tunnels and sessions.

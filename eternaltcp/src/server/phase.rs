@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::registry::Registry;
+use crate::recovery::keep_drain;
 use crate::report::counted;
 
 /// Interval at which a draining server checks for sessions.
@@ -31,6 +32,12 @@ pub(super) struct Phases(watch::Sender<ServerPhase>);
 impl Phases {
     pub(super) fn new() -> Self {
         Self(watch::Sender::new(ServerPhase::Serving))
+    }
+
+    /// Requests that nothing new is accepted, and that the server ends after `limit` in any case.
+    pub(super) fn drain(&self, limit: Option<Duration>) {
+        keep_drain(limit);
+        self.advance(ServerPhase::Draining { until: limit.map(|limit| Instant::now() + limit) });
     }
 
     /// Requests the next phase. A stopping server does not go back.

@@ -11,8 +11,9 @@ use super::listen::resume_listener;
 use super::note::ServerNote;
 use super::registry::TunnelEntry;
 use super::role::ServerRole;
+use crate::audit::AuditEvent;
 use crate::driver::{Driver, channel};
-use crate::recovery::{OwnedListener, RecoveredTunnel};
+use crate::recovery::{DAMAGED, EndedTunnel, OwnedListener, RecoveredTunnel};
 use crate::spans;
 
 /// Continues with a tunnel, which is detached, or ends it if that is not possible. Takes the
@@ -25,6 +26,7 @@ pub(super) fn resume_tunnel(
     let (note, id) = (ServerNote::decode(&found.note), found.recovered.tunnel.id);
     let (Ok(note), Some(id)) = (note, id) else {
         warn!("the stored state of a tunnel is damaged: it is ended");
+        record_ended(context, &found.ended(DAMAGED));
         return found.end();
     };
     // These are the listeners of sessions that have a socket; the others are requested again.
@@ -34,6 +36,25 @@ pub(super) fn resume_tunnel(
     let own = remotes.extract_if(.., is_of_it).collect();
     remotes.retain(|remote| remote.owner.tunnel != id);
     resume(context, found, note, id, own);
+}
+
+/// Records that a tunnel was ended, because it could not be continued.
+pub(super) fn record_ended(context: &Context, ended: &EndedTunnel) {
+    context.audit.record(|| {
+        let EndedTunnel { id, note, sessions, why } = ended;
+        let note = ServerNote::decode(note).ok();
+        let name_of = |note: &ServerNote| {
+            context.keys().judge(&note.user, note.from).ok().and_then(|admission| admission.name)
+        };
+        AuditEvent::TunnelLost {
+            tunnel: id.map(|id| id.to_string()),
+            key: note.as_ref().map(|note| note.user.fingerprint()),
+            key_name: note.as_ref().and_then(name_of).as_deref().map(Into::into),
+            from: note.map(|note| note.from),
+            reason: why,
+            sessions: *sessions,
+        }
+    });
 }
 
 fn resume(
@@ -50,10 +71,14 @@ fn resume(
     let span = spans::server_tunnel(id, &user.fingerprint(), name.as_deref());
     let detached_since = Instant::now().checked_sub(found.detached_for);
     let config = Config { tunnel_limit: 0, ..context.rules().tunnel.clone() };
+    let ended = found.ended(DAMAGED);
     let restored = span.in_scope(|| found.restore(config, &slots));
     let (tunnel, sockets) = match restored {
         Ok(restored) => restored,
-        Err(error) => return warn!(parent: &span, "the tunnel is ended: {error}"),
+        Err(error) => {
+            warn!(parent: &span, "the tunnel is ended: {error}");
+            return record_ended(context, &ended);
+        }
     };
     let (handle, commands) = channel(context.rules().limits.max_waiting);
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);

@@ -261,19 +261,23 @@ impl Registry {
         }
     }
 
-    /// Closes every tunnel in order, and waits briefly for that.
-    pub(in crate::server) async fn close_all(&self, why: Closing) {
-        let entries: Vec<TunnelEntry> = self.lock().values().cloned().collect();
+    /// Closes every tunnel in order, and waits briefly for that. Returns those that have not ended
+    /// by then.
+    pub(in crate::server) async fn close_all(&self, why: Closing) -> Vec<(TunnelId, TunnelEntry)> {
+        let mut entries: Vec<_> =
+            self.lock().iter().map(|(id, entry)| (*id, entry.clone())).collect();
         let all = async {
-            for entry in &entries {
+            for (_, entry) in &entries {
                 entry.handle.tell(ServerEvent::Close(why)).await;
             }
-            for entry in &entries {
+            for (_, entry) in &entries {
                 entry.handle.closed().await;
             }
         };
         // A tunnel that does not close in time is dropped with the process.
         let _ = timeout(CLOSE_PATIENCE, all).await;
+        entries.retain(|(_, entry)| !entry.handle.is_closed());
+        entries
     }
 }
 
