@@ -1,5 +1,6 @@
 //! `etcp sproxy`.
 
+mod commands;
 mod groups;
 mod own_key;
 mod reload;
@@ -29,6 +30,7 @@ use crate::reloading::{LiveConfig, next_request};
 use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
+pub(crate) use commands::NamedCommand;
 use own_key::{OwnKey, check_next_identities, next_identities};
 use reload::{KEYS, ServerReloader};
 
@@ -107,6 +109,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         let signals = Signals::listen(Hangup::Reloads)?;
         life.handles_signals();
         stop_with_holder();
+        commands::warn_of_unusable(NamedCommand::all(&config));
         let mut recovery = life.take_recovery();
         let server =
             Server::recover_or_bind(&mut recovery, config).map_err(|error| match error {
@@ -180,22 +183,17 @@ async fn reload(
     answer
 }
 
-/// Checks what the start of a server would refuse in its settings.
-pub(crate) fn check(args: SproxyArgs) -> Result<(), ExitError> {
+/// Checks what the start of a server would refuse in its settings. Returns its commands, which a
+/// start does not judge.
+pub(crate) fn check(args: SproxyArgs) -> Result<Vec<NamedCommand>, ExitError> {
     let none = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let identity = Identity::generate().map_err(ExitError::failed)?;
     check_next_identities(&args.next_identity)?;
     let args = SproxyArgs { next_identity: Vec::new(), ..args };
     let config = configure(args, identity, (none, Vec::new()))?;
     config.limits.check().map_err(ExitError::failed)?;
-    for set in &config.more_keys {
-        if let KeySource::Command(_) = set.source {
-            set.source.check(None).map_err(|error| {
-                ExitError::Usage(format!("--authorized-keys-command or a group: {error}"))
-            })?;
-        }
-    }
-    check_congestion(config.congestion.as_ref())
+    check_congestion(config.congestion.as_ref())?;
+    Ok(NamedCommand::all(&config))
 }
 
 /// Checks that the system has a congestion control.

@@ -8,7 +8,7 @@ use eternaltcp::tls::{Identity, PublicKey};
 use tracing::warn;
 
 use super::own_key::{OwnKey, next_identities};
-use super::{configure, named_files, names_keys};
+use super::{NamedCommand, configure, named_files, names_keys};
 use crate::cli::CliCommand;
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
@@ -166,9 +166,12 @@ impl ServerReloader {
         let next = next.map_err(|error| (Some("next-identity".to_owned()), error))?;
         let (mut config, names_keys) = self.configure(command).map_err(|error| (None, error))?;
         config.next_identities = next.clone();
+        let commands = NamedCommand::all(&config);
+        let commands = commands.iter().map(|named| (named.key(), named.program().to_owned()));
+        let sources: Vec<_> = files.into_iter().chain(commands).collect();
         monitor.apply(config).await.map_err(|error| {
             let key = match &error {
-                ApplyError::Keys { path, .. } => files.into_iter().find(|(_, it)| it == path),
+                ApplyError::Keys { path, .. } => sources.into_iter().find(|(_, it)| it == path),
                 _ => None,
             };
             (key.map(|(key, _)| key), ExitError::failed(error))

@@ -129,10 +129,40 @@ fn a_command_that_others_could_change_or_that_nobody_runs_is_refused() {
             "there is no user no one",
         ),
         (format!("{user}authorized-keys-command = '{}'\n", script.display()), untrusted),
-        (format!("{user}[group.a]\ncommand = '/nowhere'\n"), "/nowhere does not exist"),
+        (format!("{user}authorized-keys-command = '/usr'\n"), "s.toml:2:1: /usr is not a program"),
+        (
+            format!("{user}authorized-keys-command = '/etc/passwd'\n"),
+            "s.toml:2:1: /etc/passwd may not be executed by user",
+        ),
+        (format!("{user}[group.a]\ncommand = '/nowhere'\n"), "s.toml:3:1: /nowhere does not exist"),
     ] {
         fs::write(&file, &lines).expect("the folder is ours");
         let said = operate(&site, &["check", file.to_str().expect("text")]);
         assert!(said.code == Some(1) && said.err.contains(why), "{lines}: {said:?}");
     }
+}
+
+#[test]
+fn a_server_warns_of_commands_that_cannot_be_run_and_a_reload_names_their_places() {
+    let site = LoopbackSite::new();
+    let file = site.path().join("sproxy.toml");
+    let head = format!(
+        "listen = '127.0.0.1:0'\nidentity = '{}'\nauthorized-keys = '{}'\n\
+         authorized-keys-command-user = '{}'\n",
+        site.server_key().display(),
+        site.authorized_keys().display(),
+        own_user(),
+    );
+    let write = |lines: &str| fs::write(&file, head.clone() + lines).expect("the folder is ours");
+    write("authorized-keys-command = '/nowhere'\n[group.a]\ncommand = '/etc/passwd'\n");
+    let mut sproxy = LoopbackSproxy::of_file(&site, file.to_str().expect("text"));
+    sproxy.program.wait_for("authorized-keys-command: /nowhere does not exist");
+    sproxy.program.wait_for("group.a.command: /etc/passwd may not be executed");
+    // The keys of the file are admitted all the same.
+    drop(Cproxy::start(&site, sproxy.address, "cproxy").attached());
+    write("[group.a]\ncommand = '/elsewhere'\n");
+    let socket = control(&site, "sproxy", &sproxy.program);
+    let said = operate(&site, &["reload", "--control", &socket]);
+    let fault = "sproxy.toml:6:1: /elsewhere does not exist";
+    assert!(said.code == Some(1) && said.err.contains(fault), "{said:?}");
 }

@@ -21,7 +21,8 @@ impl GroupPermits {
     }
 
     /// Returns its name, for the log.
-    pub(crate) fn name(&self) -> &str {
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.name
     }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, GroupPermits, StrictModes};
-pub use command::KeyCommand;
+pub use command::{KeyCommand, KeyCommandError};
 use eternaltcp_proto::{Refusal, RefusalCode};
 use eternaltcp_tls::PublicKey;
 use source::SourceKeys;

@@ -74,7 +74,7 @@ use sibling::Sibling;
 pub use config::{ServerConfig, ServerLimits};
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
-pub use keys::{KeyCommand, KeySet, KeySource};
+pub use keys::{KeyCommand, KeyCommandError, KeySet, KeySource};
 pub use limits::{LimitsError, MIN_MEMORY, available_memory};
 pub use monitor::{KillError, ServerMonitor};
 pub use reload::ApplyError;

@@ -1,10 +1,12 @@
 //! A command that prints the lines of a key, as sshd's `AuthorizedKeysCommand` does.
 //!
 //! - `answers`: what the command has said about each key, and for how long that counts;
+//! - `check`: whether the program can be run and is to be trusted;
 //! - `run`: one run of the command, with its limits;
 //! - `words`: the arguments of the command, and their tokens.
 
 mod answers;
+mod check;
 mod run;
 mod words;
 
@@ -13,8 +15,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use crate::policy::{Account, FileError, StrictModes, missing_or_unreadable};
+use crate::policy::Account;
 pub(super) use answers::{AnswersView, CommandKeys};
+pub use check::KeyCommandError;
 use eternaltcp_tls::PublicKey;
 use words::Word;
 
@@ -55,19 +58,6 @@ impl KeyCommand {
             args.push(Word::parse("%u")?);
         }
         Ok(Self { program, args, user: CommandUser::find(user)? })
-    }
-
-    /// Checks that only root can change or replace the program, as sshd does.
-    ///
-    /// # Errors
-    /// The program is missing, or others may change it or a folder above it.
-    pub fn check(&self) -> Result<(), impl std::error::Error + use<>> {
-        let metadata = fs::metadata(&self.program)
-            .map_err(|error| missing_or_unreadable(&self.program, error))?;
-        if !metadata.is_file() {
-            return Err(FileError::NotRegular(self.program.clone()));
-        }
-        StrictModes::of_root().check(&self.program, &metadata)
     }
 
     /// Returns the path of the program.
