@@ -29,7 +29,13 @@ impl CommandFixture {
         let (site, echo) = (LoopbackSite::new(), Echo::start());
         let (printed, listed) = (site.path().join("printed"), site.key("listed"));
         fs::write(&printed, format!("{}\n", listed.line)).expect("the folder is ours");
-        let (command, user) = (format!("/usr/bin/cat {}", printed.display()), own_user());
+        Self::with(site, echo, printed, listed, "/usr/bin/cat {}")
+    }
+
+    /// Starts a server with a command in which `{}` stands for the file that it prints.
+    fn with(site: LoopbackSite, echo: Echo, printed: PathBuf, listed: Key, command: &str) -> Self {
+        let command = command.replace("{}", &printed.display().to_string());
+        let user = own_user();
         let args = ["--listen", "127.0.0.1:0", "--authorized-keys-command", &command];
         let args = [&args[..], &["--authorized-keys-command-user", &user]].concat();
         let sproxy = LoopbackSproxy::with(&site, echo.address, &args, None);
@@ -81,6 +87,41 @@ fn while_the_command_fails_tunnels_continue_and_new_ones_wait() {
     let waiting = waiting.attached();
     Steady::start(waiting.listen).finish();
     steady.finish();
+}
+
+#[test]
+fn what_a_command_admitted_outlives_a_worker_while_the_command_fails_or_hangs() {
+    let (site, echo) = (LoopbackSite::new(), Echo::start());
+    let (printed, listed) = (site.path().join("printed"), site.key("listed"));
+    fs::write(&printed, format!("{}\n", listed.line)).expect("the folder is ours");
+    let hangs = site.path().join("hangs");
+    let command = format!("/bin/sh -c 'test -e {} && sleep 1000; cat {{}}'", hangs.display());
+    let mut all = CommandFixture::with(site, echo, printed, listed, &command);
+    let listed = all.client(&all.listed, "listed").attached();
+    let steady = Steady::start(listed.listen);
+    let own = control(&all.site, "cproxy", &listed.program);
+    for deaths in 1..=2 {
+        match deaths {
+            1 => fs::remove_file(&all.printed).expect("it is ours"),
+            _ => fs::write(&hangs, "").expect("the folder is ours"),
+        }
+        all.sproxy.program.kill_worker();
+        all.sproxy.program.wait_for_count("another one continues", deaths);
+        // Its session, new ones, and its next carriers need no answer.
+        steady.goes_on();
+        Steady::start(listed.listen).finish();
+        all.reload();
+        let said = operate(&all.site, &["reconnect", "--control", &own]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        steady.goes_on();
+        Steady::start(listed.listen).finish();
+    }
+    // It is judged again when the command works.
+    let mut lost = steady;
+    fs::remove_file(&hangs).expect("it is ours");
+    fs::write(&all.printed, format!("{}\n", all.site.key("other").line)).expect("it is ours");
+    all.reload();
+    assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset));
 }
 
 #[test]

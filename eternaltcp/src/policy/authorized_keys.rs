@@ -84,6 +84,13 @@ impl AuthorizedKeys {
         self.by_key[start..].iter().map(entry).take_while(move |entry| entry.key == *key)
     }
 
+    /// Returns the lines of a text that have this key, whether they admit it or not.
+    pub(crate) fn lines_about(text: &str, key: &PublicKey) -> String {
+        let is_about = |line: &str| parse_line(line, &TimeZone::UTC).is_ok_and(|it| it.key == *key);
+        let lines = meaningful_lines(text).map(|(_, line)| line).filter(|line| is_about(line));
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
     fn warn(&mut self, line: usize, reason: String) {
         self.warnings.push(LineWarning { line, reason });
     }

@@ -195,7 +195,12 @@ async fn authorize(
     hello: &Hello,
 ) -> Result<Destination, Refusal> {
     let user = context.registry.user_of(&handshake.key).unwrap_or_else(|| handshake.key.clone());
-    context.keys().refresh_for(&user, handshake.from).await;
+    let keys = context.keys();
+    match &hello.intent {
+        // A tunnel that was admitted does not wait for a command that is slow.
+        Intent::Resume { .. } => keys.refresh_again_for(&user, handshake.from).await,
+        Intent::New { .. } => keys.refresh_for(&user, handshake.from).await,
+    }
     match &hello.intent {
         Intent::Resume { tunnel } => {
             existing(context, handshake, *tunnel).map(|entry| Destination::Existing(*tunnel, entry))

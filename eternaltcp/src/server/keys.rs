@@ -13,12 +13,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::policy::{Admission, AuthorizedKeys, Denial, GroupPermits, StrictModes};
+use command::CommandKeys;
+pub(super) use command::KeptAnswer;
 pub use command::{KeyCommand, KeyCommandError};
 use eternaltcp_proto::{Refusal, RefusalCode};
 use eternaltcp_tls::PublicKey;
 use source::SourceKeys;
 use state::KeyFileState;
 pub(super) use view::KeyView;
+
+/// The maximum number of commands whose answers about a key are kept for a successor: their place is
+/// in the note about a tunnel.
+pub(super) const MAX_KEPT_ANSWERS: usize = 4;
 
 /// The source of a server's admitted keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,15 +112,61 @@ impl KeyStore {
     pub(super) async fn refresh_for(&self, key: &PublicKey, from: IpAddr) {
         self.refresh().await;
         if self.view().needs_commands(key, from) {
-            for command in self.sources.iter().filter_map(SourceKeys::command) {
+            for command in self.commands() {
                 command.ask(key, from).await;
             }
         }
     }
 
+    /// Refreshes the knowledge about a key that has a tunnel, as [`Self::refresh_for`] does. If the
+    /// earlier answer of a command admits it, the new one is not waited for: it ends the tunnel later,
+    /// if it does not.
+    pub(super) async fn refresh_again_for(&self, key: &PublicKey, from: IpAddr) {
+        self.refresh().await;
+        let view = self.view();
+        if !view.needs_commands(key, from) {
+            return;
+        }
+        let is_admitted = view.judge(key, from).is_ok();
+        for command in self.commands() {
+            if is_admitted {
+                command.ask_without_waiting(key, from);
+            } else {
+                command.ask(key, from).await;
+            }
+        }
+    }
+
+    fn commands(&self) -> impl Iterator<Item = &CommandKeys> {
+        self.sources.iter().filter_map(SourceKeys::command)
+    }
+
+    /// Returns the answers of commands about a key, for a successor.
+    pub(super) fn kept_answers(&self, key: &PublicKey) -> Vec<KeptAnswer> {
+        self.commands().take(MAX_KEPT_ANSWERS).filter_map(|command| command.kept(key)).collect()
+    }
+
+    /// Takes over the answers of commands about a key that an earlier process has got.
+    #[cfg(target_os = "linux")]
+    pub(super) fn remember(&self, key: &PublicKey, kept: &[KeptAnswer]) {
+        self.commands().for_each(|command| command.remember(key, kept, false));
+    }
+
+    /// Takes over the answers of the same commands in earlier sources, about keys that have tunnels.
+    /// The commands run again soon.
+    pub(super) fn inherit(&self, earlier: &Self, used: impl Iterator<Item = PublicKey>) {
+        if self.commands().next().is_none() {
+            return;
+        }
+        for key in used {
+            let kept = earlier.kept_answers(&key);
+            self.commands().for_each(|command| command.remember(&key, &kept, true));
+        }
+    }
+
     /// Renews the knowledge of commands about keys that have tunnels, without waiting.
     pub(super) fn renew(&self, used: impl Iterator<Item = (PublicKey, IpAddr)>) {
-        let mut commands = self.sources.iter().filter_map(SourceKeys::command).peekable();
+        let mut commands = self.commands().peekable();
         if commands.peek().is_none() {
             return;
         }

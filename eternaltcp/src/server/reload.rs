@@ -91,6 +91,8 @@ impl Context {
         }
         let keys = KeyStore::new(sets, modes)?;
         keys.refresh().await;
+        let used = self.registry.users().into_iter().map(|(key, _)| key);
+        keys.inherit(&self.keys(), used);
         info!("the admitted keys are those of another source now");
         Ok(Some(keys))
     }

@@ -64,7 +64,8 @@ fn resume(
     id: TunnelId,
     remotes: Vec<OwnedListener>,
 ) {
-    let ServerNote { user, own, instance, from, born } = note;
+    let ServerNote { user, own, instance, from, born, answers } = note;
+    context.keys().remember(&user, &answers);
     let slots = context.slots.of_key(&user);
     let slot = slots.take_again_for_tunnel();
     let name = context.keys().judge(&user, from).ok().and_then(|admission| admission.name);

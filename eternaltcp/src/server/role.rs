@@ -231,7 +231,8 @@ impl Role for ServerRole {
     fn note(&self) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {
-            super::note::encode_note(&self.entry)
+            let answers = self.context.keys().kept_answers(&self.entry.user);
+            super::note::encode_note(&self.entry, &answers)
         }
         #[cfg(not(target_os = "linux"))]
         {
@@ -269,6 +270,8 @@ impl Role for ServerRole {
 
     fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, sockets: &Sockets) {
         if self.has_new_rules() {
+            // The note has what commands say about the key.
+            self.actions.push_back(Action::Keep);
             self.end_forbidden(now, tunnel, sockets);
         }
         self.announce_host_keys();

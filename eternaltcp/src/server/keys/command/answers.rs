@@ -31,6 +31,9 @@ const MAX_RUNS_OF_SOURCE: usize = 4;
 /// The maximum number of answers. Of more, the oldest are forgotten.
 const MAX_ANSWERS: usize = 8192;
 
+/// The maximum size of an answer that is kept for a successor, with its command, in bytes.
+const MAX_KEPT: usize = 2048;
+
 /// The interval at which failures are logged.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -39,6 +42,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 struct CommandAnswer {
     /// The lines of the last run that succeeded.
     keys: Option<Arc<AuthorizedKeys>>,
+    /// Those of them that are about the key, as they were printed.
+    about: Arc<str>,
     /// Whether the last run failed.
     is_failed: bool,
     at: Instant,
@@ -46,12 +51,31 @@ struct CommandAnswer {
     is_old: bool,
 }
 
+/// An answer that outlives its process, or the source that it came from: otherwise the command would
+/// have to be asked for each key again, and nobody with such a key would be admitted before it works.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(in crate::server) struct KeptAnswer {
+    /// The command, as [`KeyCommand::id`] describes it.
+    pub(in crate::server) command: String,
+    /// The lines about the key.
+    pub(in crate::server) lines: String,
+}
+
 /// A run of the command.
 #[derive(Debug)]
 struct Run {
     source: IpAddr,
+    /// A reload came meanwhile: its result is an old answer.
+    is_old: bool,
     /// Ends with the run.
     end: watch::Receiver<()>,
+}
+
+impl CommandAnswer {
+    /// Returns the answer of a command that has never succeeded.
+    fn none() -> Self {
+        Self { keys: None, about: "".into(), is_failed: true, at: Instant::now(), is_old: false }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +117,39 @@ impl CommandKeys {
         }
     }
 
+    /// Runs the command for a key as [`Self::ask`] does, but does not wait.
+    pub(in crate::server::keys) fn ask_without_waiting(&self, key: &PublicKey, from: IpAddr) {
+        drop(self.begin(key, from, FRESH));
+    }
+
+    /// Returns the answer about a key for a successor, unless it is too long to be kept.
+    pub(in crate::server::keys) fn kept(&self, key: &PublicKey) -> Option<KeptAnswer> {
+        let lines = self.lock().answers.get(key)?.about.to_string();
+        let command = self.command.id();
+        let is_short = lines.len() + command.len() <= MAX_KEPT;
+        (is_short && !lines.is_empty()).then_some(KeptAnswer { command, lines })
+    }
+
+    /// Takes over the answer of a predecessor, as if the command had just given it, or as an old one.
+    /// An answer of this process stays.
+    pub(in crate::server::keys) fn remember(
+        &self,
+        key: &PublicKey,
+        kept: &[KeptAnswer],
+        is_old: bool,
+    ) {
+        let id = self.command.id();
+        let Some(kept) = kept.iter().find(|kept| kept.command == id) else { return };
+        let mut state = self.lock();
+        if state.answers.contains_key(key) {
+            return;
+        }
+        let keys = Some(Arc::new(AuthorizedKeys::parse(&kept.lines)));
+        let about = kept.lines.as_str().into();
+        let answer = CommandAnswer { keys, about, is_failed: false, at: Instant::now(), is_old };
+        Arc::make_mut(&mut state.answers).insert(key.clone(), answer);
+    }
+
     /// Runs the command again for keys that have tunnels, if the answers are old, and forgets old
     /// answers about other keys. Does not wait.
     pub(in crate::server::keys) fn renew(&self, used: &BTreeMap<PublicKey, IpAddr>) {
@@ -111,9 +168,9 @@ impl CommandKeys {
 
     /// Makes each answer old, so that the next look runs the command again.
     pub(in crate::server::keys) fn forget_ages(&self) {
-        for answer in Arc::make_mut(&mut self.lock().answers).values_mut() {
-            answer.is_old = true;
-        }
+        let mut state = self.lock();
+        state.runs.values_mut().for_each(|run| run.is_old = true);
+        Arc::make_mut(&mut state.answers).values_mut().for_each(|answer| answer.is_old = true);
     }
 
     /// Starts a run, if the answer is older than `age` and no limit forbids it. Returns what ends with
@@ -134,7 +191,7 @@ impl CommandKeys {
             return None;
         }
         let (running, end) = watch::channel(());
-        state.runs.insert(key.clone(), Run { source, end: end.clone() });
+        state.runs.insert(key.clone(), Run { source, is_old: false, end: end.clone() });
         drop(state);
         let (this, key) = (self.clone(), key.clone());
         tokio::spawn(async move {
@@ -146,29 +203,34 @@ impl CommandKeys {
     }
 
     /// Takes over the result of a run.
-    fn note(&self, key: PublicKey, found: Result<AuthorizedKeys, String>) {
+    fn note(&self, key: PublicKey, found: Result<String, String>) {
         let (now, program) = (Instant::now(), self.command.program().display());
         let mut state = self.lock();
-        state.runs.remove(&key);
-        let before = state.answers.get(&key).and_then(|answer| answer.keys.clone());
-        let is_failed = found.is_err();
-        let keys = match found {
-            Ok(keys) => {
+        let is_old = state.runs.remove(&key).is_some_and(|run| run.is_old);
+        let answer = match found {
+            Ok(text) => {
                 if state.told_at.take().is_some() {
                     info!("{program}: it works again");
                 }
-                Some(Arc::new(keys))
+                CommandAnswer {
+                    keys: Some(Arc::new(AuthorizedKeys::parse(&text))),
+                    about: AuthorizedKeys::lines_about(&text, &key).into(),
+                    is_failed: false,
+                    at: now,
+                    is_old,
+                }
             }
             Err(why) => {
                 if state.told_at.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY) {
                     state.told_at = Some(now);
                     warn!("{program}: {why}; no new tunnel is admitted by it until then");
                 }
-                before
+                let before = state.answers.get(&key).cloned().unwrap_or_else(CommandAnswer::none);
+                CommandAnswer { is_failed: true, at: now, is_old, ..before }
             }
         };
         let answers = Arc::make_mut(&mut state.answers);
-        answers.insert(key, CommandAnswer { keys, is_failed, at: now, is_old: false });
+        answers.insert(key, answer);
         if answers.len() > MAX_ANSWERS {
             let oldest = answers.iter().min_by_key(|(_, answer)| answer.at);
             if let Some(key) = oldest.map(|(key, _)| key.clone()) {

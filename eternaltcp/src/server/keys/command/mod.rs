@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 use crate::policy::Account;
+pub(in crate::server) use answers::KeptAnswer;
 pub(super) use answers::{AnswersView, CommandKeys};
 pub use check::KeyCommandError;
 use eternaltcp_tls::PublicKey;
@@ -64,6 +65,12 @@ impl KeyCommand {
     #[must_use]
     pub fn program(&self) -> &Path {
         &self.program
+    }
+
+    /// Returns a text by which the next process recognizes the command.
+    fn id(&self) -> String {
+        let words: Vec<_> = self.args.iter().map(Word::written).collect();
+        format!("{}\0{}\0{}", self.user.name, self.program.display(), words.join("\0"))
     }
 
     fn arguments(&self, key: &PublicKey) -> Vec<String> {

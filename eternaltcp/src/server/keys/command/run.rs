@@ -9,7 +9,6 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::KeyCommand;
-use crate::policy::AuthorizedKeys;
 use crate::process::{ProcessGroup, as_started};
 use eternaltcp_tls::PublicKey;
 
@@ -24,7 +23,7 @@ impl KeyCommand {
     ///
     /// # Errors
     /// The program must not be trusted or cannot be started, fails, or exceeds a limit.
-    pub(super) async fn run(&self, key: &PublicKey) -> Result<AuthorizedKeys, String> {
+    pub(super) async fn run(&self, key: &PublicKey) -> Result<String, String> {
         let (this, key) = (self.clone(), key.clone());
         // Checking files and starting a program may take longer than a tunnel can wait.
         let started = spawn_blocking(move || this.start(&key)).await;
@@ -55,7 +54,7 @@ impl KeyCommand {
 }
 
 /// Reads the output of a command to its end.
-async fn read(child: &mut Child) -> Result<AuthorizedKeys, String> {
+async fn read(child: &mut Child) -> Result<String, String> {
     let Some(output) = child.stdout.take() else { return Err("it has no output".to_owned()) };
     let mut bytes = Vec::new();
     let read = output.take(MAX_OUTPUT + 1).read_to_end(&mut bytes).await;
@@ -67,19 +66,20 @@ async fn read(child: &mut Child) -> Result<AuthorizedKeys, String> {
     if !status.success() {
         return Err(format!("it failed ({status})"));
     }
-    Ok(AuthorizedKeys::parse(&String::from_utf8_lossy(&bytes)))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::AuthorizedKeys;
     use eternaltcp_tls::Identity;
 
     /// Runs a command as the user of the tests.
     async fn run(line: &str) -> Result<AuthorizedKeys, String> {
         let own = super::super::own_name().unwrap();
         let key = Identity::generate().unwrap().public_key();
-        KeyCommand::new(line, &own)?.run(&key).await
+        KeyCommand::new(line, &own)?.run(&key).await.map(|text| AuthorizedKeys::parse(&text))
     }
 
     #[tokio::test]

@@ -25,6 +25,11 @@ impl Word {
         Ok(Self(text.to_owned()))
     }
 
+    /// Returns the argument as its user wrote it.
+    pub(super) fn written(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the argument for a key; `user` is the user of this process.
     pub(super) fn expand(&self, key: &PublicKey, user: &str) -> String {
         let line = key.to_string();
