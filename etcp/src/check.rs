@@ -133,7 +133,7 @@ impl Findings<'_> {
     fn check_groups(&mut self, lines: &[GroupLine], is_strict: bool) {
         let names: BTreeSet<_> = lines.iter().map(|line| line.name.as_str()).collect();
         for name in names {
-            let (mut keys, mut permits) = (0, Vec::new());
+            let (mut keys, mut permits, mut limits) = (0, Vec::new(), String::new());
             for line in lines.iter().filter(|line| line.name == name) {
                 match &line.setting {
                     GroupSetting::Key(_) => keys += 1,
@@ -145,11 +145,13 @@ impl Findings<'_> {
                     }
                     GroupSetting::Permit(permit) => permits.push(permit.to_string()),
                     GroupSetting::Listen(permit) => permits.push(format!("-R {permit}")),
+                    GroupSetting::Limit(limit) => limits += &format!("; {}", limit.text),
                 }
             }
             let (count, permits) = (counted(keys, "key", "keys"), permits.join(", "));
             let permits = if permits.is_empty() { "nothing more" } else { &permits };
-            self.lines.push(format!("group {name}: {count} in the file; permits {permits}"));
+            self.lines
+                .push(format!("group {name}: {count} in the file; permits {permits}{limits}"));
         }
     }
 

@@ -8,13 +8,29 @@ use std::path::PathBuf;
 use eternaltcp::policy::{AuthorizedKeys, ListenPermit, Permit};
 
 use super::common::at_home;
+use super::group_limits::GroupLimit;
 
 /// The name of the flag, and of the tables in a file.
 pub(crate) const GROUP_FLAG: &str = "group";
 
 /// The keys of such a table.
-pub(crate) const GROUP_KEYS: [&str; 5] =
-    ["keys", "key-files", "command", "permit", "permit-listen"];
+pub(crate) const GROUP_KEYS: [&str; 15] = [
+    "keys",
+    "key-files",
+    "command",
+    "permit",
+    "permit-listen",
+    "max-tunnels-per-key",
+    "max-idle-per-key",
+    "tunnel-memory",
+    "tunnel-memory-at-first",
+    "max-listeners",
+    "max-standbys",
+    "max-connecting",
+    "max-sessions",
+    "max-opens-per-second",
+    "max-joined",
+];
 
 /// The character between the parts of a value.
 const SEPARATOR: char = '\t';
@@ -26,7 +42,7 @@ pub(crate) struct GroupLine {
     pub(crate) setting: GroupSetting,
 }
 
-/// The settings that a group can have, any number of times each.
+/// The settings that a group can have: any number of each, and each limit once.
 #[derive(Clone, Debug)]
 pub(crate) enum GroupSetting {
     /// A line of `authorized_keys`.
@@ -39,6 +55,8 @@ pub(crate) enum GroupSetting {
     Permit(Permit),
     /// An address on which the group may make the server listen.
     Listen(ListenPermit),
+    /// A limit.
+    Limit(GroupLimit),
 }
 
 /// Returns the value of the flag for a setting of a group.
@@ -79,7 +97,7 @@ impl GroupLine {
             "command" => GroupSetting::Command(value.to_owned()),
             "permit" => GroupSetting::Permit(value.parse().map_err(shown)?),
             "permit-listen" => GroupSetting::Listen(value.parse().map_err(shown)?),
-            _ => return Err(format!("a group has {}", GROUP_KEYS.join(", "))),
+            key => GroupSetting::Limit(GroupLimit::parse(key, value)?),
         };
         Ok(Self { name: name.to_owned(), setting })
     }
@@ -115,6 +133,8 @@ mod tests {
             ("command", "/usr/bin/keys %f"),
             ("permit", "db.example.org:5432"),
             ("permit-listen", "localhost:8080"),
+            ("max-sessions", "100"),
+            ("tunnel-memory", "8M"),
         ] {
             assert_eq!(line(key, value).unwrap().name, "dba", "{key}");
             assert!(line(key, "").is_err(), "{key}");
@@ -125,6 +145,7 @@ mod tests {
             ("keys", format!("command=\"ls\" {KEY}").as_str()),
             ("permit", "db"),
             ("targets", "db:1"),
+            ("max-sessions", "0"),
         ] {
             assert!(line(key, value).is_err(), "{key} {value}");
         }

@@ -115,7 +115,7 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 }
 
 /// Parses the memory of one client.
-fn parse_tunnel_memory(text: &str) -> Result<u64, String> {
+pub(super) fn parse_tunnel_memory(text: &str) -> Result<u64, String> {
     parse_within(text, MIB)
 }
 
@@ -128,12 +128,12 @@ fn parse_within(text: &str, least: u64) -> Result<u64, String> {
 }
 
 /// Parses a number of at least one.
-fn parse_count(text: &str) -> Result<usize, String> {
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     parse_small(text).map(|count| count as usize)
 }
 
 /// Parses a number of at least one that fits the protocol's 32 bits.
-fn parse_small(text: &str) -> Result<u32, String> {
+pub(super) fn parse_small(text: &str) -> Result<u32, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
     count.ok_or_else(|| format!("expected a number from 1 to {}", u32::MAX))
 }

@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod examples;
 mod group;
+mod group_limits;
 mod install;
 mod internal;
 mod keygen;
@@ -42,6 +43,7 @@ pub(crate) use group::{
     GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
     is_group_key,
 };
+pub(crate) use group_limits::is_limit;
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use internal::{Internal, InternalCli, ValuesArgs, ValuesKind, is_internal};
 pub(crate) use keygen::KeygenArgs;

@@ -7,7 +7,7 @@ use eternaltcp::control::{ReloadOutcome, ReloadedKey};
 use super::fault::{ConfigFault, ConfigPlace};
 use super::settings::{Setting, Settings};
 use super::{FullLine, ParseError, UserLine, files};
-use crate::cli::{GROUP_FLAG, NO_HOLDER, is_group_key};
+use crate::cli::{GROUP_FLAG, NO_HOLDER, is_group_key, is_limit};
 use crate::message;
 
 /// The keys whose values a program can change while it runs.
@@ -32,7 +32,13 @@ impl ReloadKeys {
     }
 
     fn outcome(&self, key: &str) -> ReloadOutcome {
-        let key = if is_group_key(key) { GROUP_FLAG } else { key };
+        let own = key.rsplit_once('.').map_or("", |(_, own)| own);
+        let key = match key {
+            // A limit of a group applies as that of the server.
+            key if is_group_key(key) && is_limit(own) => own,
+            key if is_group_key(key) => GROUP_FLAG,
+            key => key,
+        };
         match key {
             key if self.applied.contains(&key) => ReloadOutcome::Applied,
             key if self.for_new_tunnels.contains(&key) => ReloadOutcome::NewTunnels,

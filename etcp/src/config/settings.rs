@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigFault, ConfigPlace, FaultList};
 use super::files::ConfigText;
 use super::keys::{ConfigKeys, KeyKind, explain_unknown_of_group};
-use crate::cli::{GROUP_FLAG, GROUP_KEYS, check_group_name, group_key, group_line};
+use crate::cli::{GROUP_FLAG, GROUP_KEYS, check_group_name, group_key, group_line, is_limit};
 
 /// The highest value of a key that counts repetitions.
 const MAX_COUNT: i64 = 9;
@@ -194,12 +194,23 @@ impl SettingsReader<'_> {
             self.list.add(&value.span(), text);
         }
         let mut args = Vec::new();
+        if is_limit(key) && matches!(value.get_ref(), DeValue::Array(_)) {
+            let text = format!("{key} takes one value, not a list: remove the brackets");
+            self.list.add(&value.span(), text);
+            return Vec::new();
+        }
         for value in values {
-            let DeValue::String(text) = value.get_ref() else {
-                self.list.add(&value.span(), format!("{key}: write a text in quotes"));
-                continue;
+            let text = match value.get_ref() {
+                DeValue::String(text) => text.to_string(),
+                found if is_limit(key) && number(found).is_some() => {
+                    number(found).unwrap_or_default().to_string()
+                }
+                _ => {
+                    self.list.add(&value.span(), format!("{key}: write a text in quotes"));
+                    continue;
+                }
             };
-            let line = group_line(name, key, text);
+            let line = group_line(name, key, &text);
             match self.keys.check(GROUP_FLAG, &line) {
                 Ok(()) => args.push(format!("--{GROUP_FLAG}={line}")),
                 Err(why) => {

@@ -1,9 +1,9 @@
-//! The groups of the configuration file, as sources of keys with their permits.
+//! The groups of the configuration file, as sources of keys with their permits and limits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eternaltcp::policy::{AuthorizedKeys, GroupPermits};
+use eternaltcp::policy::{AuthorizedKeys, GroupLimits, GroupPermits};
 use eternaltcp::server::{KeyCommand, KeySet, KeySource};
 
 use crate::cli::{GroupLine, GroupSetting};
@@ -34,7 +34,7 @@ fn sets_of_group(
     command: impl Fn(&str) -> Result<KeySource, ExitError>,
 ) -> Result<Vec<KeySet>, ExitError> {
     let (mut keys, mut sources) = (String::new(), Vec::new());
-    let (mut targets, mut listens) = (Vec::new(), Vec::new());
+    let (mut targets, mut listens, mut limits) = (Vec::new(), Vec::new(), GroupLimits::default());
     for setting in settings {
         match setting {
             GroupSetting::Key(line) => keys += &format!("{line}\n"),
@@ -42,9 +42,10 @@ fn sets_of_group(
             GroupSetting::Command(line) => sources.push(command(line)?),
             GroupSetting::Permit(permit) => targets.push(permit.clone()),
             GroupSetting::Listen(permit) => listens.push(permit.clone()),
+            GroupSetting::Limit(limit) => limits = limits.replaced_by(limit.limits),
         }
     }
-    let group = Arc::new(GroupPermits::new(name, targets, listens));
+    let group = Arc::new(GroupPermits::new(name, targets, listens).within(limits));
     let own = (!keys.is_empty()).then(|| KeySource::Fixed(AuthorizedKeys::parse(&keys)));
     let sources = own.into_iter().chain(sources);
     Ok(sources.map(|source| KeySet::new(source).of_group(Arc::clone(&group))).collect())

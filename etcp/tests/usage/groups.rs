@@ -121,6 +121,42 @@ fn a_group_that_changes_ends_what_it_no_longer_permits_and_nothing_else() {
 }
 
 #[test]
+fn a_group_has_limits_of_its_own_and_a_reload_applies_them_to_living_tunnels() {
+    let mut all = GroupFixture::new();
+    let with = |all: &GroupFixture, key: &Key, name: &str, args: &[&str]| {
+        Cproxy::with(&all.site, all.sproxy.address, name, key, args)
+    };
+    let head = "[group.dba]\n";
+    let limits = "[group.dba]\nmax-tunnels-per-key = 1\nmax-listeners = 0\n";
+    all.replace(head, limits);
+    all.reload();
+    let args = ["-R", "127.0.0.1:0:127.0.0.1:9"];
+    let mut first = with(&all, &all.member, "first", &args).attached();
+    all.sproxy.program.wait_for("--max-listeners");
+    let mut second = with(&all, &all.member, "second", &[]);
+    second.program.wait_for("the key has 1 tunnel: end some of its clients");
+    // Other keys are not limited.
+    let _others = ["one", "two"].map(|name| with(&all, &all.site.client, name, &[]).attached());
+    // A worker has the limits from its start.
+    all.sproxy.program.kill_worker();
+    all.sproxy.program.wait_for("another one continues");
+    let mut third = with(&all, &all.member, "third", &[]);
+    third.program.wait_for("the key has 1 tunnel: end some of its clients");
+    // Without the limits, what waits goes on.
+    all.replace(limits, "[group.dba]\nmax-sessions = '1'\n");
+    all.reload();
+    first.program.wait_for("the server listens on ");
+    drop((second.attached(), third.attached()));
+    // A new tunnel has the new limit of its sessions, and an earlier one does not.
+    let listed = with(&all, &all.listed, "listed", &[]).attached();
+    let (only, earlier) = (Steady::start(listed.listen), Steady::start(first.listen));
+    let _refused = dial(listed.listen);
+    all.sproxy.program.wait_for("(limit --max-sessions");
+    only.finish();
+    earlier.finish();
+}
+
+#[test]
 fn keys_of_several_files_are_admitted_and_faults_of_groups_are_located() {
     let site = LoopbackSite::new();
     let (echo, other) = (Echo::start(), site.key("other"));
@@ -133,13 +169,17 @@ fn keys_of_several_files_are_admitted_and_faults_of_groups_are_located() {
         assert!(answers(cproxy.listen), "{name}");
     }
     let file = site.path().join("s.toml");
-    let text = "[group.dba]\nkeys = ['ssh-rsa AAAA']\nkey-files = 'nowhere'\ntarget = 'a:1'\n";
+    let text = "[group.dba]\nkeys = ['ssh-rsa AAAA']\nkey-files = 'nowhere'\ntarget = 'a:1'\n\
+                max-sessions = 0\nmax-listeners = [1]\nmax-session = 2\n";
     fs::write(&file, text).expect("the folder is ours");
     let said = operate(&site, &["check", file.to_str().expect("text")]);
     assert_eq!(said.code, Some(1), "{said:?}");
     for fault in [
         "s.toml:2:9: invalid value \"ssh-rsa AAAA\" for keys of group dba: ",
         "s.toml:4:1: there is no key target of a group",
+        "s.toml:5:16: invalid value \"0\" for max-sessions of group dba: expected a number from 1",
+        "s.toml:6:17: max-listeners takes one value, not a list",
+        "s.toml:7:1: there is no key max-session of a group: did you mean max-sessions?",
     ] {
         assert!(said.err.contains(fault), "{fault}: {said:?}");
     }

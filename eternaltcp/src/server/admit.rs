@@ -345,19 +345,19 @@ fn start_tunnel(
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| std::io::Error::other("no randomness"))?;
     let id = TunnelId(id);
-    let rules = context.rules();
-    let (handle, commands) = channel(rules.limits.max_waiting);
+    let limits = context.limits_of(&user, from);
+    let (handle, commands) = channel(limits.server.max_waiting);
     let span = spans::server_tunnel(id, &user.fingerprint(), name.as_deref());
     let mut entry = TunnelEntry::new(handle, user, own, instance, from, born);
     entry.name_key(name);
     entry.span = span.clone();
     let entry = context
         .registry
-        .insert(id, entry, &rules.limits, &context.notices)
+        .insert(id, entry, &limits.server, &context.notices)
         .map_err(AcceptFailure::Refused)?;
     limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
     context.audit.record(|| admitted(id, &entry));
-    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..rules.tunnel.clone() };
+    let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..limits.tunnel };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));

@@ -17,6 +17,8 @@ pub(super) struct DetachedTunnel<K> {
     /// Memory of its queues, in cost units.
     pub(super) held: u64,
     pub(super) sessions: usize,
+    /// Tunnels of its key without sessions that are kept.
+    pub(super) idle_per_key: usize,
     /// The time for which another process of the same client was attached from the same address,
     /// since the client's own end closed this tunnel's carrier. A living process would have
     /// returned.
@@ -30,8 +32,6 @@ pub(super) struct DetachedLimits {
     pub(super) keep: Duration,
     /// The time for which a ghost is kept.
     pub(super) keep_ghosts: Duration,
-    /// Tunnels of one key without sessions.
-    pub(super) idle_per_key: usize,
     /// Memory of all of them together, in cost units.
     pub(super) memory: u64,
 }
@@ -96,7 +96,7 @@ fn end_idle<K: Ord + Copy>(
         let count = newer.entry(candidate.key).or_default();
         *count += usize::from(candidate.sessions == 0);
         let is_old = candidate.sessions == 0 && candidate.detached_for >= allowance.keep_ghosts;
-        if is_old && *count > allowance.idle_per_key {
+        if is_old && *count > candidate.idle_per_key {
             ending.push((place, Reason::Idle));
         } else {
             staying.push(place);
@@ -146,14 +146,14 @@ mod tests {
     const ALLOWANCE: DetachedLimits = DetachedLimits {
         keep: Duration::from_secs(7 * 24 * 3600),
         keep_ghosts: MINUTE,
-        idle_per_key: 2,
         memory: 1000,
     };
 
     /// Returns a tunnel that was detached this many seconds ago.
     fn detached(key: char, seconds: u64, held: u64, sessions: usize) -> DetachedTunnel<char> {
         let detached_for = Duration::from_secs(seconds);
-        DetachedTunnel { key, detached_for, held, sessions, outlived_for: Duration::ZERO }
+        let outlived_for = Duration::ZERO;
+        DetachedTunnel { key, detached_for, held, sessions, idle_per_key: 2, outlived_for }
     }
 
     fn outlived(candidate: DetachedTunnel<char>, seconds: u64) -> DetachedTunnel<char> {
@@ -231,6 +231,8 @@ mod tests {
             detached('a', 902, 0, 0),
         ];
         assert_eq!(choose(&all, &ALLOWANCE), [(1, Reason::Idle), (5, Reason::Idle)]);
+        let more = all.map(|candidate| DetachedTunnel { idle_per_key: 3, ..candidate });
+        assert_eq!(choose(&more, &ALLOWANCE), [(5, Reason::Idle)], "the key's own limit counts");
         // In an outage of all clients none of them ends.
         let all: Vec<_> = (0..1000).map(|_| detached('a', 59, 0, 0)).collect();
         assert!(choose(&all, &ALLOWANCE).is_empty());

@@ -120,7 +120,7 @@ pub(super) fn resume_listener(
     let held = slots.take_many_again(DESCRIPTORS);
     let rule = ListenerRule { file: listener.file, ..ListenerRule::remote(&at, owner) };
     let listener = Listener::recovered(&at, listener, slots, rule)?;
-    let most = context.rules().limits.listeners_per_tunnel;
+    let most = context.limits_of(&entry.user, entry.from()).server.listeners_per_tunnel;
     let claim = context.listeners.claim(listener.at(), owner.tunnel, &entry, most);
     let claim = claim.map_err(|_| io::ErrorKind::AddrInUse)?;
     let span = entry.span.clone();
@@ -142,7 +142,8 @@ async fn obtain(
     parts: &[Listen],
 ) -> Result<(Listener, Reservation), Reset> {
     let deadline = Instant::now() + HAND_OVER;
-    let most = context.rules().limits.listeners_per_tunnel;
+    let entry = &asker.entry;
+    let most = context.limits_of(&entry.user, entry.from()).server.listeners_per_tunnel;
     let mut handed: Option<Listener> = None;
     loop {
         if !context.registry.has(asker.tunnel) {

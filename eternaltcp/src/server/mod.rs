@@ -15,6 +15,7 @@ mod grants;
 mod guard;
 mod handshake;
 mod incoming;
+mod key_limits;
 mod keys;
 mod limits;
 mod listen;
@@ -345,7 +346,10 @@ async fn keep_house(context: &Context, gate: &Gate) {
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
         context.registry.judge_keys(&context.keys().view(), elapsed);
         gate.set_neighbours(context.registry.addresses().into_iter());
-        context.registry.end_detached(elapsed, &context.rules().detached_limits());
+        let limits = context.rules().detached_limits();
+        context.registry.end_detached(elapsed, &limits, |key, from| {
+            context.limits_of(key, from).server.idle_per_key
+        });
         context.sibling.look().await;
         context.log.tick();
         let told = context.refusals.tick(now.into_std());

@@ -71,7 +71,7 @@ fn resume(
     let name = context.keys().judge(&user, from).ok().and_then(|admission| admission.name);
     let span = spans::server_tunnel(id, &user.fingerprint(), name.as_deref());
     let detached_since = Instant::now().checked_sub(found.detached_for);
-    let config = Config { tunnel_limit: 0, ..context.rules().tunnel.clone() };
+    let config = Config { tunnel_limit: 0, ..context.limits_of(&user, from).tunnel };
     let ended = found.ended(DAMAGED);
     let restored = span.in_scope(|| found.restore(config, &slots));
     let (tunnel, sockets) = match restored {

@@ -80,11 +80,11 @@ const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: TunnelEntry) -> Self {
-        let rules = context.rules();
-        let connecting = Arc::new(Semaphore::new(rules.limits.connecting_per_tunnel));
+        let limits = context.limits_of(&entry.user, entry.from());
+        let connecting = Arc::new(Semaphore::new(limits.server.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
         let records = TunnelRecords::new(context.audit.clone(), id, entry.clone());
-        let waiting = WaitingSessions::new(Side::Server, rules.limits.wait);
+        let waiting = WaitingSessions::new(Side::Server, limits.server.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
         Self {
             context,
@@ -300,7 +300,8 @@ impl Role for ServerRole {
         if now < self.grows_at {
             return Some(self.grows_at);
         }
-        match self.context.registry.grow(self.id, &self.context.rules().limits) {
+        let limits = self.context.limits_of(&self.entry.user, self.entry.from());
+        match self.context.registry.grow(self.id, &limits.server) {
             Some(limit) => {
                 debug!("the tunnel may hold {} now", bytes(limit));
                 tunnel.raise_limit(now, limit);

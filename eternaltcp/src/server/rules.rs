@@ -61,7 +61,6 @@ impl ServerRules {
         DetachedLimits {
             keep: self.tunnel.keep_detached,
             keep_ghosts: self.limits.keep_ghosts,
-            idle_per_key: self.limits.idle_per_key,
             memory: self.limits.memory / 2,
         }
     }

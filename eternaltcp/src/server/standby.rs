@@ -34,7 +34,7 @@ impl StandbySlot {
         entry: &TunnelEntry,
         from: IpAddr,
     ) -> Result<Self, Refusal> {
-        let most = context.rules().limits.standbys_per_tunnel;
+        let most = context.limits_of(&entry.user, entry.from()).server.standbys_per_tunnel;
         let full = || {
             context
                 .notices

@@ -235,13 +235,19 @@ impl TunnelEntry {
     }
 
     /// Returns the tunnel as a candidate for eviction, if it is detached and was not told to end.
-    pub(super) fn candidate(&self, now: Instant) -> Option<DetachedTunnel<&PublicKey>> {
+    /// `idle_per_key` returns how many tunnels without sessions its key may have.
+    pub(super) fn candidate(
+        &self,
+        now: Instant,
+        idle_per_key: impl Fn(&PublicKey, IpAddr) -> usize,
+    ) -> Option<DetachedTunnel<&PublicKey>> {
         if self.is_ending {
             return None;
         }
         Some(DetachedTunnel {
             key: &self.user,
             detached_for: now.duration_since(self.detached_since?),
+            idle_per_key: idle_per_key(&self.user, self.from()),
             held: self.shared.held(),
             sessions: self.shared.sessions(),
             outlived_for: self.outlived_for,

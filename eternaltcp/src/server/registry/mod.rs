@@ -240,13 +240,21 @@ impl Registry {
         }
     }
 
-    /// Ends detached tunnels, as [`choose`] decides. `elapsed` is the time since the last call.
-    pub(in crate::server) fn end_detached(&self, elapsed: Duration, allowance: &DetachedLimits) {
+    /// Ends detached tunnels, as [`choose`] decides. `elapsed` is the time since the last call, and
+    /// `idle_per_key` returns how many tunnels without sessions a key may have.
+    pub(in crate::server) fn end_detached(
+        &self,
+        elapsed: Duration,
+        allowance: &DetachedLimits,
+        idle_per_key: impl Fn(&PublicKey, IpAddr) -> usize,
+    ) {
         let mut tunnels = self.lock();
         let now = Instant::now();
         note_detached(&mut tunnels, now, elapsed);
-        let (ids, candidates): (Vec<_>, Vec<_>) =
-            tunnels.iter().filter_map(|(id, entry)| Some((*id, entry.candidate(now)?))).unzip();
+        let (ids, candidates): (Vec<_>, Vec<_>) = tunnels
+            .iter()
+            .filter_map(|(id, entry)| Some((*id, entry.candidate(now, &idle_per_key)?)))
+            .unzip();
         for (place, reason) in choose(&candidates, allowance) {
             let id = ids[place];
             let Some(entry) = tunnels.get_mut(&id) else { continue };

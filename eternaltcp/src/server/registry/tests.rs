@@ -40,7 +40,7 @@ async fn a_detached_tunnel_without_sessions_makes_room_for_a_new_client_of_its_k
     };
     let (user, other) = (key(), key());
     assert!(add(1, &user) && add(2, &other));
-    registry.end_detached(Duration::ZERO, &allowance);
+    registry.end_detached(Duration::ZERO, &allowance, |_, _| 64);
     assert!(!add(3, &user), "the first may be about to attach");
     advance(MAKES_ROOM_AFTER).await;
     assert!(add(3, &user));
@@ -71,18 +71,18 @@ async fn a_tunnel_that_others_of_its_client_outlive_ends_if_its_own_end_closed_i
     let second = Duration::from_secs(1);
     for _ in 0..=allowance.keep_ghosts.as_secs() {
         assert!(killed_hears.try_recv().is_err(), "not yet");
-        registry.end_detached(second, &allowance);
+        registry.end_detached(second, &allowance, |_, _| 64);
         advance(second).await;
     }
     assert!(matches!(killed_hears.try_recv(), Ok(DriverCommand::Close(Closing::Expired))));
     assert!(lost_hears.try_recv().is_err(), "its client may be stopped, or elsewhere");
-    registry.end_detached(second, &allowance);
+    registry.end_detached(second, &allowance, |_, _| 64);
     assert!(killed_hears.try_recv().is_err(), "it was told");
 }
 
 fn allowance() -> DetachedLimits {
     let keep_ghosts = Duration::from_secs(600);
-    DetachedLimits { keep: Duration::MAX, keep_ghosts, idle_per_key: 64, memory: 0 }
+    DetachedLimits { keep: Duration::MAX, keep_ghosts, memory: 0 }
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +108,7 @@ async fn a_live_tunnel_is_not_a_ghost_of_another_boot_and_a_silent_one_is() {
     assert_eq!(again.code, RefusalCode::NameTaken);
     first.shared.set_attached(false);
     assert_eq!(ask(&of_boot("c")), 2, "its client may be on the move");
-    registry.end_detached(Duration::ZERO, &allowance());
+    registry.end_detached(Duration::ZERO, &allowance(), |_, _| 64);
     advance(JUST_NOW).await;
     assert_eq!(ask(&of_boot("c")), 1);
     assert!(!registry.has(TunnelId([1; 16])) && registry.has(TunnelId([2; 16])));
