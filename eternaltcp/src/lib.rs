@@ -169,6 +169,7 @@ mod instance;
 mod lock_file;
 mod log_limit;
 mod memory;
+pub mod metrics;
 mod net;
 mod notice;
 pub mod paths;
@@ -187,6 +188,7 @@ pub mod status;
 pub mod store;
 mod target;
 mod waiting;
+mod word;
 
 /// Keys, in OpenSSH's files and formats or in an agent, and the TLS of a carrier.
 pub mod tls {

@@ -6,8 +6,6 @@
 //! version. Names are as in the [status](crate::status): fields that end in `_at` are milliseconds
 //! of Unix time, those in `_ms` are durations, and those in `_bytes` count payload.
 
-mod word;
-
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +16,6 @@ use eternaltcp_proto::CleanText;
 use serde::{Serialize, Serializer};
 
 use crate::status::{unix_ms, whole_millis};
-pub(crate) use word::{cause_word, closing_word, refusal_word};
 
 /// The version of the records. It changes when a field is removed or gets another meaning, and not
 /// when an event or a field is added.

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Occasion, Suspicion, Time, Tunnel};
+use eternaltcp_proto::{Closing, Occasion, Refusal, Stats, Suspicion, Time, Tunnel};
 use tracing::{debug, info};
 
 use super::dialing::Started;
 use super::path::NetworkPath;
 use super::statistics::Statistics;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
+use crate::metrics::{Counts, TunnelMeter};
 use crate::report::{bytes, counted, duration};
 use crate::spans;
 use crate::status::{EventKind, Events, Publisher, TunnelEvent};
@@ -18,10 +19,16 @@ use crate::status::{EventKind, Events, Publisher, TunnelEvent};
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     statistics: Arc<Mutex<Statistics>>,
+    counts: Arc<Counts>,
+    meter: TunnelMeter,
     /// The current carrier's path.
     path: Option<NetworkPath>,
     /// The time since which the carrier is unusable, and how it ended.
     paused: Option<(Time, EndKind)>,
+    /// The time since which there is no carrier.
+    lost: Option<Time>,
+    /// Whether there was a carrier.
+    was_attached: bool,
     /// The time since which the doubted carrier is silent, once that was logged.
     doubted: Option<Time>,
     /// The logged reason of that doubt, and its text.
@@ -52,10 +59,34 @@ impl EventLog {
         Arc::clone(&self.statistics)
     }
 
+    /// Returns the counters for monitoring.
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Adds what the tunnel has done to the counters.
+    pub(super) fn note_stats(&mut self, stats: &Stats) {
+        self.meter.note(&self.counts, stats);
+    }
+
     /// Returns why the last carrier ended.
     fn last_why(&self) -> String {
         let statistics = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         statistics.last_loss.as_ref().map_or_else(String::new, |loss| loss.why.clone())
+    }
+
+    /// Counts a pause that is over. Before the first carrier there is none.
+    fn count_pause(&mut self, now: Time, pause: Option<Duration>) {
+        let lost = self.lost.take();
+        if std::mem::replace(&mut self.was_attached, true) {
+            lost.iter().for_each(|since| self.counts.count_outage(now.since(*since)));
+            pause.iter().for_each(|length| self.counts.count_pause(*length));
+        }
+    }
+
+    fn note_loss(&self, end: EndKind, why: String) {
+        self.counts.count_end(end);
+        self.count(|statistics| statistics.note_loss(end, why));
     }
 
     fn count(&self, count: impl FnOnce(&mut Statistics)) {
@@ -142,21 +173,18 @@ impl EventLog {
             Some(path) => format!("it was replaced on {path}"),
             None => "it was replaced".to_owned(),
         };
-        self.count(|statistics| statistics.note_loss(end, why));
+        self.note_loss(end, why);
         let since = doubted.or_else(|| tunnel.suspicion().and(last_heard(tunnel))).unwrap_or(now);
         self.paused = Some((since, end));
     }
 
     /// Logs the loss of the carrier. `last_heard` is when it last received data.
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
-        self.count(|statistics| statistics.note_loss(end.kind(), end.to_string()));
+        self.note_loss(end.kind(), end.to_string());
+        self.lost.get_or_insert(now);
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &end.to_string());
         self.publisher.lost(|| event);
-        let silence = match end {
-            CarrierEnd::Silent(silence) => *silence,
-            _ => Duration::ZERO,
-        };
-        let since = Time::new(now.since_origin().saturating_sub(silence));
+        let since = Time::new(now.since_origin().saturating_sub(end.silence()));
         let since = self.doubted.take().unwrap_or(since);
         if self.paused.is_none() {
             info!(cause = %end.kind(), "carrier lost: {end}; connecting again");
@@ -168,8 +196,9 @@ impl EventLog {
     }
 
     /// Logs a refusal of the attach.
-    pub(super) fn handle_refused(&mut self, now: Time, why: &str) {
-        self.count(|statistics| statistics.note_loss(EndKind::Refused, why.to_owned()));
+    pub(super) fn handle_refused(&mut self, now: Time, refusal: &Refusal, why: &str) {
+        self.counts.count_refusal(refusal);
+        self.note_loss(EndKind::Refused, why.to_owned());
         let event = event(&self.server, self.path.as_ref(), None, why);
         self.publisher.lost(|| event);
         self.paused.get_or_insert((now, EndKind::Refused));
@@ -179,7 +208,7 @@ impl EventLog {
     pub(super) fn handle_over(&mut self, why: Closing) {
         let why = format!("the server ended the tunnel: {why}");
         let event = event(&self.server, self.path.as_ref(), None, &why);
-        self.count(|statistics| statistics.note_loss(EndKind::Closed, why));
+        self.note_loss(EndKind::Closed, why);
         self.publisher.lost(|| event);
     }
 
@@ -201,12 +230,14 @@ impl EventLog {
         let paused = self.paused.take();
         let replayed = tunnel.replay_due();
         let outage = paused.map(|(since, _)| now.since(since));
+        self.count_pause(now, outage);
         let why = self.last_why();
         let event = event(&self.server, self.path.as_ref(), Some(tunnel), &why);
         self.publisher.attached(|| TunnelEvent { outage, replayed, ..event });
         if !is_resumed {
             let keeps = tunnel.peer().map_or(Duration::ZERO, |peer| peer.keep_detached);
             let keeps = duration(keeps);
+            self.counts.count_tunnel();
             return info!(
                 "attached{via}; the server keeps the tunnel for {keeps} when it is detached"
             );

@@ -62,6 +62,7 @@ pub use via::Via;
 
 use crate::address::{Listen, Target};
 use crate::driver::{DriverCommand, Shared};
+use crate::metrics::Counts;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
@@ -178,6 +179,7 @@ pub struct Client {
     handle: ClientHandle,
     shared: Arc<Shared>,
     statistics: Arc<Mutex<Statistics>>,
+    counts: Arc<Counts>,
     events: Events,
     /// The fields of its log lines.
     span: Span,
@@ -259,6 +261,7 @@ impl Client {
             handle: self.handle.clone(),
             shared: Arc::clone(&self.shared),
             statistics: Arc::clone(&self.statistics),
+            counts: Arc::clone(&self.counts),
             events: self.events.clone(),
         }
     }

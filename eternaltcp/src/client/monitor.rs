@@ -9,6 +9,8 @@ use tokio::sync::{broadcast, oneshot};
 use super::Statistics;
 use super::event::{ClientEvent, ClientHandle};
 use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
+use crate::metrics::{Counts, LimitLevel, ProxyLevels, ProxyTotals};
+use crate::net::slots::Slots;
 use crate::status::{Events, TunnelEvent, TunnelStatus};
 
 /// A handle that inspects and controls a client; cheap to clone.
@@ -17,6 +19,7 @@ pub struct ClientMonitor {
     pub(super) handle: ClientHandle,
     pub(super) shared: Arc<Shared>,
     pub(super) statistics: Arc<Mutex<Statistics>>,
+    pub(super) counts: Arc<Counts>,
     pub(super) events: Events,
 }
 
@@ -32,6 +35,30 @@ impl ClientMonitor {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what it has counted since its process began.
+    #[must_use]
+    pub fn totals(&self) -> ProxyTotals {
+        self.counts.get()
+    }
+
+    /// Returns what it has at present. Until the first carrier is attached, it has no tunnel.
+    #[must_use]
+    pub fn levels(&self) -> ProxyLevels {
+        let shared = &self.shared;
+        let mut levels = ProxyLevels {
+            sessions: shared.sessions(),
+            held_bytes: shared.held(),
+            is_draining: self.is_draining(),
+            has_keys: shared.was_attached(),
+            ..ProxyLevels::default()
+        };
+        *(if shared.is_attached() { &mut levels.attached } else { &mut levels.detached }) = 1;
+        if let Ok(slots) = Slots::of_process() {
+            levels.limits.push(LimitLevel::new("descriptors", slots.level()));
+        }
+        levels
     }
 
     /// Returns the events of its carriers from now on. A listener that is more than 64 events

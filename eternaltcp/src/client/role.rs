@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Announcement, Cause, Closing, Intent, Lost, Reset, SessionId, Suspicion, Time, Topic, Tunnel,
+    Announcement, Cause, Closing, Intent, Lost, Reset, SessionId, Stats, Suspicion, Time, Topic,
+    Tunnel,
 };
 use tracing::{info, warn};
 
@@ -30,6 +31,7 @@ use crate::driver::{
     Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionNews, Sockets, TotalCounts,
 };
 use crate::log_limit::Admit;
+use crate::metrics::Counts;
 use crate::net::stream::Stream;
 use crate::status::{CarrierStatus, Events, TunnelStatus};
 use crate::target::encode_listen;
@@ -83,14 +85,10 @@ impl ClientRole {
         self.actions.into_end()
     }
 
-    /// Returns the statistics of the carriers.
-    pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
-        self.event_log.statistics()
-    }
-
-    /// Returns the publisher of their events.
-    pub(super) fn events(&self) -> Events {
-        self.event_log.events()
+    /// Returns the statistics of the carriers, the counters for monitoring, and the publisher of
+    /// events.
+    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, Arc<Counts>, Events) {
+        (self.event_log.statistics(), self.event_log.counts(), self.event_log.events())
     }
 
     /// Returns the request of the first attach.
@@ -294,6 +292,7 @@ impl Role for ClientRole {
 
     fn handle_tick(&mut self, now: Time, tunnel: &mut Tunnel, _sockets: &Sockets) {
         self.sessions.tick(now, tunnel);
+        self.event_log.note_stats(&tunnel.stats());
         self.dialing.note_progress(tunnel);
         self.fill_pool(tunnel);
         self.actions.extend(self.pool.handle_tick());
@@ -336,7 +335,9 @@ impl Role for ClientRole {
 
     fn handle_kill(&mut self, _id: SessionId) {}
 
-    fn handle_end(&mut self, _why: Option<Closing>, _totals: &TotalCounts) {}
+    fn handle_end(&mut self, _why: Option<Closing>, _totals: &TotalCounts, stats: &Stats) {
+        self.event_log.note_stats(stats);
+    }
 
     fn lost(&mut self, lost: &Lost) {
         self.sessions.handle_lost(lost);

@@ -108,12 +108,13 @@ impl Client {
                 (driver, wires, attended)
             }
         };
-        let (statistics, events) = (driver.role().statistics(), driver.role().events());
+        let (statistics, counts, events) = driver.role().figures();
         let (task, is_over) = spawn(driver, wires, drain, &span);
         Ok(Self {
             handle,
             shared,
             statistics,
+            counts,
             events,
             span,
             attended: attend(attended),

@@ -7,6 +7,7 @@ use eternaltcp_proto::SessionId;
 use super::message::{Answer, Fault, FaultCode, ProxyKind};
 use crate::client;
 use crate::driver::Killed;
+use crate::metrics::{ProxyLevels, ProxyTotals};
 use crate::recovery::keep_drain;
 use crate::server::{self, KillError};
 use crate::status::TunnelStatus;
@@ -30,7 +31,28 @@ impl Subject {
         }
     }
 
-    pub(super) async fn tunnels(&self) -> Vec<TunnelStatus> {
+    /// Returns what it has counted since its process began.
+    #[must_use]
+    pub fn totals(&self) -> ProxyTotals {
+        match self {
+            Self::Client(client) => client.totals(),
+            Self::Server(server) => server.totals(),
+        }
+    }
+
+    /// Returns what it has at present.
+    #[must_use]
+    pub fn levels(&self) -> ProxyLevels {
+        match self {
+            Self::Client(client) => client.levels(),
+            Self::Server(server) => server.levels(),
+        }
+    }
+
+    /// Returns the state of its tunnels. A tunnel that does not answer in time is left out.
+    ///
+    /// Cancel-safe.
+    pub async fn tunnels(&self) -> Vec<TunnelStatus> {
         match self {
             Self::Client(client) => client.status().await.into_iter().collect(),
             Self::Server(server) => server.status().await,

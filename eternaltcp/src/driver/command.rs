@@ -132,6 +132,7 @@ impl<E> DriverHandle<E> {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     is_attached: watch::Sender<bool>,
+    was_attached: AtomicBool,
     is_silent: AtomicBool,
     held: AtomicU64,
     heard: AtomicU64,
@@ -141,7 +142,20 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn set_attached(&self, is_attached: bool) {
+        if is_attached {
+            self.set_known();
+        }
         self.is_attached.send_replace(is_attached);
+    }
+
+    /// Notes that the peer has the tunnel.
+    pub(crate) fn set_known(&self) {
+        self.was_attached.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the peer has, or had, the tunnel.
+    pub(crate) fn was_attached(&self) -> bool {
+        self.was_attached.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_silent(&self, is_silent: bool) {

@@ -53,6 +53,15 @@ impl CarrierEnd {
         }
     }
 
+    /// Returns for how long nothing had been received, if that was the reason.
+    pub(crate) fn silence(&self) -> Duration {
+        match self {
+            Self::Silent(silence) => *silence,
+            Self::Joined(end) => end.silence(),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Returns the kind of end, for counting.
     pub(crate) fn kind(&self) -> EndKind {
         match self {
@@ -98,9 +107,16 @@ pub enum EndKind {
     Detached,
 }
 
-impl fmt::Display for EndKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl EndKind {
+    /// The words of all kinds.
+    pub(crate) const WORDS: &'static [&'static str] = &[
+        "closed", "reset", "error", "broken", "silent", "joined", "doubted", "replaced", "refused",
+        "detached",
+    ];
+
+    /// Returns the kind in one word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
             Self::Closed => "closed",
             Self::Reset => "reset",
             Self::Error => "error",
@@ -111,7 +127,13 @@ impl fmt::Display for EndKind {
             Self::Replaced => "replaced",
             Self::Refused => "refused",
             Self::Detached => "detached",
-        })
+        }
+    }
+}
+
+impl fmt::Display for EndKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 

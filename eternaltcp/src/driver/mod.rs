@@ -110,6 +110,9 @@ impl<R: Role> Driver<R> {
         shared: Arc<Shared>,
     ) -> Self {
         shared.set_sessions(tunnel.session_count());
+        if tunnel.id().is_some() {
+            shared.set_known();
+        }
         if !role.wants_news() {
             sockets.news().close();
         }
@@ -139,7 +142,8 @@ impl<R: Role> Driver<R> {
         let totals = self.sockets.totals(&self.tunnel);
         self.sockets.abort_all(&self.tunnel);
         self.tell_news();
-        self.role.handle_end(self.lifecycle.closing_reason(), &totals);
+        let stats = self.tunnel.stats();
+        self.role.handle_end(self.lifecycle.closing_reason(), &totals, &stats);
         let (role, trim) = self.into_parts();
         trim.handle_end();
         role

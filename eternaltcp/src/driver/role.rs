@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use eternaltcp_proto::{
     Announcement, AttachRequest, CarrierId, Cause, Closing, Intent, JoinRequest, Lost, Refusal,
-    Reset, SessionId, Suspicion, Time, Tunnel, TunnelId,
+    Reset, SessionId, Stats, Suspicion, Time, Tunnel, TunnelId,
 };
 
 use bytes::Bytes;
@@ -121,7 +121,8 @@ pub(crate) trait Role: Send {
     /// Handles that the operator ends a session whose end is told later.
     fn handle_kill(&mut self, id: SessionId);
     /// Handles the end of the tunnel, which this side has closed for this reason, or the peer.
-    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts);
+    /// `stats` is what it has done in this process.
+    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts, stats: &Stats);
     /// Handles a session that cannot be resumed.
     fn lost(&mut self, lost: &Lost);
     /// Adds what only this side knows to the status of the tunnel.

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::fair::max_of_one;
+use crate::metrics::Counts;
 use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
@@ -35,8 +36,10 @@ type ResolveName = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Syn
 pub(crate) struct Lookups {
     ask: Arc<ResolveName>,
     places: LookupSlots,
-    /// The flag that sets the limit, which the log names when the limit is reached.
-    flag: Option<&'static str>,
+    most: usize,
+    /// The flag that sets the limit, which the log names when the limit is reached, and where that
+    /// is counted.
+    flag: Option<(&'static str, Arc<Counts>)>,
     notice: Arc<Notice>,
 }
 
@@ -53,13 +56,20 @@ impl Lookups {
         Self::with(most, Arc::new(|host, port| Ok((host, port).to_socket_addrs()?.collect())))
     }
 
-    /// Makes the log name `flag` when look-ups have to wait.
-    pub(crate) fn limited_by(self, flag: &'static str) -> Self {
-        Self { flag: Some(flag), ..self }
+    /// Makes the log name `flag` when look-ups have to wait, and counts that.
+    pub(crate) fn limited_by(self, flag: &'static str, counts: Arc<Counts>) -> Self {
+        Self { flag: Some((flag, counts)), ..self }
+    }
+
+    /// Returns how many look-ups are running, and how many may run.
+    pub(crate) fn level(&self) -> (usize, usize) {
+        let free = self.places.lock().free;
+        (self.most.saturating_sub(free), self.most)
     }
 
     fn with(most: usize, ask: Arc<ResolveName>) -> Self {
-        Self { ask, places: LookupSlots::new(most), flag: None, notice: Arc::default() }
+        let places = LookupSlots::new(most);
+        Self { ask, places, most, flag: None, notice: Arc::default() }
     }
 
     /// Resolves a host. A dropped future gives up its place in the queue; a started look-up keeps
@@ -109,7 +119,8 @@ impl Lookups {
 
     /// Logs from time to time that look-ups wait.
     fn tell(&self, user: &User) {
-        let Some(flag) = self.flag else { return };
+        let Some((flag, counts)) = &self.flag else { return };
+        counts.count_limit(flag, 1);
         if let Some(times) = self.notice.due() {
             let key = user.as_ref().map_or_else(String::new, PublicKey::fingerprint);
             warn!(

@@ -42,6 +42,7 @@ struct SlotPool {
     state: Mutex<SlotPoolState>,
     /// Notifies of released places.
     freed: Notify,
+    sessions: usize,
     carriers: usize,
     notice: Notice,
 }
@@ -112,7 +113,7 @@ impl Slots {
         let free = SlotCounts { common: sessions, tunnels: 0 };
         let state = Mutex::new(SlotPoolState { free, is_divided: false, users: BTreeMap::new() });
         let (freed, notice) = (Notify::new(), Notice::default());
-        Self { places: Arc::new(SlotPool { state, freed, carriers, notice }), user: None }
+        Self { places: Arc::new(SlotPool { state, freed, sessions, carriers, notice }), user: None }
     }
 
     /// Reserves a part of the places for tunnels and their carriers, if that was not done before.
@@ -129,6 +130,13 @@ impl Slots {
     /// Returns the same places for a key, limited to its share.
     pub(crate) fn of_key(&self, key: &PublicKey) -> Self {
         Self { places: Arc::clone(&self.places), user: Some(Arc::new(key.clone())) }
+    }
+
+    /// Returns how many places for sessions and tunnels are in use, and how many there are.
+    pub(crate) fn level(&self) -> (usize, usize) {
+        let SlotCounts { common, tunnels } = self.places.lock().free;
+        let most = self.places.sessions;
+        (most.saturating_sub(common + tunnels), most)
     }
 
     /// Returns the number of places for carriers that have not proved a key.

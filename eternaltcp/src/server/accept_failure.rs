@@ -35,6 +35,18 @@ impl AcceptFailure {
         }
     }
 
+    /// Returns the failure in one word, for counting.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => "timed-out",
+            Self::Handshake(HandshakeError::Tls(_)) => "not-tls",
+            Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => "broken",
+            Self::Refused(_) => "refused",
+            Self::Silent => "silent",
+            Self::Over => "over",
+        }
+    }
+
     /// Returns the fault that counts against the source of the connection.
     pub(super) fn fault(&self) -> Option<Offence> {
         match self {

@@ -57,8 +57,11 @@ pub(super) async fn accept_carrier(
     let knows = |key: &PublicKey| context.keys().knows(key, peer.ip());
     let is_known = guard.is_recognised() || key.as_ref().is_some_and(knows);
     context.log.rejected(peer, &why, is_known);
-    if let Some(refusal) = why.refusal() {
-        record_refusal(&context, peer.ip(), (key.as_ref(), is_known), &refusal);
+    match why.refusal() {
+        Some(refusal) => {
+            record_refusal(&context, peer.ip(), (key.as_ref(), is_known), &refusal);
+        }
+        None => context.counts.count_failed_handshake(why.word()),
     }
     guard.judge(&why);
     guard.reject();
@@ -356,6 +359,7 @@ fn start_tunnel(
         .insert(id, entry, &limits.server, &context.notices)
         .map_err(AcceptFailure::Refused)?;
     limited!(&context.log.of(from), info, parent: &span, peer = %from, "tunnel made");
+    context.counts.count_tunnel();
     context.audit.record(|| admitted(id, &entry));
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..limits.tunnel };
     let role = ServerRole::new(Arc::clone(context), id, entry.clone());

@@ -9,7 +9,8 @@ use eternaltcp_tls::PublicKey;
 use super::Context;
 use super::refusals::NotRecorded;
 use super::registry::TunnelEntry;
-use crate::audit::{Audit, AuditClient, AuditEvent, refusal_word};
+use crate::audit::{Audit, AuditClient, AuditEvent};
+use crate::word::refusal_word;
 
 /// Returns the record of a client that has a new tunnel.
 pub(super) fn admitted(id: TunnelId, entry: &TunnelEntry) -> AuditEvent {
@@ -40,14 +41,15 @@ pub(super) fn record_left(audit: &Audit, left: &[(TunnelId, TunnelEntry)]) {
     }
 }
 
-/// Records that a carrier was refused, or counts it. `is_known` says whether its key is that of a
-/// client.
+/// Counts that a carrier was refused, and records it within the limits of records. `is_known` says
+/// whether its key is that of a client.
 pub(super) fn record_refusal(
     context: &Context,
     from: IpAddr,
     (key, is_known): (Option<&PublicKey>, bool),
     refusal: &Refusal,
 ) {
+    context.counts.count_refusal(refusal);
     if !context.audit.is_on() {
         return;
     }

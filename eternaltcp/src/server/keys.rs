@@ -182,6 +182,11 @@ impl KeyStore {
         self.refresh().await;
     }
 
+    /// Returns whether a key may be admitted: a file has keys, or a command decides.
+    pub(super) fn has_keys(&self) -> bool {
+        self.sources.iter().any(SourceKeys::has_keys)
+    }
+
     /// Returns the current knowledge of the sources.
     pub(super) fn view(&self) -> KeyView {
         KeyView::new(self.sources.iter().map(SourceKeys::view).collect())

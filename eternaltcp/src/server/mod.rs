@@ -49,6 +49,7 @@ use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
+use crate::metrics::Counts;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
@@ -129,11 +130,15 @@ struct Context {
     /// The place where records go.
     audit: Audit,
     refusals: RefusalLimits,
+    counts: Arc<Counts>,
+    gate: Gate,
 }
 
 impl Context {
     fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
+        let counts = Arc::new(Counts::default());
         Ok(Self {
+            gate: Gate::new(&config.limits, slots.carriers(), Arc::clone(&counts)),
             tls: ServerTls::new(&config.identity)?,
             key: config.identity.public_key(),
             rules: Replaceable::new(ServerRules::of(&config)),
@@ -142,8 +147,9 @@ impl Context {
                 .map_err(ServerError::Thread)?,
             registry: Registry::default(),
             listeners: Arc::default(),
-            lookups: Lookups::new(config.limits.lookups).limited_by("--max-lookups"),
-            notices: Notices::default(),
+            lookups: Lookups::new(config.limits.lookups)
+                .limited_by("--max-lookups", Arc::clone(&counts)),
+            notices: Notices::new(Arc::clone(&counts)),
             slots,
             program: OnceLock::new(),
             phase: Phases::new(),
@@ -152,6 +158,7 @@ impl Context {
             log: Arc::default(),
             audit: config.audit,
             refusals: RefusalLimits::default(),
+            counts,
         })
     }
 
@@ -171,7 +178,6 @@ impl Context {
 pub struct Server {
     listeners: CarrierListeners,
     context: Arc<Context>,
-    gate: Gate,
     /// Tunnels of an earlier process, until the server runs.
     #[cfg(target_os = "linux")]
     recovered: Vec<RecoveredTunnel>,
@@ -220,11 +226,9 @@ impl Server {
         let slots = config.slots.take().map_or_else(Slots::of_process, Ok);
         let slots = slots.map_err(ServerError::Descriptors)?;
         slots.reserve_for_tunnels();
-        let gate = Gate::new(&config.limits, slots.carriers());
         let server = Self {
             listeners,
             context: Arc::new(Context::new(config, slots, sibling)?),
-            gate,
             #[cfg(target_os = "linux")]
             recovered: recovery.take_servers(),
             #[cfg(target_os = "linux")]
@@ -275,7 +279,7 @@ impl Server {
         self.resume().await;
         tokio::select! {
             () = self.accept() => {}
-            () = keep_house(&context, &self.gate) => {}
+            () = keep_house(&context) => {}
             () = context.phase.over(&context.registry) => {}
             () = self.let_successor_in() => {}
             () = stop => {}
@@ -319,7 +323,7 @@ impl Server {
             match self.listeners.accept().await {
                 Ok((stream, peer)) => {
                     let context = Arc::clone(&self.context);
-                    self.gate.enter(peer, |ticket| {
+                    self.context.gate.enter(peer, |ticket| {
                         let admitting = admit::accept_carrier(context, stream, peer, ticket);
                         tokio::spawn(admitting).abort_handle()
                     });
@@ -334,7 +338,7 @@ impl Server {
 const TICK: Duration = Duration::from_secs(1);
 
 /// Checks the keys again, and ends tunnels whose time is over.
-async fn keep_house(context: &Context, gate: &Gate) {
+async fn keep_house(context: &Context) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = Instant::now();
@@ -345,7 +349,7 @@ async fn keep_house(context: &Context, gate: &Gate) {
         // A time in which this process was stopped proves nothing about others.
         let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
         context.registry.judge_keys(&context.keys().view(), elapsed);
-        gate.set_neighbours(context.registry.addresses().into_iter());
+        context.gate.set_neighbours(context.registry.addresses().into_iter());
         let limits = context.rules().detached_limits();
         context.registry.end_detached(elapsed, &limits, |key, from| {
             context.limits_of(key, from).server.idle_per_key

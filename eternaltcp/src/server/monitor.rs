@@ -13,6 +13,7 @@ use super::event::ServerHandle;
 use super::phase::ServerPhase;
 use crate::audit::AuditEvent;
 use crate::driver::{Killed, OperatorRequest};
+use crate::metrics::{LimitLevel, ProxyLevels, ProxyTotals};
 use crate::status::{TunnelEvent, TunnelStatus};
 
 /// Time for all tunnels together to report their status.
@@ -73,6 +74,32 @@ impl ServerMonitor {
             );
         }
         all
+    }
+
+    /// Returns what the server has counted since its process began.
+    #[must_use]
+    pub fn totals(&self) -> ProxyTotals {
+        self.0.counts.get()
+    }
+
+    /// Returns what the server has at present.
+    #[must_use]
+    pub fn levels(&self) -> ProxyLevels {
+        let context = &self.0;
+        let mut levels = ProxyLevels {
+            is_draining: self.is_draining(),
+            has_keys: context.keys().has_keys(),
+            ..ProxyLevels::default()
+        };
+        let granted = context.registry.add_levels(&mut levels);
+        let memory = context.rules().limits.memory / 2;
+        levels.limits = vec![
+            LimitLevel { name: "memory", used: granted, max: memory },
+            LimitLevel::new("descriptors", context.slots.level()),
+            LimitLevel::new("startups", context.gate.level()),
+            LimitLevel::new("lookups", context.lookups.level()),
+        ];
+        levels
     }
 
     /// Returns the events of all tunnels' carriers from now on. A listener that is more than 64

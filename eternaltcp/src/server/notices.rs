@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::metrics::Counts;
+
 /// Time between two lines about the same limit.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The limits that were reported, by their flags.
-#[derive(Debug, Default)]
-pub(super) struct Notices(Mutex<BTreeMap<&'static str, Reported>>);
+#[derive(Debug)]
+pub(super) struct Notices {
+    reported: Mutex<BTreeMap<&'static str, Reported>>,
+    counts: Arc<Counts>,
+}
 
 #[derive(Debug)]
 struct Reported {
@@ -23,8 +28,18 @@ struct Reported {
 }
 
 impl Notices {
+    pub(super) fn new(counts: Arc<Counts>) -> Self {
+        Self { reported: Mutex::default(), counts }
+    }
+
     /// Logs that the limit of `flag` is reached, and the consequence.
     pub(super) fn reached(&self, flag: &'static str, what: impl Display) {
+        self.reached_times(flag, 1, what);
+    }
+
+    /// Logs that the limit of `flag` was reached this often, and the consequence.
+    pub(super) fn reached_times(&self, flag: &'static str, times: u64, what: impl Display) {
+        self.counts.count_limit(flag, times);
         if let Some(more) = self.count(flag, Instant::now()) {
             warn!("{what} (limit {flag}{more})");
         }
@@ -32,6 +47,7 @@ impl Notices {
 
     /// Logs that a limit which any stranger can reach is reached, and the consequence.
     pub(super) fn reached_by_stranger(&self, flag: &'static str, what: impl Display) {
+        self.counts.count_limit(flag, 1);
         if let Some(more) = self.count(flag, Instant::now()) {
             info!("{what} (limit {flag}{more})");
         }
@@ -39,7 +55,7 @@ impl Notices {
 
     /// Returns how many times it was reached since the last line; `None` if no line is due now.
     fn count(&self, flag: &'static str, now: Instant) -> Option<More> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = told.get_mut(flag) else {
             told.insert(flag, Reported { at: now, more: 0 });
             return Some(More(0));
@@ -73,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_reported_once_a_minute_with_a_count_and_each_for_itself() {
-        let (notices, now) = (Notices::default(), Instant::now());
+        let (notices, now) = (Notices::new(Arc::default()), Instant::now());
         assert_eq!(notices.count("--memory", now), Some(More(0)));
         assert_eq!(notices.count("--memory", now + PAUSE / 2), None);
         assert_eq!(notices.count("--memory", now + PAUSE / 2), None);

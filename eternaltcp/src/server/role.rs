@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{
-    Cause, Closing, Lost, Reset, SessionId, SessionPhase, Side, Time, Tunnel, TunnelId,
+    Cause, Closing, Lost, Reset, SessionId, SessionPhase, Side, Stats, Time, Tunnel, TunnelId,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -142,7 +142,7 @@ impl ServerRole {
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
     ) {
-        let attached = self.losses.handle_attached(now, tunnel, carrier);
+        let attached = self.losses.handle_attached(now, tunnel, carrier, &self.context.counts);
         let again = if is_resumed { " again" } else { "" };
         if let Some(peer) = carrier.map(CarrierIo::peer) {
             self.log.set_from(peer.ip());
@@ -159,6 +159,7 @@ impl ServerRole {
 
     fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.losses.handle_lost(now, end, tunnel);
+        self.context.counts.count_end(end.kind());
         self.entry.note_end(end.is_by_peer());
         self.records.detached(end.kind());
         let sessions = counted(tunnel.session_count(), "session waits", "sessions wait");
@@ -285,7 +286,7 @@ impl Role for ServerRole {
             let more = counted(count, "more session", "more sessions");
             warn!("{more} cannot be resumed");
         }
-        self.refused.report(&tunnel.stats(), &self.context.notices);
+        self.refused.report(&tunnel.stats(), &self.context);
         self.check_drained(tunnel);
     }
 
@@ -344,6 +345,7 @@ impl Role for ServerRole {
                 let is_late = start.elapsed() >= context.rules().limits.connect_timeout;
                 let limit = if is_late { " (limit --connect-timeout)" } else { "" };
                 limited!(&*log, info, parent: &span, "{reset}{limit}");
+                context.counts.count_session_refusal(reset.cause);
             }
             result
         })
@@ -371,7 +373,8 @@ impl Role for ServerRole {
         self.records.killed(id);
     }
 
-    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts) {
+    fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts, stats: &Stats) {
+        self.refused.report(stats, &self.context);
         self.records.ended(why, totals);
     }
 

@@ -105,7 +105,7 @@ impl ClientRole {
             }
         }
         let text = explain(refusal, self.dialing.dialer());
-        self.event_log.handle_refused(now, &text);
+        self.event_log.handle_refused(now, refusal, &text);
         if refusal.code == RefusalCode::TunnelUnknown {
             warn!("the server does not know the tunnel any more: its sessions are reset");
             return self.restart(now, Action::Restart(Cause::Unresumable));

@@ -138,6 +138,17 @@ pub(super) enum Limit {
     Penalty,
 }
 
+impl Limit {
+    /// Returns the flag that sets it.
+    pub(super) fn flag(self) -> &'static str {
+        match self {
+            Self::Startups => "--max-startups",
+            Self::PerSource => "--per-source-max-startups",
+            Self::Penalty => "--per-source-penalties",
+        }
+    }
+}
+
 /// The result for a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {

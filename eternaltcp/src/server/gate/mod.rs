@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::ServerLimits;
 use crate::address::canonical_ip;
+use crate::metrics::Counts;
 use crate::notice::Notice;
 use crate::report::counted;
 use door::{Arrival, Door, DoorLimits, Limit};
@@ -30,6 +31,7 @@ pub use penalties::PenaltyRange;
 pub(super) struct Gate {
     inner: Arc<Mutex<GateState>>,
     notices: Arc<GateNotices>,
+    counts: Arc<Counts>,
     startups: MaxStartups,
     per_source: usize,
     /// The origin of the gate's time.
@@ -64,7 +66,7 @@ pub(super) struct Ticket {
 
 impl Gate {
     /// Creates a gate with these limits, and places for `descriptors` strangers.
-    pub(super) fn new(limits: &ServerLimits, descriptors: usize) -> Self {
+    pub(super) fn new(limits: &ServerLimits, descriptors: usize, counts: Arc<Counts>) -> Self {
         let startups = limits.max_startups.within(descriptors);
         let per_source = limits.startups_per_source.min(startups.full);
         let known = (descriptors / 2).max(1);
@@ -73,6 +75,7 @@ impl Gate {
         Self {
             inner: Arc::new(Mutex::new(inner)),
             notices: Arc::default(),
+            counts,
             startups,
             per_source,
             origin: Instant::now(),
@@ -110,12 +113,18 @@ impl Gate {
         self.lock().door.set_neighbours(neighbours);
     }
 
+    /// Returns how many connections have not proved a key, and how many there may be.
+    pub(super) fn level(&self) -> (usize, usize) {
+        (self.lock().door.waiting(), self.startups.full)
+    }
+
     fn now(&self) -> Time {
         Time::new(self.origin.elapsed())
     }
 
     /// Logs from time to time that a limit was reached, and which flag sets it.
     fn tell(&self, limit: Limit, source: IpAddr) {
+        self.counts.count_limit(limit.flag(), 1);
         match limit {
             Limit::Startups => {
                 if let Some(times) = self.notices.startups.due() {
@@ -230,7 +239,7 @@ mod tests {
             startups_per_source: per_source,
             ..ServerLimits::default()
         };
-        Gate::new(&limits, full)
+        Gate::new(&limits, full, Arc::default())
     }
 
     fn enter(gate: &Gate, peer: &str, tickets: &mut Vec<Ticket>) -> tokio::task::JoinHandle<()> {

@@ -105,6 +105,11 @@ impl SourceKeys {
         }
     }
 
+    /// Returns whether a key may be admitted by it.
+    pub(super) fn has_keys(&self) -> bool {
+        self.command().is_some() || lock(&self.state).view().has_keys()
+    }
+
     /// Returns the current knowledge of the source, and its group.
     pub(super) fn view(&self) -> ViewedSource {
         let known = match &self.kind {

@@ -212,6 +212,11 @@ impl SourceView {
         })
     }
 
+    /// Returns whether there are keys.
+    pub(super) fn has_keys(&self) -> bool {
+        [&self.latest, &self.before].into_iter().flatten().any(|keys| !keys.is_empty())
+    }
+
     /// Returns whether the last check could read the file, and trusts it.
     pub(super) fn is_readable(&self) -> bool {
         self.is_readable

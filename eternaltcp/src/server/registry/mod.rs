@@ -22,6 +22,7 @@ use super::grants::{Full, Granted};
 use super::keys::KeyView;
 use super::notices::Notices;
 use crate::log_limit::{LogLimit, limited};
+use crate::metrics::ProxyLevels;
 use crate::policy::Denial;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
@@ -160,6 +161,20 @@ impl Registry {
     /// Returns the handles of all tunnels' drivers.
     pub(in crate::server) fn handles(&self) -> Vec<(TunnelId, ServerHandle)> {
         self.lock().iter().map(|(id, entry)| (*id, entry.handle.clone())).collect()
+    }
+
+    /// Adds what the tunnels have at present to the figures for monitoring. The memory is that of one
+    /// direction.
+    pub(in crate::server) fn add_levels(&self, to: &mut ProxyLevels) -> u64 {
+        let mut granted = 0;
+        for entry in self.lock().values() {
+            let shared = &entry.shared;
+            *(if shared.is_attached() { &mut to.attached } else { &mut to.detached }) += 1;
+            to.sessions += shared.sessions();
+            to.held_bytes += shared.held();
+            granted += entry.limit();
+        }
+        granted
     }
 
     /// Returns the number of sessions of all tunnels.

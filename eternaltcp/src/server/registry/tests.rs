@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::driver::{DriverCommand, channel};
 use eternaltcp_tls::Identity;
@@ -14,7 +16,12 @@ fn entry(user: &PublicKey, own: &PublicKey, name: &str, born: u64) -> TunnelEntr
 }
 
 fn insert(registry: &Registry, number: u8, entry: TunnelEntry) -> Result<TunnelEntry, Refusal> {
-    registry.insert(TunnelId([number; 16]), entry, &ServerLimits::default(), &Notices::default())
+    registry.insert(
+        TunnelId([number; 16]),
+        entry,
+        &ServerLimits::default(),
+        &Notices::new(Arc::default()),
+    )
 }
 
 #[test]
@@ -36,7 +43,9 @@ async fn a_detached_tunnel_without_sessions_makes_room_for_a_new_client_of_its_k
     let allowance = allowance();
     let add = |number: u8, user: &PublicKey| {
         let entry = entry(user, &key(), &number.to_string(), 1);
-        registry.insert(TunnelId([number; 16]), entry, &limits, &Notices::default()).is_ok()
+        registry
+            .insert(TunnelId([number; 16]), entry, &limits, &Notices::new(Arc::default()))
+            .is_ok()
     };
     let (user, other) = (key(), key());
     assert!(add(1, &user) && add(2, &other));

@@ -1,31 +1,34 @@
-//! How often a tunnel has reached its own limits.
+//! How often a tunnel has reached its own limits, and what else it did.
 
 use eternaltcp_proto::Stats;
 
-use crate::server::notices::Notices;
+use crate::metrics::TunnelMeter;
+use crate::server::Context;
 
-/// The number of times a tunnel had reached its own limits when they were last reported.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a tunnel had done when it was last reported.
+#[derive(Debug, Default)]
 pub(super) struct LimitHits {
-    full: u64,
-    fast: u64,
-    joins: u64,
+    before: Stats,
+    meter: TunnelMeter,
 }
 
 impl LimitHits {
-    /// Reports which limits were reached since the last call.
-    pub(super) fn report(&mut self, stats: &Stats, notices: &Notices) {
-        let now =
-            Self { full: stats.refused_full, fast: stats.refused_fast, joins: stats.refused_joins };
-        let before = std::mem::replace(self, now);
+    /// Adds what the tunnel did since the last call to the server's counters, and reports which of
+    /// its limits were reached.
+    pub(super) fn report(&mut self, now: &Stats, context: &Context) {
+        self.meter.note(&context.counts, now);
+        let before = std::mem::replace(&mut self.before, *now);
+        let full = now.refused_full - before.refused_full;
+        let fast = now.refused_fast - before.refused_fast;
+        let joins = now.refused_joins - before.refused_joins;
         let limits = [
-            (now.full - before.full, "new sessions are reset", "--max-sessions, --tunnel-memory"),
-            (now.fast - before.fast, "new sessions are reset", "--max-opens-per-second"),
-            (now.joins - before.joins, "carriers that were to join are closed", "--max-joined"),
+            (full, "new sessions are reset", "--max-sessions, --tunnel-memory"),
+            (fast, "new sessions are reset", "--max-opens-per-second"),
+            (joins, "carriers that were to join are closed", "--max-joined"),
         ];
         for (count, what, flag) in limits {
             if count > 0 {
-                notices.reached(flag, format_args!("{count} {what}"));
+                context.notices.reached_times(flag, count, format_args!("{count} {what}"));
             }
         }
     }

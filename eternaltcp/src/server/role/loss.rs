@@ -1,11 +1,12 @@
 //! A server's records and log lines about a tunnel's carriers.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use eternaltcp_proto::{Time, Tunnel, TunnelId};
 
 use super::TunnelEntry;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
+use crate::metrics::Counts;
 use crate::status::{
     ClientPeer, EventKind, Events, Loss, Peer, Publisher, TunnelCondition, TunnelEvent,
     TunnelStatus,
@@ -16,9 +17,24 @@ use eternaltcp_tls::PublicKey;
 #[derive(Clone, Copy)]
 pub(super) struct AttachedAgain {
     /// The time without a carrier, if there was such a time and this process has seen its beginning.
-    pub(super) outage: Option<std::time::Duration>,
+    pub(super) outage: Option<Duration>,
+    /// The same, with the silence before the carrier was given up.
+    pause: Option<Duration>,
+    /// Whether it replaced a carrier that worked.
+    is_replacement: bool,
     /// Payload that is sent again.
     pub(super) replayed: u64,
+}
+
+impl AttachedAgain {
+    /// Adds it to the counters of the server.
+    fn count(&self, counts: &Counts) {
+        self.outage.iter().for_each(|length| counts.count_outage(*length));
+        self.pause.iter().for_each(|length| counts.count_pause(*length));
+        if self.is_replacement {
+            counts.count_end(EndKind::Replaced);
+        }
+    }
 }
 
 /// The last loss of a tunnel, and the receivers of its events.
@@ -29,6 +45,8 @@ pub(super) struct Losses {
     last: Option<Loss>,
     /// The time since which there is no carrier.
     since: Option<Time>,
+    /// The silence before that, as far as it was the reason.
+    silence: Duration,
     /// The source address of the current or the last carrier.
     from: Option<String>,
 }
@@ -36,11 +54,20 @@ pub(super) struct Losses {
 impl Losses {
     pub(super) fn new(tunnel: TunnelId, user: &PublicKey, events: Events) -> Self {
         let publisher = Publisher::new(events);
-        Self { tunnel, key: user.fingerprint(), publisher, last: None, since: None, from: None }
+        Self {
+            tunnel,
+            key: user.fingerprint(),
+            publisher,
+            last: None,
+            since: None,
+            silence: Duration::ZERO,
+            from: None,
+        }
     }
 
     pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.since = Some(now);
+        self.silence = end.silence();
         self.note(end.kind(), end.to_string());
         let event = self.event(tunnel, end.to_string());
         self.publisher.lost(|| event);
@@ -51,10 +78,12 @@ impl Losses {
         now: Time,
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
+        counts: &Counts,
     ) -> AttachedAgain {
         let before = self.from.take();
         self.from = carrier.map(|carrier| carrier.peer().to_string());
         let since = self.since.take();
+        let is_replacement = before.is_some() && since.is_none();
         if let (Some(before), None) = (&before, since) {
             self.note(EndKind::Replaced, format!("it was replaced, from {before}"));
         }
@@ -66,7 +95,11 @@ impl Losses {
         let why = self.last.as_ref().map_or_else(String::new, |loss| loss.why.clone());
         let event = self.event(tunnel, why);
         self.publisher.attached(|| TunnelEvent { outage, replayed, ..event });
-        AttachedAgain { outage: since.map(|since| now.since(since)), replayed }
+        let outage = since.map(|since| now.since(since));
+        let pause = outage.map(|outage| outage + self.silence);
+        let attached = AttachedAgain { outage, pause, is_replacement, replayed };
+        attached.count(counts);
+        attached
     }
 
     fn note(&mut self, end: EndKind, why: String) {

@@ -9,12 +9,11 @@ use eternaltcp_proto::{Cause, Closing, Reset, SessionId, TunnelId};
 use super::super::registry::TunnelEntry;
 use super::loss::AttachedAgain;
 use super::outages::SeenOutages;
-use crate::audit::{
-    Audit, AuditClient, AuditEnd, AuditEvent, AuditOutages, AuditSession, cause_word, closing_word,
-};
+use crate::audit::{Audit, AuditClient, AuditEnd, AuditEvent, AuditOutages, AuditSession};
 use crate::driver::{EndKind, SessionChange, SessionNews, TotalCounts};
 use crate::net::origin::Origin;
 use crate::target::{Requested, decode_open, describe_target};
+use crate::word::{cause_word, closing_word};
 
 /// What the records of a tunnel must know of its past. Another process that continues with the
 /// tunnel begins anew, and records no session twice.
@@ -49,7 +48,7 @@ impl TunnelRecords {
     }
 
     /// Records that the client is back.
-    pub(super) fn attached(&mut self, AttachedAgain { outage, replayed }: AttachedAgain) {
+    pub(super) fn attached(&mut self, AttachedAgain { outage, replayed, .. }: AttachedAgain) {
         self.outages.end(outage);
         self.audit.record(|| AuditEvent::Attached {
             client: self.client(),

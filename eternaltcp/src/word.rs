@@ -1,4 +1,4 @@
-//! One word for each code of the protocol, which programs that read records compare.
+//! One word for each code of the protocol, which programs that read records and metrics compare.
 
 use std::borrow::Cow;
 
@@ -59,4 +59,50 @@ pub(crate) fn refusal_word(code: RefusalCode) -> Cow<'static, str> {
         RefusalCode::Other(code) => return format!("code-{code}").into(),
     };
     word.into()
+}
+
+/// The words for the causes of resets that this version has names for.
+pub(crate) const CAUSES: [&str; 13] = [
+    "application",
+    "refused",
+    "unreachable",
+    "timed-out",
+    "not-permitted",
+    "not-found",
+    "limit-reached",
+    "corrupt",
+    "unresumable",
+    "killed",
+    "unsupported",
+    "tunnel-over",
+    "listen-failed",
+];
+
+/// The words for the reasons of refusals that this version has names for.
+pub(crate) const REFUSALS: [&str; 11] = [
+    "version",
+    "key-unknown",
+    "key-expired",
+    "key-restricted",
+    "address",
+    "tunnel-unknown",
+    "stale",
+    "limit-reached",
+    "name-taken",
+    "not-ready",
+    "draining",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_that_has_a_name_has_its_word_in_the_list() {
+        let causes = (0..).map(Cause::from_code).take_while(|it| !matches!(it, Cause::Other(_)));
+        assert!(causes.map(cause_word).eq(CAUSES));
+        let codes = (0..).map(RefusalCode::from_code);
+        let codes = codes.take_while(|it| !matches!(it, RefusalCode::Other(_)));
+        assert!(codes.map(refusal_word).eq(REFUSALS));
+    }
 }
