@@ -205,7 +205,9 @@ pub use eternaltcp_proto::{
 };
 pub use instance::this_instance;
 pub use net::congestion::{Congestion, CongestionError};
-pub use net::listener::{Listener, Missing, listen_addresses};
+pub use net::listener::{
+    Listener, Missing, MonitoringListener, MonitoringStream, listen_addresses,
+};
 pub use net::slots::Slots;
 pub use net::socket::Mptcp;
 pub use net::stream::{Stream, peer_name};

@@ -1,6 +1,7 @@
 //! Listeners for local applications, and for carriers.
 
 mod file_watch;
+mod monitoring;
 mod pause;
 #[cfg(target_os = "linux")]
 mod recovered;
@@ -30,6 +31,7 @@ use several::{addresses_of, any_ready};
 use tcp::{bind_tcp, hold_back, listen_on, or_on_v4};
 
 pub(crate) use file_watch::FileWatch;
+pub use monitoring::{MonitoringListener, MonitoringStream};
 pub(crate) use pause::AcceptPause;
 pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};

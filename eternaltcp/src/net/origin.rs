@@ -26,6 +26,11 @@ impl Origin {
     pub(crate) fn source(&self) -> SocketAddr {
         self.source
     }
+
+    /// Returns the address at which it arrived.
+    pub(crate) fn destination(&self) -> SocketAddr {
+        self.destination
+    }
 }
 
 /// Zones and flow labels have no meaning on another machine.

@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use eternaltcp_proto::Reset;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::address::canonical_ip;
@@ -37,6 +37,12 @@ pub struct Stream {
     /// Its place among the process's descriptors.
     _slot: Option<SlotGuard>,
 }
+
+/// A socket that is read and written as tokio does.
+pub(crate) trait LocalIo: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl LocalIo for TcpStream {}
+impl LocalIo for UnixStream {}
 
 #[derive(Debug)]
 enum Socket {
@@ -282,6 +288,17 @@ impl Stream {
         if let Socket::Tcp(stream) = &self.socket {
             // If this fails, the connection is gone.
             let _ = SockRef::from(stream).set_linger(None);
+        }
+    }
+
+    /// Returns the socket for this process to read and write, which then ends in order when it is
+    /// closed; `None` for a stream in memory. Its place among the descriptors becomes free.
+    pub(crate) fn into_io(self) -> Option<Box<dyn LocalIo>> {
+        self.prepare_end();
+        match self.socket {
+            Socket::Tcp(stream) => Some(Box::new(stream)),
+            Socket::Unix(stream) => Some(Box::new(stream)),
+            Socket::Memory(_) => None,
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum ListenerPurpose {
     Remote,
     /// A client's end of a listener at its server; no socket listens.
     Forward,
+    /// Accepts connections for monitoring.
+    Metrics,
 }
 
 impl ListenerPurpose {
@@ -53,12 +55,13 @@ impl ListenerPurpose {
             Self::Control => 4,
             Self::Remote => 5,
             Self::Forward => 6,
+            Self::Metrics => 7,
         }
     }
 
     fn from_code(code: u32) -> Option<Self> {
         let local = [Self::Applications, Self::Transparent, Self::Carriers, Self::Control];
-        let all = local.into_iter().chain([Self::Remote, Self::Forward]);
+        let all = local.into_iter().chain([Self::Remote, Self::Forward, Self::Metrics]);
         all.into_iter().find(|purpose| purpose.code() == code)
     }
 }
