@@ -12,10 +12,12 @@ use eternaltcp::report::counted;
 use eternaltcp::tls::{Identity, PrivateFile};
 
 use crate::cli::{
-    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, SproxyArgs, YesNo, group_key,
+    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, OperatorArgs, SproxyArgs, YesNo,
+    group_key,
 };
 use crate::config::{self, ConfigFault, Origins};
 use crate::exit::ExitError;
+use crate::metrics::check_address;
 use crate::proxy::ProxyChoice;
 use crate::{audit, cproxy, message, paths, print, sproxy};
 
@@ -89,6 +91,8 @@ impl Findings<'_> {
         if !listens.is_empty() {
             self.lines.push(format!("permits listening (-R) on {listens}"));
         }
+        self.take("metrics", check_address(args.operator.metrics.as_ref(), [&args.listen]));
+        self.add_metrics(&args.operator);
         let is_strict = args.strict_modes == YesNo::Yes;
         for keys in sproxy::key_files(&args)? {
             self.check_authorized("authorized-keys", &keys, is_strict);
@@ -111,6 +115,10 @@ impl Findings<'_> {
             }
         }
         Ok(())
+    }
+
+    fn add_metrics(&mut self, args: &OperatorArgs) {
+        self.lines.extend(args.metrics.iter().map(|at| format!("serves metrics on {at}")));
     }
 
     /// Checks the admitted keys. As for sproxy, a line that admits nobody is no fault: it may be meant
@@ -177,6 +185,7 @@ impl Findings<'_> {
         if let Some(lines) = self.take("remote-forward", cproxy::describe_forwards(args)) {
             self.lines.extend(lines);
         }
+        self.add_metrics(&args.operator);
         for path in &args.server.identity {
             // A passphrase is asked for only at the start.
             if let Err(error) = PrivateFile::read(path) {

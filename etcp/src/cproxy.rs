@@ -8,11 +8,13 @@ use eternaltcp::client::{Client, ClientConfig, RemoteForward};
 use eternaltcp::control::Subject;
 use eternaltcp::this_instance;
 
+use crate::audit::AuditLog;
 use crate::cli::{CliCommand, CproxyArgs, OperatorArgs, ServerArgs};
 use crate::config::ActiveConfig;
 use crate::credentials::Credentials;
 use crate::exit::{ExitError, of_client};
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
+use crate::metrics::check_address;
 use crate::operator::Operator;
 use crate::reloading::LiveConfig;
 use crate::runtime;
@@ -74,6 +76,7 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
         let listen = DEFAULT_LISTEN.parse().map_err(ExitError::failed)?;
         rules.push(rule(&listen, ListenerKind::Forward(None)));
     }
+    check_address(args.operator.metrics.as_ref(), rules.iter().map(|rule| &rule.listen))?;
     Ok(rules)
 }
 
@@ -131,7 +134,7 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
 async fn serve(
     config: ClientConfig,
     mut forwards: Forwards,
-    operator: OperatorArgs,
+    mut operator: OperatorArgs,
     mut live: LiveConfig,
     mut life: Life,
 ) -> Result<(), ExitError> {
@@ -140,6 +143,7 @@ async fn serve(
     stop_with_holder();
     if let Some(CliCommand::Cproxy(args)) = live.kept() {
         forwards = Forwards { rules: rules(&args)?, remotes: remotes(&args)? };
+        operator.metrics = args.operator.metrics;
     }
     let mut recovery = life.take_recovery();
     // The addresses of a client that is being drained may be its successor's.
@@ -154,7 +158,8 @@ async fn serve(
     let mut running = RunningForwards::new(servers, &client);
     names.extend(bound.iter().flat_map(BoundRule::names));
     let subject = Subject::Client(monitor.clone());
-    let operator = Operator::start(operator, subject, names, &life, &mut recovery)?;
+    let operator =
+        Operator::start(operator, subject, names, AuditLog::default(), &life, &mut recovery)?;
     bound.into_iter().for_each(|bound| running.start(bound));
     forwards.remotes.into_iter().for_each(|remote| running.start_remote(&client, remote));
     let leaving = monitor.clone();

@@ -25,6 +25,7 @@ mod keygen;
 mod logging;
 mod man;
 mod message;
+mod metrics;
 mod one_user;
 mod operator;
 mod passphrase;

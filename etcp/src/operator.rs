@@ -1,10 +1,12 @@
-//! The operator's access to a proxy: a control socket and a hook.
+//! The operator's access to a proxy: a control socket, metrics, and a hook.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
+use eternaltcp::process::supervised;
 use eternaltcp::recovery::Recovery;
 use eternaltcp::status::{EventKind, TunnelEvent};
 use tokio::sync::broadcast;
@@ -12,15 +14,18 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::audit::AuditLog;
 use crate::cli::{ControlSocketArg, OperatorArgs};
 use crate::exit::ExitError;
-use crate::holder::{Life, WorkerCrash};
+use crate::holder::{Life, WorkerCrash, WorkerStart};
 use crate::hook::Hook;
+use crate::metrics::{FigureSource, MetricsService};
 
-/// Both parts, for as long as the proxy lives.
+/// All parts, for as long as the proxy lives.
 #[derive(Debug)]
 pub(crate) struct Operator {
     control: Option<ControlSocket>,
+    metrics: MetricsService,
     hook: Option<Hook>,
     /// Serves the socket of an earlier process at another path, for a while.
     earlier: Option<JoinHandle<()>>,
@@ -31,17 +36,25 @@ pub(crate) struct Operator {
 const EARLIER_SERVED: Duration = Duration::from_secs(60);
 
 impl Operator {
-    /// Opens the control socket and starts the hook, as `args` say. `listen` are the proxy's
-    /// addresses. After a restart, the hook gets its event first, and the control socket of the
+    /// Opens the control socket, serves metrics and starts the hook, as `args` say. `listen` are the
+    /// proxy's addresses, and `audit` its records. After a restart, the hook gets its event first, and the control socket of the
     /// earlier process is served again.
     pub(crate) fn start(
         args: OperatorArgs,
         subject: Subject,
         listen: Vec<String>,
+        audit: AuditLog,
         life: &Life,
         recovery: &mut Recovery,
     ) -> Result<Self, ExitError> {
         let (role, events) = (subject.role(), events(&subject));
+        let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
+        let source = FigureSource { subject: subject.clone(), audit, started_at };
+        let metrics = MetricsService::new(source);
+        if let Some(listen) = &args.metrics {
+            // Sessions may wait for this process.
+            metrics.start(listen, recovery, life.start() != WorkerStart::First)?;
+        }
         let given = match &args.control {
             Some(ControlSocketArg::At(path)) => Some(path.as_path()),
             _ => None,
@@ -62,21 +75,8 @@ impl Operator {
             _ if recovered.is_some() => recovered,
             Some(ControlSocketArg::None) => None,
             Some(ControlSocketArg::At(path)) => {
-                let socket = ControlSocket::serve(&path, subject, listen).map_err(|error| {
-                    let why = match path.metadata() {
-                        Ok(found) if !found.file_type().is_socket() => {
-                            "something else is there".to_owned()
-                        }
-                        _ if error.kind() == ErrorKind::AddrInUse => {
-                            "another process listens there: give each its own path, or none"
-                                .to_owned()
-                        }
-                        _ => error.to_string(),
-                    };
-                    let path = path.display();
-                    ExitError::Failed(format!("cannot listen on the control socket {path}: {why}"))
-                })?;
-                Some(socket)
+                let socket = ControlSocket::serve(&path, subject, listen);
+                Some(socket.map_err(|error| cannot_control(&path, &error))?)
             }
             None => default(subject, listen),
         };
@@ -86,7 +86,12 @@ impl Operator {
         }
         let first = life.restart().map(|(crash, _)| restarted(crash));
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
-        Ok(Self { control, hook, earlier })
+        Ok(Self { control, metrics, hook, earlier })
+    }
+
+    /// Returns what serves metrics.
+    pub(crate) fn metrics(&self) -> &MetricsService {
+        &self.metrics
     }
 
     /// Changes the addresses that the status shows.
@@ -96,8 +101,9 @@ impl Operator {
         }
     }
 
-    /// Ends both: removes the socket's file, and kills a running command of the hook.
+    /// Ends all: removes the sockets' files, and kills a running command of the hook.
     pub(crate) async fn end(self) {
+        self.metrics.stop().await;
         if let Some(hook) = self.hook {
             hook.end().await;
         }
@@ -121,6 +127,18 @@ fn restarted(crash: WorkerCrash) -> TunnelEvent {
         replayed: 0,
         sessions: 0,
     }
+}
+
+/// Returns the failure to listen on a control socket.
+fn cannot_control(path: &Path, error: &io::Error) -> ExitError {
+    let why = match path.metadata() {
+        Ok(found) if !found.file_type().is_socket() => "something else is there".to_owned(),
+        _ if error.kind() == ErrorKind::AddrInUse => {
+            "another process listens there: give each its own path, or none".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    ExitError::Failed(format!("cannot listen on the control socket {}: {why}", path.display()))
 }
 
 fn events(subject: &Subject) -> broadcast::Receiver<TunnelEvent> {

@@ -25,6 +25,7 @@ use crate::cli::{
 use crate::config::ActiveConfig;
 use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
+use crate::metrics::check_address;
 use crate::operator::Operator;
 use crate::reloading::{LiveConfig, next_request};
 use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
@@ -55,6 +56,7 @@ pub(crate) fn run(
     let listen = args.listen.clone();
     let own_key = OwnKey::load(args.identity.take(), process.has_predecessor())?;
     let addresses = carrier_addresses(&listen)?;
+    check_address(operator.metrics.as_ref(), [&listen])?;
     let names_keys = names_keys(&args);
     let config = configure(args, own_key.identity.clone(), addresses)?;
     runtime::raise_descriptors()?;
@@ -96,11 +98,12 @@ fn most_kept(config: &ServerConfig) -> KeptAtMost {
 }
 
 fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
-    let Setup { listen, sockets, own_key, config, names_keys, operator, audit, active } = setup;
+    let Setup { listen, sockets, own_key, config, names_keys, mut operator, audit, active } = setup;
     let audit = AuditLog::start(&audit);
     let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
     let mut reloader = ServerReloader::new(live, config, own_key, names_keys);
     let mut config = reloader.config()?;
+    reloader.take_metrics(&mut operator);
     config.audit = audit.audit();
     config.listeners = sockets.copies()?;
     let runtime = runtime::on_all_processors()?;
@@ -119,7 +122,8 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::Server(server.monitor());
         let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let operator = Operator::start(operator, subject, texts.clone(), &life, &mut recovery)?;
+        let operator =
+            Operator::start(operator, subject, texts.clone(), audit.clone(), &life, &mut recovery)?;
         recovery.finish();
         for address in &addresses {
             info!("listening on {address}");
@@ -132,7 +136,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         introduce(&reloader.public_key(), addresses.first().map_or(0, |address| address.port()));
         life.ready();
         audit.record(&ProcessEvent::begin(life.start(), &texts));
-        let asked = handle(signals, server.monitor(), reloader, audit.clone());
+        let asked = handle(signals, server.monitor(), reloader, &operator, audit.clone());
         server.run(asked).await;
         operator.end().await;
         audit.record(&ProcessEvent::stopped());
@@ -149,6 +153,7 @@ async fn handle(
     mut signals: Signals,
     monitor: ServerMonitor,
     mut reloader: ServerReloader,
+    operator: &Operator,
     audit: AuditLog,
 ) {
     let mut reloads = take_reloads();
@@ -157,13 +162,15 @@ async fn handle(
             request = signals.next() => request,
             asked = next_request(&mut reloads) => {
                 // The requester may be gone.
-                let _ = asked.send(reload(&mut reloader, &monitor, &audit).await);
+                let _ = asked.send(reload(&mut reloader, &monitor, operator, &audit).await);
                 continue;
             }
         };
         match request {
             SignalRequest::Stop(_) => return,
-            SignalRequest::Reload => drop(reload(&mut reloader, &monitor, &audit).await),
+            SignalRequest::Reload => {
+                drop(reload(&mut reloader, &monitor, operator, &audit).await);
+            }
             // A signal to every process called etcp is meant for the clients.
             SignalRequest::Reconnect => {}
             SignalRequest::Upgrade => cannot_upgrade(),
@@ -175,10 +182,11 @@ async fn handle(
 async fn reload(
     reloader: &mut ServerReloader,
     monitor: &ServerMonitor,
+    operator: &Operator,
     audit: &AuditLog,
 ) -> ReloadAnswer {
     audit.reopen();
-    let answer = reloader.reload(monitor).await;
+    let answer = reloader.reload(monitor, operator).await;
     audit.record(&ProcessEvent::reloaded(&answer));
     answer
 }

@@ -65,6 +65,11 @@ impl AuditLog {
         }
     }
 
+    /// Returns how many records were dropped, or could not be written at a place, so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.as_ref().map_or(0, |queue| queue.lost())
+    }
+
     /// Waits until the records are written, at most for a second.
     pub(crate) fn finish(&self) {
         let lost = self.0.as_ref().map_or(0, |queue| queue.finish(LAST_RECORDS));

@@ -69,6 +69,13 @@ impl RecordOutputs {
         self.tell_errors();
     }
 
+    /// Returns how many places lack the record that was written last.
+    fn failing(&self) -> u64 {
+        let files = self.files.iter().map(RecordFile::lost);
+        let all = files.chain(self.journal.iter().map(Journal::lost));
+        all.map(|lost| u64::from(lost > 0)).sum()
+    }
+
     /// Returns how many records a place lacks and does not say so, at most.
     fn lost(&self) -> u64 {
         let files = self.files.iter().map(RecordFile::lost);
@@ -114,6 +121,8 @@ struct RecordQueueState {
     is_busy: bool,
     /// Records that a place lacks and does not say so, when the thread last looked.
     lost: u64,
+    /// Records that could not be written so far, each counted once for each place.
+    failures: u64,
     /// The places, while there is no thread.
     unstarted: Option<Vec<AuditPlace>>,
     /// The last attempt to start the thread.
@@ -194,6 +203,12 @@ impl RecordQueue {
         self.filled.notify_one();
     }
 
+    /// Returns how many records did not fit, or could not be written at a place, so far.
+    pub(super) fn lost(&self) -> u64 {
+        let state = self.lock();
+        state.queue.lost() + state.failures
+    }
+
     /// Waits at most `limit` until everything is written. Returns how many records are not.
     pub(super) fn finish(&self, limit: Duration) -> u64 {
         let mut state = self.lock();
@@ -216,12 +231,14 @@ impl RecordQueue {
             };
             state.is_busy = true;
             drop(state);
+            let is_record = matches!(task, RecordTask::Write(LogItem::Line(_)));
             match task {
                 RecordTask::Reopen => outputs.reopen(),
                 RecordTask::Write(item) => outputs.write(&item),
                 RecordTask::Settle => outputs.settle(),
             }
             state = self.lock();
+            state.failures += if is_record { outputs.failing() } else { 0 };
         }
     }
 
@@ -245,6 +262,7 @@ mod tests {
         queue.push(Some(b"{}\n".to_vec()));
         assert_eq!(queue.finish(Duration::from_secs(60)), 1);
         assert!(!path.exists());
+        assert_eq!(queue.lost(), 1);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use eternaltcp::address::Listen;
 
 use super::common::{at_home, parse_path, parse_positive};
 
@@ -22,6 +23,15 @@ pub(crate) struct OperatorArgs {
     /// other variables describe the event
     #[arg(long, value_name = "COMMAND", help_heading = "Control")]
     pub(crate) on_event: Option<String>,
+    /// Serve metrics for Prometheus at this address, over HTTP: a port of localhost, address:port, or
+    /// unix:/path
+    #[arg(
+        long,
+        value_parser = Listen::from_bind_spec,
+        value_name = "ADDR",
+        help_heading = "Control"
+    )]
+    pub(crate) metrics: Option<Listen>,
 }
 
 /// The place of a proxy's control socket.

@@ -5,7 +5,7 @@ use eternaltcp::control::{ReloadAnswer, take_reloads};
 
 use super::forwards::RunningForwards;
 use super::{remotes, rules};
-use crate::cli::CliCommand;
+use crate::cli::{CliCommand, CproxyArgs};
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
 use crate::operator::Operator;
@@ -18,6 +18,7 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
         "dynamic-forward",
         "listen",
         "local-forward",
+        "metrics",
         "remote-forward",
         "transparent",
         "verbose",
@@ -91,10 +92,26 @@ impl<'a> ClientReloader<'a> {
         let CliCommand::Cproxy(args) = command else {
             return Err(ExitError::failed("the command is not cproxy"));
         };
+        let metrics = self.operator.metrics().change(args.operator.metrics.as_ref()).await?;
+        match self.apply_forwards(&args, monitor).await {
+            Ok(()) => metrics.apply().await,
+            Err(error) => {
+                metrics.undo().await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_forwards(
+        &mut self,
+        args: &CproxyArgs,
+        monitor: &ClientMonitor,
+    ) -> Result<(), ExitError> {
         // A client that is being drained has no listeners any more.
         if !monitor.is_draining() {
-            let rules = rules(&args)?;
-            let remotes = self.forwards.start_new(remotes(&args)?).await?;
+            let rules = rules(args)?;
+            let remotes = self.forwards.start_new(remotes(args)?).await?;
             self.forwards.change(rules).await?;
             self.forwards.change_remotes(remotes);
             self.operator.set_listen(self.forwards.names());

@@ -131,6 +131,11 @@ pub(crate) fn show(text: &str) {
     writer().push_urgent(text);
 }
 
+/// Returns how many lines of the log were lost so far.
+pub(crate) fn lost() -> u64 {
+    WRITER.get().map_or(0, |writer| writer.lost())
+}
+
 /// Waits until the log is written, at most for a second, because there may be no reader.
 pub(crate) fn finish() {
     if let Some(writer) = WRITER.get() {

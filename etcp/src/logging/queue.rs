@@ -29,6 +29,8 @@ pub(crate) struct LogQueue {
     entries: VecDeque<LogItem>,
     bytes: usize,
     is_full: bool,
+    /// All lines that were ever lost.
+    lost: u64,
 }
 
 impl LogQueue {
@@ -50,8 +52,14 @@ impl LogQueue {
         self.entries.push_back(LogItem::Line(line));
     }
 
+    /// Returns how many lines were lost so far.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost
+    }
+
     /// Counts a line as lost here.
     pub(crate) fn lose(&mut self) {
+        self.lost += 1;
         match self.entries.back_mut() {
             Some(LogItem::Lost(count)) => *count += 1,
             _ => self.entries.push_back(LogItem::Lost(1)),
@@ -107,6 +115,7 @@ mod tests {
         assert_eq!(queue.pop(), Some(LogItem::Lost(5)));
         assert_eq!(queue.pop(), None);
         assert!(queue.is_empty() && queue.bytes == 0);
+        assert_eq!(queue.lost(), 5);
     }
 
     #[test]

@@ -162,6 +162,11 @@ impl LogWriter {
         false
     }
 
+    /// Returns how many lines were lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lock().queue.lost()
+    }
+
     /// Waits at most `limit` until everything is written. Returns whether it is.
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;

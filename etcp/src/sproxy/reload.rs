@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use eternaltcp::address::Listen;
 use eternaltcp::control::ReloadAnswer;
 use eternaltcp::server::{ApplyError, ServerConfig, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
@@ -9,9 +10,11 @@ use tracing::warn;
 
 use super::own_key::{OwnKey, next_identities};
 use super::{NamedCommand, configure, named_files, names_keys};
-use crate::cli::CliCommand;
+use crate::cli::{CliCommand, OperatorArgs};
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
+use crate::metrics::address_of;
+use crate::operator::Operator;
 use crate::reloading::LiveConfig;
 
 /// The keys that a running sproxy can change. Others belong to its listener, to the memory of its
@@ -30,6 +33,7 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
         "max-listeners",
         "max-standbys",
         "max-tunnels-per-key",
+        "metrics",
         "next-identity",
         "numbers-grace",
         "permit",
@@ -66,6 +70,8 @@ pub(super) struct ServerReloader {
     memory: u64,
     /// Whether the settings name the admitted keys.
     names_keys: bool,
+    /// The address of the metrics that an earlier worker has reloaded, if it has.
+    metrics: Option<Option<Listen>>,
 }
 
 impl ServerReloader {
@@ -77,7 +83,8 @@ impl ServerReloader {
     ) -> Self {
         let addresses = (config.listen, config.also_listen.clone());
         let memory = config.limits.memory;
-        Self { live, config: Some(config), own_key, addresses, memory, names_keys }
+        let metrics = None;
+        Self { live, config: Some(config), own_key, addresses, memory, names_keys, metrics }
     }
 
     /// Returns the server's public key.
@@ -95,15 +102,23 @@ impl ServerReloader {
 
     fn present_config(&mut self) -> Result<ServerConfig, ExitError> {
         if let Some(command) = self.live.kept() {
+            let metrics = address_of(&command).cloned();
             match self.configure(command) {
                 Ok((config, names_keys)) => {
-                    self.names_keys = names_keys;
+                    (self.names_keys, self.metrics) = (names_keys, Some(metrics));
                     return Ok(config);
                 }
                 Err(error) => warn!("the first settings apply: {}", error.text()),
             }
         }
         self.config.take().ok_or_else(|| ExitError::failed("there is no configuration"))
+    }
+
+    /// Gives the operator's settings the address that an earlier worker has reloaded.
+    pub(super) fn take_metrics(&mut self, operator: &mut OperatorArgs) {
+        if let Some(metrics) = self.metrics.take() {
+            operator.metrics = metrics;
+        }
     }
 
     /// Records the keys of which clients are told, so that an upgrade may change to one of them.
@@ -130,14 +145,18 @@ impl ServerReloader {
     }
 
     /// Reads the configuration files and the keys again. If a file is wrong, nothing changes.
-    pub(super) async fn reload(&mut self, monitor: &ServerMonitor) -> ReloadAnswer {
+    pub(super) async fn reload(
+        &mut self,
+        monitor: &ServerMonitor,
+        operator: &Operator,
+    ) -> ReloadAnswer {
         let answer = match self.live.reread().await {
             None => {
                 monitor.reload().await;
                 LiveConfig::without_files()
             }
             Some(Err(faults)) => return LiveConfig::refuse(faults),
-            Some(Ok((command, next))) => match self.apply(command, monitor).await {
+            Some(Ok((command, next))) => match self.apply(command, monitor, operator).await {
                 Ok(()) => self.live.continue_with(next),
                 Err((key, error)) => {
                     return LiveConfig::refuse_settings(&next, key.as_deref(), error);
@@ -153,7 +172,9 @@ impl ServerReloader {
         &mut self,
         command: CliCommand,
         monitor: &ServerMonitor,
+        operator: &Operator,
     ) -> Result<(), (Option<String>, ExitError)> {
+        let metrics = address_of(&command).cloned();
         let mut command = command;
         let (files, next) = match &mut command {
             CliCommand::Sproxy(args) => {
@@ -169,13 +190,17 @@ impl ServerReloader {
         let commands = NamedCommand::all(&config);
         let commands = commands.iter().map(|named| (named.key(), named.program().to_owned()));
         let sources: Vec<_> = files.into_iter().chain(commands).collect();
-        monitor.apply(config).await.map_err(|error| {
+        let of_metrics = |error| (Some("metrics".to_owned()), error);
+        let change = operator.metrics().change(metrics.as_ref()).await.map_err(of_metrics)?;
+        if let Err(error) = monitor.apply(config).await {
+            change.undo().await;
             let key = match &error {
                 ApplyError::Keys { path, .. } => sources.into_iter().find(|(_, it)| it == path),
                 _ => None,
             };
-            (key.map(|(key, _)| key), ExitError::failed(error))
-        })?;
+            return Err((key.map(|(key, _)| key), ExitError::failed(error)));
+        }
+        change.apply().await;
         self.names_keys = names_keys;
         self.note_announced(&next);
         Ok(())
