@@ -9,6 +9,7 @@ mod hooks;
 mod host_keys;
 mod key_command;
 mod keys;
+mod metrics;
 mod proxy;
 mod record_ends;
 mod records;
