@@ -102,7 +102,10 @@ impl Findings<'_> {
         }
         self.check_groups(&args.group, is_strict);
         let own = args.identity.clone().map_or_else(paths::server_identity, Ok)?;
-        self.check_server_key(&own);
+        // Whoever checks the file is often not the user of the service.
+        let whose =
+            if args.identity.is_some() { "" } else { " (a service: in its own state folder)" };
+        self.check_server_key(&own, whose);
         let records = &args.audit.audit_log;
         if self.take("audit-log", audit::inspect(records)).is_some() && !records.is_empty() {
             self.lines.push(format!("records what it does in {}", joined(records)));
@@ -163,8 +166,8 @@ impl Findings<'_> {
         }
     }
 
-    fn check_server_key(&mut self, path: &Path) {
-        let shown = path.display();
+    fn check_server_key(&mut self, path: &Path, whose: &str) {
+        let shown = format!("{}{whose}", path.display());
         if !path.exists() {
             return self.lines.push(format!("creates its key at its first start: {shown}"));
         }
