@@ -362,7 +362,7 @@ fn start_tunnel(
     context.counts.count_tunnel();
     context.audit.record(|| admitted(id, &entry));
     let config = eternaltcp_proto::Config { tunnel_limit: entry.limit(), ..limits.tunnel };
-    let role = ServerRole::new(Arc::clone(context), id, entry.clone());
+    let role = ServerRole::new(Arc::clone(context), id, Arc::new(entry.clone()));
     let tunnel = Tunnel::new(Side::Server, config);
     let driver = Driver::new(tunnel, role, commands, Arc::clone(&entry.shared));
     tokio::spawn(drive(Arc::clone(context), id, driver, Some(slot), from).instrument(span));

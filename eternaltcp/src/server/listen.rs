@@ -49,7 +49,7 @@ const DESCRIPTORS: usize = 4;
 #[derive(Clone, Debug)]
 pub(super) struct ListenRequester {
     pub(super) tunnel: TunnelId,
-    pub(super) entry: TunnelEntry,
+    pub(super) entry: Arc<TunnelEntry>,
     pub(super) session: SessionId,
     /// The limit of its log lines.
     pub(super) log: Arc<TunnelLog>,
@@ -108,7 +108,7 @@ fn owner_of(asker: &ListenRequester, ours: &UnixStream) -> Option<ListenerOwner>
 #[cfg(target_os = "linux")]
 pub(super) fn resume_listener(
     context: &Arc<Context>,
-    entry: TunnelEntry,
+    entry: Arc<TunnelEntry>,
     log: Arc<TunnelLog>,
     found: OwnedListener,
 ) -> io::Result<()> {

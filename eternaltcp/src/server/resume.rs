@@ -89,9 +89,11 @@ fn resume(
     // A server that is being drained ends without sessions, and may look before the driver runs.
     entry.shared.set_sessions(tunnel.session_count());
     context.registry.insert_again(id, entry.clone());
-    let role = ServerRole::new(Arc::clone(context), id, entry.clone());
+    let entry = Arc::new(entry);
+    let role = ServerRole::new(Arc::clone(context), id, Arc::clone(&entry));
     for remote in remotes {
-        if let Err(error) = resume_listener(context, entry.clone(), role.tunnel_log(), remote) {
+        if let Err(error) = resume_listener(context, Arc::clone(&entry), role.tunnel_log(), remote)
+        {
             warn!(parent: &span, "a listener cannot be continued: {error}");
         }
     }

@@ -47,7 +47,7 @@ use records::TunnelRecords;
 pub(super) struct ServerRole {
     context: Arc<Context>,
     id: TunnelId,
-    entry: TunnelEntry,
+    entry: Arc<TunnelEntry>,
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
     losses: Losses,
@@ -79,11 +79,11 @@ const LOST_BURST: u32 = 100;
 const GROW_PAUSE: Duration = Duration::from_secs(1);
 
 impl ServerRole {
-    pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: TunnelEntry) -> Self {
+    pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Arc<TunnelEntry>) -> Self {
         let limits = context.limits_of(&entry.user, entry.from());
         let connecting = Arc::new(Semaphore::new(limits.server.connecting_per_tunnel));
         let losses = Losses::new(id, &entry.user, context.events.clone());
-        let records = TunnelRecords::new(context.audit.clone(), id, entry.clone());
+        let records = TunnelRecords::new(context.audit.clone(), id, Arc::clone(&entry));
         let waiting = WaitingSessions::new(Side::Server, limits.server.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
         Self {
@@ -316,7 +316,7 @@ impl Role for ServerRole {
     }
 
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
-        let (context, entry) = (Arc::clone(&self.context), self.entry.clone());
+        let (context, entry) = (Arc::clone(&self.context), Arc::clone(&self.entry));
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
         if !self.context.phase.is_open() {
             // The client waits for the server's successor: the end of the tunnel tells it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use eternaltcp_proto::{Cause, Closing, Reset, SessionId, TunnelId};
@@ -20,7 +21,7 @@ use crate::word::{cause_word, closing_word};
 pub(super) struct TunnelRecords {
     audit: Audit,
     tunnel: TunnelId,
-    entry: TunnelEntry,
+    entry: Arc<TunnelEntry>,
     outages: SeenOutages,
     /// The outages at the beginning of each session that had some before.
     before: BTreeMap<SessionId, AuditOutages>,
@@ -31,7 +32,7 @@ pub(super) struct TunnelRecords {
 }
 
 impl TunnelRecords {
-    pub(super) fn new(audit: Audit, tunnel: TunnelId, entry: TunnelEntry) -> Self {
+    pub(super) fn new(audit: Audit, tunnel: TunnelId, entry: Arc<TunnelEntry>) -> Self {
         Self {
             audit,
             tunnel,
