@@ -7,6 +7,7 @@ use std::time::Duration;
 use eternaltcp::Session;
 use eternaltcp::address::Target;
 use eternaltcp::client::{Client, ClientConfig, OpenError};
+use eternaltcp::control::{ProxyKind, Subject};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::stdio::dup2_stdout;
@@ -14,9 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::cli::ConnectArgs;
+use crate::cli::{AccessArgs, ConnectArgs};
 use crate::cproxy::client_config;
 use crate::exit::{ExitError, of_client};
+use crate::operator::Operator;
 use crate::signals::{Hangup, Signals, Stop};
 use crate::{runtime, stdio};
 
@@ -27,22 +29,39 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), ExitError> {
     let name = format!("connect {}", std::process::id());
     let mut config = client_config(args.server, name)?;
     config.connect_timeout = Some(args.first_contact.connect_timeout);
-    carry(config, args.target)
+    let about = args.target.as_ref().map_or("the default target".to_owned(), Target::to_string);
+    let (target, operator) = (args.target, args.operator);
+    carry(config, Carried { target, operator, role: ProxyKind::Connect, about })
+}
+
+/// The session of stdin and stdout, and the program that has it.
+pub(crate) struct Carried {
+    /// Its target; `None` for the server's default target.
+    pub(crate) target: Option<Target>,
+    pub(crate) operator: AccessArgs,
+    pub(crate) role: ProxyKind,
+    /// What the program runs for, in a few words.
+    pub(crate) about: String,
 }
 
 /// Forwards stdin and stdout as the client's only session, and returns when the session ends.
-pub(crate) fn carry(mut config: ClientConfig, target: Option<Target>) -> Result<(), ExitError> {
+pub(crate) fn carry(mut config: ClientConfig, carried: Carried) -> Result<(), ExitError> {
     config.ends_when_idle = true;
+    let Carried { target, operator, role, about } = carried;
     runtime::block_on(async {
         // ssh stops its ProxyCommand with SIGHUP.
         let signals = Signals::listen(Hangup::Ends)?;
         let mut client = Client::start(config).map_err(ExitError::failed)?;
+        let subject = Subject::client(client.monitor()).in_role(role, Some(about));
+        let operator = Operator::of_command(operator, subject, Vec::new())?;
         let session = match target {
             Some(target) => client.open(target).await,
             None => client.open_default().await,
         };
         let session = session.map_err(|error: OpenError| ExitError::failed(error))?;
-        match serve(&mut client, session, signals).await {
+        let end = serve(&mut client, session, signals).await;
+        operator.end().await;
+        match end {
             ConnectEnd::InOrder => Ok(()),
             ConnectEnd::Client(failure) => Err(failure),
             ConnectEnd::Stopped(stop) => {

@@ -157,7 +157,7 @@ async fn serve(
     let monitor = client.monitor();
     let mut running = RunningForwards::new(servers, &client);
     names.extend(bound.iter().flat_map(BoundRule::names));
-    let subject = Subject::Client(monitor.clone());
+    let subject = Subject::client(monitor.clone());
     let operator =
         Operator::start(operator, subject, names, AuditLog::default(), &life, &mut recovery)?;
     bound.into_iter().for_each(|bound| running.start(bound));

@@ -4,6 +4,8 @@
 //! tunnel never waits for it.
 
 use std::collections::VecDeque;
+use std::io::stderr;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -163,6 +165,12 @@ async fn run_once(
     if let Some(path) = control {
         shell.env("ETCP_CONTROL", path.get());
     }
+    if !role.is_proxy() {
+        // stdout is the connection, or the command's.
+        shell.stdout(
+            stderr().as_fd().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from),
+        );
+    }
     as_started(shell.as_std_mut());
     // Starting a program may take longer than the tunnel can wait.
     let started = tokio::task::spawn_blocking(move || shell.spawn()).await;
@@ -198,10 +206,7 @@ fn judge(status: ExitStatus) -> Result<(), String> {
 fn environment(role: ProxyKind, event: &TunnelEvent) -> Vec<(&'static str, String)> {
     let plain = |text: &str| clean(text).into_owned();
     let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();
-    let peer = match role {
-        ProxyKind::Cproxy => "ETCP_SERVER",
-        ProxyKind::Sproxy => "ETCP_KEY",
-    };
+    let peer = if role.is_client() { "ETCP_SERVER" } else { "ETCP_KEY" };
     vec![
         ("ETCP_EVENT", event.kind.to_string()),
         ("ETCP_TUNNEL", optional(&event.tunnel)),

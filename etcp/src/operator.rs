@@ -1,21 +1,20 @@
 //! The operator's access to a proxy: a control socket, metrics, and a hook.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders};
+use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders, sweep};
 use eternaltcp::process::supervised;
 use eternaltcp::recovery::Recovery;
 use eternaltcp::status::{EventKind, TunnelEvent};
-use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
-use tracing::{info, warn};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
 
 use crate::audit::AuditLog;
-use crate::cli::{ControlSocketArg, OperatorArgs};
+use crate::cli::{AccessArgs, ControlSocketArg, OperatorArgs};
 use crate::exit::ExitError;
 use crate::holder::{Life, WorkerCrash, WorkerStart};
 use crate::hook::Hook;
@@ -29,11 +28,16 @@ pub(crate) struct Operator {
     hook: Option<Hook>,
     /// Serves the socket of an earlier process at another path, for a while.
     earlier: Option<JoinHandle<()>>,
+    /// Opens the socket in its default place.
+    opening: Option<JoinHandle<Option<ControlSocket>>>,
 }
 
 /// The time for which the earlier path of a control socket is served after an upgrade that changes it:
 /// the command that asked for the upgrade knows no other.
 const EARLIER_SERVED: Duration = Duration::from_secs(60);
+
+/// The time for which the end of a program waits for a socket that is still being opened.
+const OPENED: Duration = Duration::from_millis(200);
 
 impl Operator {
     /// Opens the control socket, serves metrics and starts the hook, as `args` say. `listen` are the
@@ -47,7 +51,7 @@ impl Operator {
         life: &Life,
         recovery: &mut Recovery,
     ) -> Result<Self, ExitError> {
-        let (role, events) = (subject.role(), events(&subject));
+        let (role, events) = (subject.role(), subject.events());
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let source = FigureSource { subject: subject.clone(), audit, started_at };
         let metrics = MetricsService::new(source);
@@ -55,6 +59,7 @@ impl Operator {
             // Sessions may wait for this process.
             metrics.start(listen, recovery, life.start() != WorkerStart::First)?;
         }
+        let args = args.access;
         let given = match &args.control {
             Some(ControlSocketArg::At(path)) => Some(path.as_path()),
             _ => None,
@@ -74,11 +79,14 @@ impl Operator {
         let control = match args.control {
             _ if recovered.is_some() => recovered,
             Some(ControlSocketArg::None) => None,
-            Some(ControlSocketArg::At(path)) => {
-                let socket = ControlSocket::serve(&path, subject, listen);
-                Some(socket.map_err(|error| cannot_control(&path, &error))?)
-            }
-            None => default(subject, listen),
+            Some(ControlSocketArg::At(path)) => Some(listen_at(&path, subject, listen)?),
+            None => in_default_place(subject, listen)
+                .inspect_err(|error| {
+                    warn!(
+                        "there is no control socket, and so no etcp status: {error}; see --control"
+                    );
+                })
+                .ok(),
         };
         let path = control.as_ref().map(|control| control.path().clone());
         if let Some(path) = &path {
@@ -86,12 +94,43 @@ impl Operator {
         }
         let first = life.restart().map(|(crash, _)| restarted(crash));
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
-        Ok(Self { control, metrics, hook, earlier })
+        Ok(Self { control, metrics, hook, earlier, opening: None })
     }
 
     /// Returns what serves metrics.
     pub(crate) fn metrics(&self) -> &MetricsService {
         &self.metrics
+    }
+
+    /// Does the same for a program that ends with its one task, and has no predecessor. It does not
+    /// wait for a socket in the default place, whose folder may be slow, and works without it.
+    pub(crate) fn of_command(
+        args: AccessArgs,
+        subject: Subject,
+        listen: Vec<String>,
+    ) -> Result<Self, ExitError> {
+        let (role, events) = (subject.role(), subject.events());
+        let (audit, started_at) = (AuditLog::default(), SystemTime::now());
+        // It serves no metrics.
+        let metrics =
+            MetricsService::new(FigureSource { subject: subject.clone(), audit, started_at });
+        let mut operator =
+            Self { control: None, metrics, hook: None, earlier: None, opening: None };
+        match args.control {
+            Some(ControlSocketArg::None) => {}
+            Some(ControlSocketArg::At(path)) => {
+                operator.control = Some(listen_at(&path, subject, listen)?);
+            }
+            // The command of the hook is told the path.
+            None if args.on_event.is_some() => operator.control = quietly(subject, listen),
+            None => {
+                let opening = move || quietly(subject, listen).inspect(|_| tidy());
+                operator.opening = Some(spawn_blocking(opening));
+            }
+        }
+        let path = operator.control.as_ref().map(|control| control.path().clone());
+        operator.hook = args.on_event.map(|command| Hook::start(role, command, events, path, None));
+        Ok(operator)
     }
 
     /// Changes the addresses that the status shows.
@@ -112,6 +151,10 @@ impl Operator {
             // Its file is removed with the task.
             let _ = earlier.await;
         }
+        if let Some(opening) = self.opening {
+            // Usually it was opened long ago. Its file is removed with it.
+            let _ = timeout(OPENED, opening).await;
+        }
     }
 }
 
@@ -129,32 +172,39 @@ fn restarted(crash: WorkerCrash) -> TunnelEvent {
     }
 }
 
-/// Returns the failure to listen on a control socket.
-fn cannot_control(path: &Path, error: &io::Error) -> ExitError {
-    let why = match path.metadata() {
-        Ok(found) if !found.file_type().is_socket() => "something else is there".to_owned(),
-        _ if error.kind() == ErrorKind::AddrInUse => {
-            "another process listens there: give each its own path, or none".to_owned()
-        }
-        _ => error.to_string(),
-    };
-    ExitError::Failed(format!("cannot listen on the control socket {}: {why}", path.display()))
+/// Listens at a path that the user chose.
+fn listen_at(
+    path: &Path,
+    subject: Subject,
+    listen: Vec<String>,
+) -> Result<ControlSocket, ExitError> {
+    ControlSocket::serve(path, subject, listen).map_err(|error| {
+        let why = match path.metadata() {
+            Ok(found) if !found.file_type().is_socket() => "something else is there".to_owned(),
+            _ if error.kind() == ErrorKind::AddrInUse => {
+                "another process listens there: give each its own path, or none".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let path = path.display();
+        ExitError::Failed(format!("cannot listen on the control socket {path}: {why}"))
+    })
 }
 
-fn events(subject: &Subject) -> broadcast::Receiver<TunnelEvent> {
-    match subject {
-        Subject::Client(client) => client.events(),
-        Subject::Server(server) => server.events(),
-    }
+/// Opens the socket in its default place. A program also works without it.
+fn in_default_place(subject: Subject, listen: Vec<String>) -> std::io::Result<ControlSocket> {
+    let claim = Claim::take(subject.role(), &default_folders())?;
+    ControlSocket::serve_claimed(claim, subject, listen)
 }
 
-/// Opens the socket in its default place. A proxy also works without it.
-fn default(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
-    let claim = Claim::take(subject.role(), &default_folders());
-    let socket = claim.and_then(|claim| ControlSocket::serve_claimed(claim, subject, listen));
-    socket
-        .inspect_err(|error| {
-            warn!("there is no control socket, and so no etcp status: {error}; see --control");
-        })
+/// Does the same without a warning: a command runs often, and its stderr is not for a log.
+fn quietly(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
+    in_default_place(subject, listen)
+        .inspect_err(|error| debug!("there is no control socket: {error}"))
         .ok()
+}
+
+/// Removes sockets that killed programs have left.
+fn tidy() {
+    default_folders().iter().for_each(|folder| sweep(folder));
 }

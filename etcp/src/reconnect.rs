@@ -7,7 +7,9 @@ use crate::exit::ExitError;
 use crate::{print, running};
 
 pub(crate) fn run(args: ReconnectArgs) -> Result<(), ExitError> {
-    let proxy = running::one(args.which.control.as_ref())?;
-    running::tell(&proxy, &Request::Reconnect {})?;
-    print::line(&format!("{} connects again", proxy.name))
+    for proxy in running::clients(args.which.control.as_ref())? {
+        running::tell(&proxy, &Request::Reconnect {})?;
+        print::line(&format!("{} connects again", proxy.name))?;
+    }
+    Ok(())
 }

@@ -18,17 +18,8 @@ pub(crate) fn run(args: SessionsArgs) -> Result<(), ExitError> {
 
 /// Returns the proxy with that session. If several proxies run, the tunnel's name decides.
 fn proxy(control: Option<&PathBuf>, session: &SessionArg) -> Result<FoundSocket, ExitError> {
-    let (None, Some(tunnel)) = (control, &session.tunnel) else { return running::one(control) };
-    let has_tunnel = |proxy: &FoundSocket| {
-        running::status(proxy)
-            .is_ok_and(|status| status.tunnels.iter().any(|it| it.tunnel.as_ref() == Some(tunnel)))
-    };
-    let all = running::all(None);
-    if all.is_empty() {
-        return Err(running::nothing());
+    match &session.tunnel {
+        Some(tunnel) => running::with_tunnel(control, tunnel, |_| true),
+        None => running::one(control),
     }
-    let found = all.into_iter().find(has_tunnel);
-    found.ok_or_else(|| {
-        ExitError::Failed(format!("no proxy has a tunnel {tunnel}: see etcp status"))
-    })
 }

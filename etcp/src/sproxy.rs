@@ -120,7 +120,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
                 other => ExitError::failed(other),
             })?;
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
-        let subject = Subject::Server(server.monitor());
+        let subject = Subject::server(server.monitor());
         let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let operator =
             Operator::start(operator, subject, texts.clone(), audit.clone(), &life, &mut recovery)?;

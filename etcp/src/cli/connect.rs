@@ -6,6 +6,7 @@ use clap::Args;
 use eternaltcp::address::Target;
 
 use super::common::FirstContactArgs;
+use super::control::AccessArgs;
 use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
@@ -17,4 +18,6 @@ pub(crate) struct ConnectArgs {
     pub(crate) first_contact: FirstContactArgs,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) operator: AccessArgs,
 }

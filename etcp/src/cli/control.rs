@@ -15,14 +15,8 @@ use super::common::{at_home, parse_path, parse_positive};
 /// Flags for inspecting and controlling a proxy while it runs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct OperatorArgs {
-    /// The control socket for etcp status and similar commands; none for no socket
-    /// [default: in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
-    #[arg(long, value_name = "PATH", help_heading = "Control")]
-    pub(crate) control: Option<ControlSocketArg>,
-    /// Run this command with sh when the connection is lost and when it is back. ETCP_EVENT and
-    /// other variables describe the event
-    #[arg(long, value_name = "COMMAND", help_heading = "Control")]
-    pub(crate) on_event: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
     /// Serve metrics for Prometheus at this address, over HTTP: a port of localhost, address:port, or
     /// unix:/path
     #[arg(
@@ -32,6 +26,19 @@ pub(crate) struct OperatorArgs {
         help_heading = "Control"
     )]
     pub(crate) metrics: Option<Listen>,
+}
+
+/// Flags for inspecting and controlling a program with a tunnel while it runs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct AccessArgs {
+    /// The control socket for etcp status and similar commands; none for no socket
+    /// [default: in $RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR/eternaltcp, else in the state folder]
+    #[arg(long, value_name = "PATH", help_heading = "Control")]
+    pub(crate) control: Option<ControlSocketArg>,
+    /// Run this command with sh when the connection is lost and when it is back. ETCP_EVENT and
+    /// other variables describe the event
+    #[arg(long, value_name = "COMMAND", help_heading = "Control")]
+    pub(crate) on_event: Option<String>,
 }
 
 /// The place of a proxy's control socket.

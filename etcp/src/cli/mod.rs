@@ -33,8 +33,8 @@ pub(crate) use check::CheckArgs;
 pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, NO_HOLDER, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 pub(crate) use control::{
-    ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg, SessionsArgs,
-    SessionsCommand, StatusArgs, UpgradeArgs,
+    AccessArgs, ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg,
+    SessionsArgs, SessionsCommand, StatusArgs, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use demo::DemoArgs;

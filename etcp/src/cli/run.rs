@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::common::{FirstContactArgs, parse_positive};
+use super::control::AccessArgs;
 use super::server::ServerArgs;
 
 #[derive(Debug, Args)]
@@ -25,6 +26,8 @@ pub(crate) struct RunArgs {
     pub(crate) linger: Duration,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) operator: AccessArgs,
     #[command(flatten)]
     pub(crate) command: CommandArgs,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory};
 
 use super::common::{TunnelArgs, parse_positive};
+use super::control::AccessArgs;
 use super::{Cli, position_of_command};
 use crate::talk::PortChoice;
 
@@ -56,6 +57,8 @@ pub(crate) struct SshArgs {
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
+    #[command(flatten)]
+    pub(crate) operator: AccessArgs,
     /// The arguments of ssh: its options, HOST, and a command
     #[arg(value_name = "HOST", required = true, last = true)]
     pub(crate) ssh: Vec<OsString>,

@@ -85,7 +85,8 @@ fn is_plain(name: &str) -> bool {
 
 /// Returns the sessions of all running proxies, each with its tunnel if there are several tunnels.
 fn sessions() -> BTreeSet<String> {
-    let processes = running::all(None).into_iter().filter_map(|proxy| running::status(&proxy).ok());
+    let processes =
+        running::statuses(&running::all(None)).into_iter().filter_map(|(_, status)| status.ok());
     let tunnels: Vec<_> = processes.flat_map(|process| process.tunnels).collect();
     let mut ids = BTreeSet::new();
     for tunnel in &tunnels {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use eternaltcp::control::Subject;
 use eternaltcp::metrics::{DURATION_BOUNDS, DurationHistogram, ProxyLevels, ProxyTotals};
 use eternaltcp::process::supervised;
 use prometheus_client::collector::Collector;
@@ -27,15 +26,14 @@ impl Collector for FigureSource {
         self.encode_program(&mut page, &totals, &levels)?;
         encode_tunnels(&mut page, &totals, &levels)?;
         encode_carriers(&mut page, &totals)?;
-        match &self.subject {
-            Subject::Client(client) => {
-                let statistics = client.statistics();
+        match self.subject.statistics() {
+            Some(statistics) => {
                 page.counter("etcp_dials", "Dials that were started", statistics.dials)?;
                 page.counter("etcp_doubts", "Doubts about a carrier", statistics.doubts)?;
                 let help = "Doubts that the carrier itself refuted";
                 page.counter("etcp_false_alarms", help, statistics.false_alarms)?;
             }
-            Subject::Server(_) => {
+            None => {
                 encode_server(&mut page, &totals)?;
                 let help = "Records (--audit-log) that were dropped or could not be written";
                 page.counter("etcp_records_lost", help, self.audit.lost())?;

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use eternaltcp::TunnelConfig;
 use eternaltcp::address::Target;
+use eternaltcp::control::{ProxyKind, Subject};
 use eternaltcp::policy::{AuthorizedKeys, Permit};
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
 
+use crate::cli::AccessArgs;
 use crate::exit::ExitError;
+use crate::operator::Operator;
 use crate::signals::{Hangup, Signals};
 use crate::talk::{Message, PortChoice, TalkError};
 use crate::{runtime, stdio};
@@ -69,6 +72,9 @@ pub(crate) fn run(request: &Message) -> Result<(), ExitError> {
         };
         super::copies::remove_old();
         let monitor = server.monitor();
+        let subject = Subject::server(monitor.clone()).in_role(ProxyKind::OneUser, None);
+        let listen = server.local_addr().iter().map(ToString::to_string).collect();
+        let operator = Operator::of_command(AccessArgs::default(), subject, listen)?;
         server
             .run(async {
                 tokio::select! {
@@ -77,6 +83,7 @@ pub(crate) fn run(request: &Message) -> Result<(), ExitError> {
                 }
             })
             .await;
+        operator.end().await;
         Ok(())
     })?
 }

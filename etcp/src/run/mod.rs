@@ -20,13 +20,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eternaltcp::client::{Client, ClientConfig};
+use eternaltcp::control::{ProxyKind, Subject};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::cli::RunArgs;
+use crate::cli::{AccessArgs, RunArgs};
 use crate::cproxy::client_config;
 use crate::exit::{ExitError, of_client};
+use crate::operator::Operator;
 use crate::runtime;
 use handover::InnerSockets;
 use names::ResolvedNames;
@@ -41,19 +43,31 @@ pub(crate) fn run(args: RunArgs) -> Result<(), ExitError> {
     // Before the limit of descriptors is raised: the program keeps the original one.
     let (helper, sockets) = Helper::start(&args.command.words)?;
     runtime::raise_descriptors()?;
-    runtime::block_on(carry(config, helper, sockets, args.linger))?
+    // Its arguments may hold secrets.
+    let about = args.command.words.first().map(|word| word.to_string_lossy().into_owned());
+    let carried =
+        ProgramRun { helper, sockets, linger: args.linger, operator: args.operator, about };
+    runtime::block_on(carry(config, carried))?
+}
+
+/// The program, and what belongs to its run.
+struct ProgramRun {
+    helper: Helper,
+    sockets: InnerSockets,
+    linger: Duration,
+    operator: AccessArgs,
+    /// The name of the program.
+    about: Option<String>,
 }
 
 /// Runs the program once the tunnel is attached, and the tunnel while the program runs. Returns the
 /// program's exit code.
-async fn carry(
-    config: ClientConfig,
-    helper: Helper,
-    sockets: InnerSockets,
-    linger: Duration,
-) -> Result<(), ExitError> {
+async fn carry(config: ClientConfig, carried: ProgramRun) -> Result<(), ExitError> {
+    let ProgramRun { helper, sockets, linger, operator, about } = carried;
     let mut signals = ChildSignals::listen()?;
     let mut client = Client::start(config).map_err(ExitError::failed)?;
+    let subject = Subject::client(client.monitor()).in_role(ProxyKind::Run, about);
+    let operator = Operator::of_command(operator, subject, Vec::new())?;
     let mut program = helper.program;
     tokio::select! {
         attached = client.attached() => attached.or_else(of_client)?,
@@ -82,6 +96,7 @@ async fn carry(
     if end.is_none() {
         finish(client, linger, &mut signals).await;
     }
+    operator.end().await;
     Err(ExitError::Ended(code))
 }
 

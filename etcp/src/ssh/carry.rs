@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use eternaltcp::address::ServerAddress;
 use eternaltcp::client::{ClientConfig, Servers, Trust, Via};
+use eternaltcp::control::ProxyKind;
 use eternaltcp::tls::Identity;
 use eternaltcp::{TunnelConfig, this_instance};
 
 use super::handover::{Folder, Handover, SproxyRoute};
 use super::login::ALONE;
 use super::script;
-use crate::cli::SshCarryArgs;
-use crate::connect::carry;
+use crate::cli::{AccessArgs, SshCarryArgs};
+use crate::connect::{Carried, carry};
 use crate::exit::ExitError;
 use crate::ssh_config::family;
 use crate::talk::Message;
@@ -35,7 +36,11 @@ const WIRE: [&str; 4] = [
 
 pub(crate) fn run(args: SshCarryArgs) -> Result<(), ExitError> {
     let (handover, identity) = Folder::at(args.folder).read()?;
-    carry(configure(handover, identity)?, None)
+    let control = handover.control.as_deref().and_then(|control| control.parse().ok());
+    let operator = AccessArgs { control, on_event: handover.on_event.clone() };
+    let about = handover.host.clone();
+    let carried = Carried { target: None, operator, role: ProxyKind::Ssh, about };
+    carry(configure(handover, identity)?, carried)
 }
 
 fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, ExitError> {

@@ -51,6 +51,10 @@ pub(crate) struct Handover {
     pub(crate) address_family: Option<String>,
     /// The URL of the proxy, with its password.
     pub(crate) proxy: Option<String>,
+    /// The place of the control socket, in the notation of its flag.
+    pub(crate) control: Option<String>,
+    /// The command for events.
+    pub(crate) on_event: Option<String>,
 }
 
 /// The folder with the key that was made for this connection.
@@ -78,6 +82,10 @@ impl Folder {
 
     pub(crate) fn write(&self, handover: &Handover) -> Result<(), ExitError> {
         let failed = |error| cannot("write to", &self.0, &error);
+        if let Some(command) = &handover.on_event {
+            // It may have several lines.
+            fs::write(self.0.join("on-event"), command).map_err(failed)?;
+        }
         fs::write(self.0.join("tunnel"), handover.to_message().to_string()).map_err(failed)?;
         fs::write(self.0.join("route"), join(&handover.route)).map_err(failed)
     }
@@ -90,6 +98,8 @@ impl Folder {
         };
         let (tunnel, route) = (text("tunnel")?, text("route")?);
         let handover = Handover::from_message(&String::from_utf8_lossy(&tunnel), &route);
+        let on_event = fs::read_to_string(self.0.join("on-event")).ok();
+        let handover = handover.map(|handover| Handover { on_event, ..handover });
         let broken = || ExitError::Failed(format!("the content of {} is broken", self.0.display()));
         Ok((handover.ok_or_else(broken)?, identity))
     }
@@ -135,6 +145,7 @@ impl Handover {
             ("bind-interface", self.bind_interface.clone()),
             ("address-family", self.address_family.clone()),
             ("proxy", self.proxy.clone()),
+            ("control", self.control.clone()),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -159,6 +170,8 @@ impl Handover {
             bind_interface: text("bind-interface"),
             address_family: text("address-family"),
             proxy: text("proxy"),
+            control: text("control"),
+            on_event: None,
         })
     }
 }
@@ -226,6 +239,8 @@ mod tests {
             bind_interface: Some("wlan0".to_owned()),
             address_family: Some("inet6".to_owned()),
             proxy: Some("http://me:a%20b@proxy.test:3128".to_owned()),
+            control: Some("none".to_owned()),
+            on_event: Some("printf '%s\n' \"$ETCP_EVENT\"\nexit 0".to_owned()),
         }
     }
 

@@ -30,7 +30,7 @@ use eternaltcp::address::ServerAddress;
 use eternaltcp::process::as_started;
 use eternaltcp::tls::Identity;
 
-use crate::cli::{DemoArgs, LogArgs, LogFormat, SshArgs};
+use crate::cli::{ControlSocketArg, DemoArgs, LogArgs, LogFormat, SshArgs};
 use crate::exit::ExitError;
 use crate::logging;
 use crate::sproxy::tunnel_config;
@@ -55,6 +55,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
         return Err(ExitError::Usage("say which HOST: etcp ssh [ssh arguments] HOST".to_owned()));
     };
     let tunnel = tunnel_config(&args.tunnel)?;
+    let control = control_text(args.operator.control.as_ref())?;
     let shown = host.to_string_lossy().into_owned();
     let settings = ask(&ssh.of_login(), &host)?;
     let mut login = settings.undone();
@@ -84,6 +85,8 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
             .or_else(|| settings.bind_interface.clone()),
         address_family: settings.address_family.clone(),
         proxy: proxy.map(|proxy| proxy.to_secret_url().to_string()),
+        control,
+        on_event: args.operator.on_event,
     })?;
     let proxy = proxy_command(&folder, log)?;
     // With connection sharing, ssh would use a connection without a tunnel; and its keepalives
@@ -92,6 +95,19 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
     let after = [OsStr::new("-oServerAliveInterval=0")];
     // On success this process is ssh, and nothing of it is dropped.
     Err(become_ssh(&ssh.through(&before, &after)))
+}
+
+/// Returns the place of the control socket as its flag names it.
+fn control_text(control: Option<&ControlSocketArg>) -> Result<Option<String>, ExitError> {
+    match control {
+        None => Ok(None),
+        Some(ControlSocketArg::None) => Ok(Some("none".to_owned())),
+        Some(ControlSocketArg::At(path)) => {
+            path.to_str().map(|it| Some(it.to_owned())).ok_or_else(|| {
+                ExitError::Usage(format!("--control {}: the path is not UTF-8", path.display()))
+            })
+        }
+    }
 }
 
 /// Returns the request to the server's etcp for an sproxy.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use eternaltcp::control::{AskError, ProcessStatus, VERSION};
+use eternaltcp::control::{AskError, FoundSocket, ProcessStatus, VERSION};
+use eternaltcp::policy::user_name;
 use serde::Serialize;
 
 use crate::cli::StatusArgs;
@@ -65,9 +66,9 @@ fn json(processes: &[ProcessStatus]) -> Result<String, ExitError> {
 fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
     let mut processes = Vec::new();
     let (mut failures, mut denied) = (Vec::new(), None);
-    for proxy in running::all(control) {
-        match running::status(&proxy) {
-            Ok(status) => processes.push(status),
+    for (proxy, answer) in running::statuses(&running::all_users(control)) {
+        match answer {
+            Ok(status) => processes.push(ProcessStatus { user: other_user(&proxy), ..status }),
             Err(AskError::Gone) if control.is_none() => {}
             // The socket belongs to a service, which only its user and root may query.
             Err(error @ AskError::Denied) if control.is_none() => {
@@ -81,6 +82,12 @@ fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
     }
     failures.iter().for_each(|failure| complain(failure.text()));
     Ok(processes)
+}
+
+/// Returns the name of a program's user, if that is not this one.
+fn other_user(proxy: &FoundSocket) -> Option<String> {
+    let user = proxy.user.filter(|user| *user != rustix::process::geteuid().as_raw())?;
+    Some(user_name(user).unwrap_or_else(|| user.to_string()))
 }
 
 /// Returns the text that replaces the terminal's contents, as far as it fits.

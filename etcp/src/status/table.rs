@@ -42,13 +42,15 @@ impl Page {
 
     fn process(&mut self, process: &ProcessStatus, all: bool) {
         // A cproxy may have only listeners at its server.
-        let does = match process.listen.join(", ") {
-            none if none.is_empty() => "running".to_owned(),
-            listen => format!("listening on {listen}"),
+        let does = match (process.listen.join(", "), &process.about) {
+            (_, Some(about)) => about.clone(),
+            (none, None) if none.is_empty() => "running".to_owned(),
+            (listen, None) => format!("listening on {listen}"),
         };
         let draining = if process.is_draining { ", being drained" } else { "" };
         let since = self.since(process.started_at);
-        let head = format!("{} {}", process.role, process.process);
+        let of = process.user.as_ref().map_or_else(String::new, |user| format!(" of {user}"));
+        let head = format!("{} {}{of}", process.role, process.process);
         self.line(0, &format!("{head}: {does} for {since}{draining}"));
         self.restarts(process);
         if process.tunnels.is_empty() {

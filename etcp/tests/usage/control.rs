@@ -206,7 +206,7 @@ fn one_of_several_proxies_must_be_named() {
     let server = control(&site, "sproxy", &sproxy.program);
     let said = operate(&site, &["reconnect", "--control", &server]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("only cproxy can connect again"), "{said:?}");
+    assert!(said.err.contains("only a client can connect again"), "{said:?}");
     let said = operate(&site, &["status", "--control", "/nowhere/at/all"]);
     assert_eq!((said.code, said.err.contains("nothing is running there")), (Some(1), true));
     // Each proxy has a socket and a lock.

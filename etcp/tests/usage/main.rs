@@ -1,6 +1,7 @@
 //! Users' and operators' work with the programs, on this machine's loopback.
 
 mod agent;
+mod commands;
 mod config;
 mod control;
 mod drain;

@@ -240,6 +240,8 @@ impl ServedSocket {
         let process = supervised();
         Answer::Status(Box::new(ProcessStatus {
             role: self.subject.role(),
+            about: self.subject.about().map(str::to_owned),
+            user: None,
             process: main_process(),
             holder_pid: process.map(|process| process.holder),
             worker_pid: Some(std::process::id()),

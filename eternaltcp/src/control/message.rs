@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::kind::ProxyKind;
 use super::reload::ReloadAnswer;
 use crate::status::TunnelStatus;
 
@@ -234,6 +235,12 @@ pub enum FaultCode {
 pub struct ProcessStatus {
     /// The role of the proxy.
     pub role: ProxyKind,
+    /// What it runs for, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// The name of its user, if it is not the asking one's. The program that asks fills this in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Its process id: that of its main process.
     pub process: u32,
     /// The process that keeps the state of the process that serves, if there is one. It is the main
@@ -270,25 +277,6 @@ pub struct RestartStatus {
     /// The time at which it died.
     #[serde(with = "crate::status::unix_ms")]
     pub restarted_at: SystemTime,
-}
-
-/// The two kinds of proxies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProxyKind {
-    /// The client's.
-    Cproxy,
-    /// The server's.
-    Sproxy,
-}
-
-impl fmt::Display for ProxyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cproxy => "cproxy",
-            Self::Sproxy => "sproxy",
-        })
-    }
 }
 
 #[derive(Serialize)]

@@ -6,7 +6,9 @@
 
 mod ask;
 mod connections;
+mod find;
 mod hold;
+mod kind;
 mod message;
 mod path;
 mod place;
@@ -15,13 +17,15 @@ mod serve;
 mod subject;
 
 pub use ask::{AskError, ask};
+pub use find::{FoundSocket, find, find_of_others, sweep};
+pub use kind::ProxyKind;
 pub(crate) use message::Reply;
 pub use message::{
-    Answer, Fault, FaultCode, ProcessStatus, ProxyKind, Request, RestartStatus, UpgradeAnswer,
-    UpgradeState, VERSION,
+    Answer, Fault, FaultCode, ProcessStatus, Request, RestartStatus, UpgradeAnswer, UpgradeState,
+    VERSION,
 };
 pub use path::ControlPath;
-pub use place::{Claim, FoundSocket, default_folders, find, known_folders};
+pub use place::{Claim, default_folders, known_folders};
 pub use reload::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
 pub use serve::ControlSocket;
 pub use subject::Subject;

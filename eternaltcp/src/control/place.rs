@@ -1,28 +1,26 @@
-//! The places of control sockets, and the search for them.
+//! The places of control sockets.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::geteuid;
 
-use super::message::ProxyKind;
+use super::kind::ProxyKind;
 use crate::lock_file::{Locked, LockedFile, lock};
 use crate::paths;
 use crate::process::main_process;
-use eternaltcp_sys::unix::is_abandoned;
 
 /// The folder that systemd makes for services, as the guide's unit asks (`RuntimeDirectory=`).
 const SYSTEM: &str = "/run/eternaltcp";
 
 /// The file extension of every socket.
-const ENDING: &str = "sock";
+pub(super) const ENDING: &str = "sock";
 
-/// The maximum number of files that are examined in one folder: sockets and their locks.
-const MAX_FILES: usize = 2 * 1024;
+/// The file extension of a socket's lock.
+pub(super) const LOCK_ENDING: &str = "lock";
 
 /// The maximum number of processes with the same id, in different containers, that can share a
 /// folder.
@@ -158,8 +156,8 @@ impl Claim {
 }
 
 /// Returns the path of a socket's lock.
-fn beside(path: &Path) -> PathBuf {
-    path.with_extension("lock")
+pub(super) fn beside(path: &Path) -> PathBuf {
+    path.with_extension(LOCK_ENDING)
 }
 
 /// Creates a folder that only its user can enter, or checks an existing one.
@@ -175,63 +173,10 @@ fn prepare(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A socket that was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FoundSocket {
-    /// The place where it is.
-    pub path: PathBuf,
-    /// Its name without the ending: `cproxy.1234`.
-    pub name: String,
-}
-
-/// Returns the control sockets in these folders, ordered by name. Removes those whose process no
-/// longer exists.
-#[must_use]
-pub fn find(folders: &[PathBuf]) -> Vec<FoundSocket> {
-    let mut found: Vec<_> = folders.iter().flat_map(|folder| sockets(folder)).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
-}
-
-fn sockets(folder: &Path) -> Vec<FoundSocket> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let files = entries.take(MAX_FILES).flatten().map(|entry| entry.path());
-    let mut found = Vec::new();
-    for path in files.filter(|path| path.extension() == Some(OsStr::new(ENDING))) {
-        let is_socket = path.symlink_metadata().is_ok_and(|it| it.file_type().is_socket());
-        let Some(name) = path.file_stem().and_then(OsStr::to_str).filter(|_| is_socket) else {
-            continue;
-        };
-        if !remove_orphan(&path) {
-            found.push(FoundSocket { name: name.to_owned(), path });
-        }
-    }
-    found
-}
-
-/// Removes a socket whose process certainly no longer exists: its lock is free, and nothing
-/// listens.
-fn remove_orphan(path: &Path) -> bool {
-    let Ok(Locked::Here(lock)) = lock(&beside(path), false) else { return false };
-    if !is_abandoned(path) {
-        // A process without a lock listens: the lock's file stays.
-        lock.leave();
-        return false;
-    }
-    // Its user may have removed it.
-    let _ = fs::remove_file(path);
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use eternaltcp_sys::testport::until_blocking;
-    use std::os::unix::net::UnixListener;
-
-    fn names(folder: &Path) -> Vec<String> {
-        find(&[folder.to_owned()]).into_iter().map(|found| found.name).collect()
-    }
 
     #[test]
     fn the_folder_is_its_users_alone() {
@@ -262,33 +207,6 @@ mod tests {
             drop(first);
             assert_eq!(again.join().unwrap().unwrap().path(), path);
         });
-    }
-
-    #[test]
-    fn a_socket_is_removed_once_its_lock_is_free_and_nobody_listens() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        let claim = Claim::take(ProxyKind::Sproxy, &[folder.path().to_owned()]).unwrap();
-        let own = claim.path().file_stem().unwrap().to_str().unwrap().to_owned();
-        // Nothing listens, as seen from another machine that shares the folder.
-        drop(UnixListener::bind(claim.path()).unwrap());
-        // Nothing listens here either, but nobody knows the state of its lock, and this is not a
-        // socket.
-        drop(UnixListener::bind(at("older.sock")).unwrap());
-        fs::write(at("file.sock"), "no socket").unwrap();
-        fs::write(at("file.lock"), "").unwrap();
-        // A process listens.
-        let _listener = UnixListener::bind(at("unlocked.sock")).unwrap();
-        fs::write(at("unlocked.lock"), "").unwrap();
-        let all = ["older".to_owned(), own.clone(), "unlocked".to_owned()];
-        assert_eq!(names(folder.path()), all);
-        let path = claim.path().to_owned();
-        // A killed process leaves the file of its lock, but no lock.
-        drop(claim);
-        fs::write(path.with_extension("lock"), "").unwrap();
-        until_blocking("the end of the lock", || names(folder.path()) == ["older", "unlocked"]);
-        assert!(!path.exists() && !path.with_extension("lock").exists());
-        assert!(at("file.sock").exists() && at("unlocked.lock").exists());
     }
 
     #[test]

@@ -3,49 +3,96 @@
 use std::time::Duration;
 
 use eternaltcp_proto::SessionId;
+use tokio::sync::broadcast;
 
-use super::message::{Answer, Fault, FaultCode, ProxyKind};
+use super::kind::ProxyKind;
+use super::message::{Answer, Fault, FaultCode};
 use crate::client;
 use crate::driver::Killed;
 use crate::metrics::{ProxyLevels, ProxyTotals};
 use crate::recovery::keep_drain;
 use crate::server::{self, KillError};
-use crate::status::TunnelStatus;
+use crate::status::{TunnelEvent, TunnelStatus};
 
-/// A running proxy.
+/// A running program with a client or a server in it.
 #[derive(Clone, Debug)]
-pub enum Subject {
-    /// cproxy.
+pub struct Subject {
+    role: ProxyKind,
+    about: Option<String>,
+    end: SubjectEnd,
+}
+
+/// The end of tunnels that a program is.
+#[derive(Clone, Debug)]
+enum SubjectEnd {
     Client(client::ClientMonitor),
-    /// sproxy.
     Server(server::ServerMonitor),
 }
 
 impl Subject {
+    /// Returns a client, by default in the role of a cproxy.
+    #[must_use]
+    pub fn client(client: client::ClientMonitor) -> Self {
+        Self { role: ProxyKind::Cproxy, about: None, end: SubjectEnd::Client(client) }
+    }
+
+    /// Returns a server, by default in the role of an sproxy.
+    #[must_use]
+    pub fn server(server: server::ServerMonitor) -> Self {
+        Self { role: ProxyKind::Sproxy, about: None, end: SubjectEnd::Server(server) }
+    }
+
+    /// Changes the role under which the program is found and shown, and says what it runs for, in a
+    /// few words.
+    #[must_use]
+    pub fn in_role(self, role: ProxyKind, about: Option<String>) -> Self {
+        Self { role, about, ..self }
+    }
+
     /// Returns its role.
     #[must_use]
     pub fn role(&self) -> ProxyKind {
-        match self {
-            Self::Client(_) => ProxyKind::Cproxy,
-            Self::Server(_) => ProxyKind::Sproxy,
+        self.role
+    }
+
+    /// Returns what it runs for.
+    pub(super) fn about(&self) -> Option<&str> {
+        self.about.as_deref()
+    }
+
+    /// Returns the events of its tunnels' carriers from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<TunnelEvent> {
+        match &self.end {
+            SubjectEnd::Client(client) => client.events(),
+            SubjectEnd::Server(server) => server.events(),
+        }
+    }
+
+    /// Returns the statistics of a client's carriers; `None` of a server.
+    #[must_use]
+    pub fn statistics(&self) -> Option<client::Statistics> {
+        match &self.end {
+            SubjectEnd::Client(client) => Some(client.statistics()),
+            SubjectEnd::Server(_) => None,
         }
     }
 
     /// Returns what it has counted since its process began.
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
-        match self {
-            Self::Client(client) => client.totals(),
-            Self::Server(server) => server.totals(),
+        match &self.end {
+            SubjectEnd::Client(client) => client.totals(),
+            SubjectEnd::Server(server) => server.totals(),
         }
     }
 
     /// Returns what it has at present.
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
-        match self {
-            Self::Client(client) => client.levels(),
-            Self::Server(server) => server.levels(),
+        match &self.end {
+            SubjectEnd::Client(client) => client.levels(),
+            SubjectEnd::Server(server) => server.levels(),
         }
     }
 
@@ -53,16 +100,16 @@ impl Subject {
     ///
     /// Cancel-safe.
     pub async fn tunnels(&self) -> Vec<TunnelStatus> {
-        match self {
-            Self::Client(client) => client.status().await.into_iter().collect(),
-            Self::Server(server) => server.status().await,
+        match &self.end {
+            SubjectEnd::Client(client) => client.status().await.into_iter().collect(),
+            SubjectEnd::Server(server) => server.status().await,
         }
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        match self {
-            Self::Client(client) => client.is_draining(),
-            Self::Server(server) => server.is_draining(),
+        match &self.end {
+            SubjectEnd::Client(client) => client.is_draining(),
+            SubjectEnd::Server(server) => server.is_draining(),
         }
     }
 
@@ -70,12 +117,12 @@ impl Subject {
         let unknown =
             || Fault::new(FaultCode::UnknownSession, format!("there is no session {session}"));
         let id = SessionId::new(session).ok_or_else(unknown)?;
-        let killed = match self {
-            Self::Client(client) => {
+        let killed = match &self.end {
+            SubjectEnd::Client(client) => {
                 check_tunnel(client, tunnel).await?;
                 client.kill(id).await
             }
-            Self::Server(server) => server.kill(tunnel, id).await.map_err(fault)?,
+            SubjectEnd::Server(server) => server.kill(tunnel, id).await.map_err(fault)?,
         };
         match killed {
             Killed::Done => Ok(Answer::Killed { session }),
@@ -88,13 +135,13 @@ impl Subject {
     }
 
     pub(super) async fn reconnect(&self) -> Result<Answer, Fault> {
-        match self {
-            Self::Client(client) => {
+        match &self.end {
+            SubjectEnd::Client(client) => {
                 client.reconnect().await;
                 Ok(Answer::Reconnecting {})
             }
-            Self::Server(_) => {
-                let text = "sproxy waits for its clients: only cproxy can connect again";
+            SubjectEnd::Server(_) => {
+                let text = "a server waits for its clients: only a client can connect again";
                 Err(Fault::new(FaultCode::Unsupported, text))
             }
         }
@@ -102,9 +149,9 @@ impl Subject {
 
     /// Returns how many sessions there are.
     pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<usize, Fault> {
-        let sessions = match self {
-            Self::Client(client) => client.drain(limit).await,
-            Self::Server(server) => Some(server.drain(limit)),
+        let sessions = match &self.end {
+            SubjectEnd::Client(client) => client.drain(limit).await,
+            SubjectEnd::Server(server) => Some(server.drain(limit)),
         };
         sessions.ok_or_else(|| Fault::new(FaultCode::TooLate, "it is ending already"))
     }
@@ -112,9 +159,9 @@ impl Subject {
     pub(super) async fn stop(&self) {
         // A process that follows this one has to end, too.
         keep_drain(Some(Duration::ZERO));
-        match self {
-            Self::Client(client) => client.close().await,
-            Self::Server(server) => server.stop(),
+        match &self.end {
+            SubjectEnd::Client(client) => client.close().await,
+            SubjectEnd::Server(server) => server.stop(),
         }
     }
 }

@@ -1,5 +1,16 @@
 //! Lines of `/etc/passwd`.
 
+use std::fs;
+
+/// Returns the name of the user of this number, if `/etc/passwd` has one.
+#[must_use]
+pub fn user_name(user: u32) -> Option<String> {
+    let accounts = fs::read("/etc/passwd").ok()?;
+    let accounts = String::from_utf8_lossy(&accounts);
+    let account = accounts.lines().filter_map(Account::parse).find(|it| it.user == user);
+    account.map(|account| account.name.to_owned())
+}
+
 /// A line of `/etc/passwd`.
 pub(crate) struct Account<'a> {
     pub(crate) name: &'a str,

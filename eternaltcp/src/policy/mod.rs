@@ -25,6 +25,7 @@ mod targets;
 mod targets_of_keys;
 
 pub(crate) use account::Account;
+pub use account::user_name;
 pub(crate) use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
 pub(crate) use files::{FileError, append_known_host, missing_or_unreadable, open_authorized_keys};

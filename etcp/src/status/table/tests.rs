@@ -79,6 +79,8 @@ fn tunnel() -> TunnelStatus {
 fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
     ProcessStatus {
         role: ProxyKind::Cproxy,
+        about: None,
+        user: None,
         process: 4711,
         holder_pid: Some(4711),
         worker_pid: Some(4712),
@@ -102,6 +104,19 @@ fn a_client_whose_listeners_are_all_at_its_server_is_running() {
     let process = ProcessStatus { listen: Vec::new(), ..process(Vec::new()) };
     let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
     assert!(table.starts_with("cproxy 4711: running for 3.0 h\n"), "{table}");
+}
+
+#[test]
+fn a_program_of_one_task_says_what_it_runs_for_and_whose_it_is() {
+    let process = ProcessStatus {
+        about: Some("me@host".to_owned()),
+        user: Some("ann".to_owned()),
+        role: ProxyKind::Ssh,
+        listen: Vec::new(),
+        ..process(Vec::new())
+    };
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    assert!(table.starts_with("ssh 4711 of ann: me@host for 3.0 h\n"), "{table}");
 }
 
 #[test]
