@@ -162,6 +162,7 @@ async fn serve(
         Operator::start(operator, subject, names, AuditLog::default(), &life, &mut recovery)?;
     bound.into_iter().for_each(|bound| running.start(bound));
     forwards.remotes.into_iter().for_each(|remote| running.start_remote(&client, remote));
+    operator.set_forwards(running.statuses());
     let leaving = monitor.clone();
     life.prepare_by(move || {
         let monitor = leaving.clone();

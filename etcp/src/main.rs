@@ -50,6 +50,7 @@ mod status;
 mod stdio;
 mod taken;
 mod talk;
+mod tunnels;
 mod upgrade;
 mod user_keys;
 mod version;
@@ -162,6 +163,7 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
         }
         CliCommand::Status(args) => status::run(args),
         CliCommand::Sessions(args) => sessions::run(args),
+        CliCommand::Tunnels(args) => tunnels::run(args),
         CliCommand::Reconnect(args) => reconnect::run(args),
         CliCommand::Reload(args) => reload::run(&args),
         CliCommand::Drain(args) => drain::run(args),

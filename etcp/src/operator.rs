@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use eternaltcp::control::{Claim, ControlSocket, Subject, default_folders, sweep};
+use eternaltcp::control::{Claim, ControlSocket, ForwardStatus, Subject, default_folders, sweep};
 use eternaltcp::process::supervised;
 use eternaltcp::recovery::Recovery;
 use eternaltcp::status::{EventKind, TunnelEvent};
@@ -137,6 +137,13 @@ impl Operator {
     pub(crate) fn set_listen(&self, listen: Vec<String>) {
         if let Some(control) = &self.control {
             control.set_listen(listen);
+        }
+    }
+
+    /// Changes the forwards that the status shows.
+    pub(crate) fn set_forwards(&self, forwards: Vec<ForwardStatus>) {
+        if let Some(control) = &self.control {
+            control.set_forwards(forwards);
         }
     }
 

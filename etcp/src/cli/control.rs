@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use eternaltcp::address::Listen;
+use eternaltcp::status::TunnelCondition;
 
 use super::common::{at_home, parse_path, parse_positive};
 
@@ -78,12 +79,67 @@ pub(crate) struct StatusArgs {
     /// Print JSON, on one line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Refresh each second
+    /// Refresh each second, with bytes per second; q ends it
     #[arg(short, long)]
     pub(crate) watch: bool,
     /// List every session, even if a tunnel has more than 20
     #[arg(short, long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) filter: StatusFilterArgs,
+}
+
+/// The tunnels and sessions to show.
+#[derive(Debug, Default, Args)]
+pub(crate) struct StatusFilterArgs {
+    /// Show only tunnels of clients whose key, by its name or fingerprint, or whose own name has this
+    /// text
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    pub(crate) key: Option<String>,
+    /// Show only sessions whose target has this text, and their tunnels
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    pub(crate) target: Option<String>,
+    /// Show only tunnels in this state
+    #[arg(long, value_enum, value_name = "STATE", help_heading = "Filters")]
+    pub(crate) state: Option<StateArg>,
+    /// Show only tunnels to servers whose address has this text; for etcp ssh, its HOST
+    #[arg(long, value_name = "TEXT", help_heading = "Filters")]
+    pub(crate) server: Option<String>,
+}
+
+impl StatusFilterArgs {
+    pub(crate) fn is_set(&self) -> bool {
+        let texts = [&self.key, &self.target, &self.server];
+        self.state.is_some() || texts.iter().any(|text| text.is_some())
+    }
+}
+
+/// The state of a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum StateArg {
+    /// It has a carrier
+    Attached,
+    /// It has a carrier, and another one is tried
+    Doubted,
+    /// It waits for the server's answer
+    Attaching,
+    /// It has no carrier
+    Detached,
+    /// It is being closed
+    Closing,
+}
+
+impl StateArg {
+    pub(crate) fn is(self, state: TunnelCondition) -> bool {
+        let own = match self {
+            Self::Attached => TunnelCondition::Attached,
+            Self::Doubted => TunnelCondition::Doubted,
+            Self::Attaching => TunnelCondition::Attaching,
+            Self::Detached => TunnelCondition::Detached,
+            Self::Closing => TunnelCondition::Closing,
+        };
+        own == state
+    }
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +155,24 @@ pub(crate) enum SessionsCommand {
         /// The session's number in etcp status, with its tunnel if there are several
         #[arg(value_name = "[TUNNEL/]ID")]
         session: SessionArg,
+        #[command(flatten)]
+        which: WhichArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TunnelsArgs {
+    #[command(subcommand)]
+    pub(crate) command: TunnelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TunnelsCommand {
+    /// End a tunnel of an sproxy, and reset its sessions on both sides. Its client may make a new one
+    Kill {
+        /// The tunnel's name in etcp status
+        #[arg(value_name = "TUNNEL")]
+        tunnel: String,
         #[command(flatten)]
         which: WhichArgs,
     },

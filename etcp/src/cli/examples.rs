@@ -75,8 +75,11 @@ Examples:
 
 pub(super) const STATUS: &str = "\
 Examples:
-  Watch the proxies of this user:
+  Watch the programs of this user; q ends it:
     etcp status --watch
+  Show one person's tunnels at a server, or those that wait for their clients:
+    sudo etcp status --key ann
+    sudo etcp status --state detached
   Print the status of one proxy for a program:
     etcp status --json --control /run/etcp/control";
 
@@ -86,6 +89,11 @@ Examples:
     etcp sessions kill 5
   Reset session 5 of a tunnel, named as in etcp status:
     etcp sessions kill 33d69d2a/5";
+
+pub(super) const TUNNELS: &str = "\
+Examples:
+  End a tunnel, named as in etcp status, and reset its sessions:
+    etcp tunnels kill 33d69d2a";
 
 pub(super) const RECONNECT: &str = "\
 Examples:

@@ -32,9 +32,12 @@ pub(crate) use audit::AuditPlace;
 pub(crate) use check::CheckArgs;
 pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, NO_HOLDER, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
+#[cfg(test)]
+pub(crate) use control::StateArg;
 pub(crate) use control::{
     AccessArgs, ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg,
-    SessionsArgs, SessionsCommand, StatusArgs, UpgradeArgs,
+    SessionsArgs, SessionsCommand, StatusArgs, StatusFilterArgs, TunnelsArgs, TunnelsCommand,
+    UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use demo::DemoArgs;
@@ -123,6 +126,9 @@ pub(crate) enum CliCommand {
     /// Reset sessions of a running proxy
     #[command(after_long_help = examples::SESSIONS)]
     Sessions(SessionsArgs),
+    /// End tunnels of a running sproxy
+    #[command(after_long_help = examples::TUNNELS)]
+    Tunnels(TunnelsArgs),
     /// Make a running cproxy reconnect now
     #[command(after_long_help = examples::RECONNECT)]
     Reconnect(ReconnectArgs),

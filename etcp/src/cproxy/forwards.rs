@@ -7,6 +7,7 @@ use eternaltcp::client::{
     Client, ClientMonitor, Opener, RemoteForward, RemoteForwarder, RunningRemoteForward, Servers,
     serve_dynamic, serve_transparent,
 };
+use eternaltcp::control::ForwardStatus;
 use eternaltcp::recovery::Recovery;
 use eternaltcp::{Listener, Missing};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -75,6 +76,16 @@ impl ListenerKind {
             Self::Forward(Some(_)) => "--local-forward",
             Self::Dynamic => "--dynamic-forward",
             Self::Transparent => "--transparent",
+        }
+    }
+
+    /// Returns where its connections lead.
+    fn destination(&self) -> String {
+        match self {
+            Self::Forward(Some(target)) => target.to_string(),
+            Self::Forward(None) => "the default target".to_owned(),
+            Self::Dynamic => "what SOCKS or HTTP CONNECT asks for".to_owned(),
+            Self::Transparent => "where they were going".to_owned(),
         }
     }
 
@@ -217,6 +228,24 @@ impl RunningForwards {
     /// Returns the addresses of all rules.
     pub(super) fn names(&self) -> Vec<String> {
         self.rules.iter().flat_map(|running| running.names.clone()).collect()
+    }
+
+    /// Describes where the connections of all rules lead, for the status.
+    pub(super) fn statuses(&self) -> Vec<ForwardStatus> {
+        let local = self.rules.iter().flat_map(|running| {
+            let target = running.rule.kind.destination();
+            running.names.iter().map(move |listen| ForwardStatus {
+                listen: listen.clone(),
+                is_remote: false,
+                target: target.clone(),
+            })
+        });
+        let remote = self.remotes.iter().map(|(remote, _)| ForwardStatus {
+            listen: remote.forward.listen.to_string(),
+            is_remote: true,
+            target: remote.forward.target.to_string(),
+        });
+        local.chain(remote).collect()
     }
 
     /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an address

@@ -115,6 +115,7 @@ impl<'a> ClientReloader<'a> {
             self.forwards.change(rules).await?;
             self.forwards.change_remotes(remotes);
             self.operator.set_listen(self.forwards.names());
+            self.operator.set_forwards(self.forwards.statuses());
         }
         Ok(())
     }

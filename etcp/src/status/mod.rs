@@ -1,69 +1,70 @@
 //! `etcp status`.
 
+mod document;
+mod filter;
+mod pager;
+mod rates;
+mod screen;
 mod table;
+mod totals;
+mod watch;
 
-use std::io::{IsTerminal, stdout};
 use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use eternaltcp::control::{AskError, FoundSocket, ProcessStatus, VERSION};
+use eternaltcp::control::{AskError, FoundSocket, ProcessStatus};
 use eternaltcp::policy::user_name;
-use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::exit::ExitError;
-use crate::logging::escape_json;
 use crate::message::complain;
 use crate::{print, running};
-
-/// Interval between two updates.
-const TICK: Duration = Duration::from_secs(1);
+use rates::Rates;
+use totals::Totals;
 
 pub(crate) fn run(args: StatusArgs) -> Result<(), ExitError> {
-    let mut text = show(&args)?;
-    if !args.watch {
-        return print::all(&text).map(drop);
-    }
-    loop {
-        let screen = if stdout().is_terminal() && !args.json { redraw(&text) } else { text };
-        if !print::all(&screen)? {
-            return Ok(());
-        }
-        sleep(TICK);
-        text = match show(&args) {
-            Ok(text) => text,
-            // They may come back.
-            Err(_) if args.json => json(&[])?,
-            Err(failure) => format!("{}\n", failure.text()),
-        };
-    }
+    let answers = collect(&args)?;
+    answers.failures.iter().for_each(|failure| complain(failure));
+    let text = show(&args, &answers.processes, None)?;
+    if args.watch { watch::run(args, text) } else { print::all(&text).map(drop) }
 }
 
-fn show(args: &StatusArgs) -> Result<String, ExitError> {
-    let processes = collect(args.which.control.as_ref())?;
+/// Returns the text for these answers.
+fn show(
+    args: &StatusArgs,
+    processes: &[ProcessStatus],
+    rates: Option<&Rates>,
+) -> Result<String, ExitError> {
     if args.json {
-        return json(&processes);
+        return document::json(processes, rates);
     }
-    Ok(table::render(&processes, SystemTime::now(), args.all))
+    if processes.is_empty() {
+        return Ok("no tunnel matches\n".to_owned());
+    }
+    let mut text = table::render(processes, SystemTime::now(), args.all, rates);
+    if let Some(line) = Totals::of(processes, rates).line() {
+        text += &format!("\n{line}\n");
+    }
+    Ok(text)
 }
 
-/// The output of `--json`.
-#[derive(Serialize)]
-struct Document<'a> {
-    version: u32,
-    processes: &'a [ProcessStatus],
+/// The answers of all programs.
+struct CollectedStatus {
+    processes: Vec<ProcessStatus>,
+    /// Messages about programs that do not answer.
+    failures: Vec<String>,
 }
 
-fn json(processes: &[ProcessStatus]) -> Result<String, ExitError> {
-    let document = Document { version: VERSION, processes };
-    let line = serde_json::to_string(&document).map_err(ExitError::failed)?;
-    Ok(format!("{}\n", escape_json(&line)))
+/// Queries every program, and returns what the user asks for.
+fn collect(args: &StatusArgs) -> Result<CollectedStatus, ExitError> {
+    let mut answers = query(args.which.control.as_ref())?;
+    filter::apply(&args.filter, &mut answers.processes);
+    Ok(answers)
 }
 
-/// Queries every proxy. A proxy that does not answer causes a message, and is a failure only if no
-/// other proxy answers.
-fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
+/// Queries every program. One that does not answer is a failure of the command only if no other one
+/// answers.
+fn query(control: Option<&PathBuf>) -> Result<CollectedStatus, ExitError> {
     let mut processes = Vec::new();
     let (mut failures, mut denied) = (Vec::new(), None);
     for (proxy, answer) in running::statuses(&running::all_users(control)) {
@@ -80,39 +81,12 @@ fn collect(control: Option<&PathBuf>) -> Result<Vec<ProcessStatus>, ExitError> {
     if processes.is_empty() {
         return Err(failures.pop().or(denied).unwrap_or_else(running::nothing));
     }
-    failures.iter().for_each(|failure| complain(failure.text()));
-    Ok(processes)
+    let failures = failures.iter().map(|failure| failure.text().to_owned()).collect();
+    Ok(CollectedStatus { processes, failures })
 }
 
 /// Returns the name of a program's user, if that is not this one.
 fn other_user(proxy: &FoundSocket) -> Option<String> {
     let user = proxy.user.filter(|user| *user != rustix::process::geteuid().as_raw())?;
     Some(user_name(user).unwrap_or_else(|| user.to_string()))
-}
-
-/// Returns the text that replaces the terminal's contents, as far as it fits.
-fn redraw(text: &str) -> String {
-    let size = rustix::termios::tcgetwinsize(stdout());
-    let (rows, columns) = size.map_or((0, 0), |size| (size.ws_row, size.ws_col));
-    let room = |cells: u16| if cells > 1 { usize::from(cells) } else { usize::MAX };
-    format!("\x1b[H{}\x1b[J", fitting(text, room(rows) - 1, room(columns)))
-}
-
-/// Cuts `text` to a number of rows and columns; a longer row would wrap. Each row clears the rest
-/// of its line.
-fn fitting(text: &str, rows: usize, columns: usize) -> String {
-    let cut = |line: &str| line.chars().take(columns).collect::<String>();
-    text.lines().take(rows).map(|line| format!("{}\x1b[K\n", cut(line))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_that_do_not_fit_the_terminal_are_cut() {
-        let text = "one\nzwölf\nthree\n";
-        assert_eq!(fitting(text, 2, 4), "one\x1b[K\nzwöl\x1b[K\n");
-        assert_eq!(fitting(text, usize::MAX, usize::MAX).lines().count(), 3);
-    }
 }

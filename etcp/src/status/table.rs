@@ -10,12 +10,20 @@ use eternaltcp::status::{
     CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelCondition, TunnelStatus,
 };
 
-/// Sessions of a tunnel that are listed unless all are requested.
+use super::pager::cut;
+use super::rates::{ByteRate, Rates};
+
+/// Sessions of a tunnel, and forwards, that are listed unless all are requested.
 const LISTED: usize = 20;
 
 /// Renders all proxies, as of `now`.
-pub(crate) fn render(processes: &[ProcessStatus], now: SystemTime, all: bool) -> String {
-    let mut page = Page { text: String::new(), now };
+pub(super) fn render(
+    processes: &[ProcessStatus],
+    now: SystemTime,
+    all: bool,
+    rates: Option<&Rates>,
+) -> String {
+    let mut page = Page { text: String::new(), now, rates };
     for (number, process) in processes.iter().enumerate() {
         if number > 0 {
             page.line(0, "");
@@ -25,12 +33,13 @@ pub(crate) fn render(processes: &[ProcessStatus], now: SystemTime, all: bool) ->
     page.text
 }
 
-struct Page {
+struct Page<'a> {
     text: String,
     now: SystemTime,
+    rates: Option<&'a Rates>,
 }
 
-impl Page {
+impl Page<'_> {
     /// Adds a line. Part of it may come from a peer, so it is cleaned for the terminal.
     fn line(&mut self, indent: usize, line: &str) {
         let _ = writeln!(self.text, "{:indent$}{}", "", clean(line).trim_end());
@@ -53,11 +62,24 @@ impl Page {
         let head = format!("{} {}{of}", process.role, process.process);
         self.line(0, &format!("{head}: {does} for {since}{draining}"));
         self.restarts(process);
+        self.forwards(process, all);
         if process.tunnels.is_empty() {
             self.line(2, "no tunnels");
         }
         for tunnel in &process.tunnels {
-            self.tunnel(tunnel, all);
+            self.tunnel(process, tunnel, all);
+        }
+    }
+
+    fn forwards(&mut self, process: &ProcessStatus, all: bool) {
+        let listed = if all { usize::MAX } else { LISTED };
+        for forward in process.forwards.iter().take(listed) {
+            let place = if forward.is_remote { "at the server " } else { "" };
+            self.line(2, &format!("forward {place}{} to {}", forward.listen, forward.target));
+        }
+        if let more @ 1.. = process.forwards.len().saturating_sub(listed) {
+            let more = counted(more, "more forward", "more forwards");
+            self.line(2, &format!("and {more} (--all lists them)"));
         }
     }
 
@@ -69,7 +91,7 @@ impl Page {
         self.line(2, &format!("{count}, the last {ago} ago: {}", last.cause));
     }
 
-    fn tunnel(&mut self, tunnel: &TunnelStatus, all: bool) {
+    fn tunnel(&mut self, process: &ProcessStatus, tunnel: &TunnelStatus, all: bool) {
         let name =
             tunnel.tunnel.as_ref().map_or("new tunnel".to_owned(), |id| format!("tunnel {id}"));
         let state = self.state(tunnel);
@@ -80,7 +102,7 @@ impl Page {
                 // A name is a comment, which several keys may have.
                 let name = client.key_name.as_ref();
                 let key = name.map_or(client.key.clone(), |name| format!("{name}, {}", client.key));
-                let machine = client.machine.get(..8).unwrap_or(&client.machine);
+                let machine = cut(&client.machine, 9);
                 self.line(4, &format!("client     {key}, user {}, machine {machine}", client.user));
             }
         }
@@ -95,8 +117,9 @@ impl Page {
             let line = self.loss(loss);
             self.line(4, &format!("last loss  {line}"));
         }
-        self.line(4, &format!("data       {}", data(tunnel)));
-        self.sessions(&tunnel.sessions, all);
+        let rate = self.rates.and_then(|rates| rates.of_tunnel(process, tunnel));
+        self.line(4, &format!("data       {}", data(tunnel, rate)));
+        self.sessions(process, tunnel, all);
     }
 
     fn state(&self, tunnel: &TunnelStatus) -> String {
@@ -124,13 +147,17 @@ impl Page {
         format!("{ago} ago, {}: {}; {outage}", loss.kind, loss.why)
     }
 
-    fn sessions(&mut self, sessions: &[SessionStatus], all: bool) {
+    fn sessions(&mut self, process: &ProcessStatus, tunnel: &TunnelStatus, all: bool) {
+        let sessions = &tunnel.sessions;
         if sessions.is_empty() {
             return self.line(4, "no sessions");
         }
         let listed = listed(sessions, all);
         let mut rows = vec![HEAD.map(str::to_owned)];
-        rows.extend(listed.iter().map(|session| self.row(session)));
+        rows.extend(listed.iter().map(|session| {
+            let rate = self.rates.and_then(|rates| rates.of_session(process, tunnel, session));
+            self.row(session, rate)
+        }));
         let widths: Vec<_> = (0..HEAD.len())
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
@@ -144,7 +171,7 @@ impl Page {
         }
     }
 
-    fn row(&self, session: &SessionStatus) -> [String; 8] {
+    fn row(&self, session: &SessionStatus, rate: Option<ByteRate>) -> [String; 8] {
         let stage = match session.stage {
             SessionStage::Open => String::new(),
             stage => format!("({stage})"),
@@ -154,8 +181,8 @@ impl Page {
             session.from.clone().unwrap_or_else(|| "the peer".to_owned()),
             session.target.clone(),
             self.since(session.opened_at),
-            bytes(session.sent_bytes),
-            bytes(session.received_bytes),
+            with_rate(session.sent_bytes, rate.map(|rate| rate.sent)),
+            with_rate(session.received_bytes, rate.map(|rate| rate.received)),
             format!("{} out, {} in", bytes(session.queued_bytes), bytes(session.undelivered_bytes)),
             stage,
         ]
@@ -215,15 +242,23 @@ fn carriers(tunnel: &TunnelStatus) -> String {
     line
 }
 
-fn data(tunnel: &TunnelStatus) -> String {
+fn data(tunnel: &TunnelStatus, rate: Option<ByteRate>) -> String {
     format!(
         "{} sent, {} received, {} queued out, {} queued in, {} replayed",
-        bytes(tunnel.sent_bytes),
-        bytes(tunnel.received_bytes),
+        with_rate(tunnel.sent_bytes, rate.map(|rate| rate.sent)),
+        with_rate(tunnel.received_bytes, rate.map(|rate| rate.received)),
         bytes(tunnel.queued_bytes),
         bytes(tunnel.undelivered_bytes),
         bytes(tunnel.replayed_bytes)
     )
+}
+
+/// Formats a count of bytes with its rate: `12 MB (1.2 MB/s)`.
+fn with_rate(count: u64, rate: Option<u64>) -> String {
+    match rate {
+        Some(rate) => format!("{} ({}/s)", bytes(count), bytes(rate)),
+        None => bytes(count),
+    }
 }
 
 /// Formats a round trip: `0.21 ms`, `23 ms`, `1.2 s`.
@@ -235,6 +270,9 @@ fn short(time: Duration) -> String {
         _ => format!("{:.1} s", millis / 1000.0),
     }
 }
+
+#[cfg(test)]
+pub(super) mod samples;
 
 #[cfg(test)]
 mod tests;

@@ -14,8 +14,8 @@ use tracing::debug;
 
 use super::hold::SocketRestorer;
 use super::message::{
-    Answer, Fault, FaultCode, MAX_REQUEST, ProcessStatus, Reply, Request, RestartStatus,
-    UpgradeAnswer,
+    Answer, Fault, FaultCode, ForwardStatus, MAX_REQUEST, ProcessStatus, Reply, Request,
+    RestartStatus, UpgradeAnswer,
 };
 use super::path::ControlPath;
 use super::reload::reload;
@@ -47,6 +47,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct ServedSocket {
     pub(super) subject: Subject,
     pub(super) listen: Mutex<Vec<String>>,
+    pub(super) forwards: Mutex<Vec<ForwardStatus>>,
     pub(super) started_at: SystemTime,
     pub(super) path: ControlPath,
 }
@@ -213,6 +214,7 @@ impl ServedSocket {
                 Ok(self.status().await)
             }
             Request::Kill { tunnel, session } => subject.kill(tunnel.as_deref(), session).await,
+            Request::KillTunnel { tunnel } => subject.kill_tunnel(tunnel).await,
             Request::Reconnect {} => subject.reconnect().await,
             Request::Drain { timeout_ms } => {
                 self.drain(timeout_ms.map(Duration::from_millis)).await
@@ -236,6 +238,10 @@ impl ServedSocket {
         self.listen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    fn forwards(&self) -> Vec<ForwardStatus> {
+        self.forwards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     async fn status(&self) -> Answer {
         let process = supervised();
         Answer::Status(Box::new(ProcessStatus {
@@ -250,6 +256,7 @@ impl ServedSocket {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: self.started_at,
             listen: self.addresses(),
+            forwards: self.forwards(),
             is_draining: self.subject.is_draining(),
             tunnels: self.subject.tunnels().await,
         }))

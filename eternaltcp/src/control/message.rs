@@ -37,6 +37,11 @@ pub enum Request {
         /// The session's number.
         session: u32,
     },
+    /// End a tunnel of a server on both sides, which resets its sessions.
+    KillTunnel {
+        /// The first digits of the tunnel's id.
+        tunnel: String,
+    },
     /// Connect again now.
     Reconnect {},
     /// Accept no new sessions, and exit after the last one.
@@ -126,6 +131,13 @@ pub enum Answer {
     Killed {
         /// Its number.
         session: u32,
+    },
+    /// The tunnel was ended.
+    KilledTunnel {
+        /// The first digits of its id.
+        tunnel: String,
+        /// The number of sessions that were reset.
+        sessions: usize,
     },
     /// A new carrier is being made.
     Reconnecting {},
@@ -263,10 +275,25 @@ pub struct ProcessStatus {
     pub started_at: SystemTime,
     /// Its addresses.
     pub listen: Vec<String>,
+    /// Its forwards, if it is a cproxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ForwardStatus>,
     /// Whether it no longer accepts new sessions.
     pub is_draining: bool,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
+}
+
+/// A forward: a listener, and where its connections lead.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForwardStatus {
+    /// The address of the listener.
+    pub listen: String,
+    /// Whether the server listens there, and not this program.
+    #[serde(default)]
+    pub is_remote: bool,
+    /// The target, or what chooses it.
+    pub target: String,
 }
 
 /// The death of a process that another one replaced.
@@ -304,6 +331,7 @@ mod tests {
             Request::Watch { interval_ms: Some(250) },
             Request::Kill { tunnel: None, session: 5 },
             Request::Kill { tunnel: Some("33d69d2a".to_owned()), session: 5 },
+            Request::KillTunnel { tunnel: "33d69d2a".to_owned() },
             Request::Reconnect {},
             Request::Drain { timeout_ms: None },
             Request::Stop {},

@@ -16,6 +16,7 @@ use super::connections::{ServedSocket, accept};
 use super::hold::{SocketHold, SocketRestorer};
 #[cfg(target_os = "linux")]
 use super::hold::{given_in, rule_text};
+use super::message::ForwardStatus;
 use super::path::ControlPath;
 use super::place::Claim;
 use super::subject::Subject;
@@ -180,6 +181,7 @@ impl ControlSocket {
         let served = Arc::new(ServedSocket {
             subject,
             listen: Mutex::new(listen),
+            forwards: Mutex::default(),
             started_at,
             path: path.clone(),
         });
@@ -192,6 +194,11 @@ impl ControlSocket {
     /// Changes the addresses of the proxy that the status shows.
     pub fn set_listen(&self, listen: Vec<String>) {
         *self.served.listen.lock().unwrap_or_else(PoisonError::into_inner) = listen;
+    }
+
+    /// Changes the forwards of the proxy that the status shows.
+    pub fn set_forwards(&self, forwards: Vec<ForwardStatus>) {
+        *self.served.forwards.lock().unwrap_or_else(PoisonError::into_inner) = forwards;
     }
 
     /// Returns the path of the socket, which may change.

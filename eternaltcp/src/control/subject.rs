@@ -134,6 +134,20 @@ impl Subject {
         }
     }
 
+    pub(super) async fn kill_tunnel(&self, tunnel: String) -> Result<Answer, Fault> {
+        match &self.end {
+            SubjectEnd::Client(_) => {
+                let text =
+                    "a client ends with its tunnel: use etcp drain --now, or etcp sessions kill";
+                Err(Fault::new(FaultCode::Unsupported, text))
+            }
+            SubjectEnd::Server(server) => {
+                let sessions = server.kill_tunnel(&tunnel).await.map_err(fault)?;
+                Ok(Answer::KilledTunnel { tunnel, sessions })
+            }
+        }
+    }
+
     pub(super) async fn reconnect(&self) -> Result<Answer, Fault> {
         match &self.end {
             SubjectEnd::Client(client) => {

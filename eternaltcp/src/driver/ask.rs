@@ -18,6 +18,8 @@ pub(crate) enum OperatorRequest {
     Status(oneshot::Sender<TunnelStatus>),
     /// End a session.
     Kill(SessionId, oneshot::Sender<Killed>),
+    /// End the tunnel. The answer is the number of sessions, which are reset.
+    End(oneshot::Sender<usize>),
     /// Take no new sessions, and end with the last one, or after this long. The answer is the
     /// number of sessions.
     Drain(Option<Duration>, oneshot::Sender<usize>),
@@ -49,6 +51,13 @@ impl<R: Role> Driver<R> {
         match ask {
             OperatorRequest::Status(asked) => drop(asked.send(self.status())),
             OperatorRequest::Kill(id, asked) => drop(asked.send(self.kill(id))),
+            OperatorRequest::End(asked) => {
+                let count = self.tunnel.session_count();
+                let sessions = counted(count, "session is", "sessions are");
+                warn!("tunnel ended, as the operator asked; {sessions} reset");
+                let _ = asked.send(count);
+                self.apply(Action::Close(Closing::Killed));
+            }
             OperatorRequest::Drain(limit, asked) => {
                 keep_drain(limit);
                 self.drain(limit);

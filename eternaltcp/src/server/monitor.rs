@@ -126,6 +126,19 @@ impl ServerMonitor {
         Ok(killed.unwrap_or(Killed::Unknown))
     }
 
+    /// Ends a tunnel in order, and returns the number of its sessions, which are reset on both sides.
+    /// Its client may make a new one.
+    ///
+    /// Dropping the future does not take the request back.
+    ///
+    /// # Errors
+    /// No tunnel, or more than one, has this name.
+    pub async fn kill_tunnel(&self, tunnel: &str) -> Result<usize, KillError> {
+        let handle = self.find(Some(tunnel))?;
+        let ended = handle.ask(OperatorRequest::End).await;
+        ended.ok_or_else(|| KillError::UnknownTunnel(tunnel.to_owned()))
+    }
+
     fn find(&self, tunnel: Option<&str>) -> Result<ServerHandle, KillError> {
         let mut found = self.0.registry.handles();
         if let Some(name) = tunnel {

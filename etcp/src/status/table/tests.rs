@@ -1,109 +1,37 @@
 //! Tables of whole answers.
 
+use super::samples::{NOW, ago, process, session, tunnel};
 use super::*;
-use eternaltcp::control::{ProxyKind, RestartStatus};
-use eternaltcp::status::{ClientPeer, ServerPeer};
-
-const NOW: Duration = Duration::from_secs(1_764_000_000);
-
-fn ago(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + NOW - Duration::from_secs(seconds)
-}
-
-fn session(number: u32) -> SessionStatus {
-    SessionStatus {
-        session: number,
-        stage: SessionStage::Open,
-        from: Some(format!("127.0.0.1:{}", 40_000 + number)),
-        target: "localhost:5432".to_owned(),
-        opened_at: ago(30),
-        sent_bytes: 1200,
-        received_bytes: u64::from(number),
-        queued_bytes: 0,
-        undelivered_bytes: 0,
-    }
-}
-
-fn tunnel() -> TunnelStatus {
-    TunnelStatus {
-        tunnel: Some("33d69d2a".to_owned()),
-        peer: Peer::Server(ServerPeer {
-            address: "example.org:6200".to_owned(),
-            dials: 7,
-            doubts: 3,
-            false_alarms: 1,
-            spare: Some("10.0.0.2 via eth0".to_owned()),
-            ..ServerPeer::default()
-        }),
-        started_at: ago(7200),
-        state: TunnelCondition::Attached,
-        state_since_at: ago(720),
-        why: None,
-        carrier: Some(CarrierStatus {
-            local: "192.0.2.7:51742".parse().unwrap(),
-            peer: "198.51.100.1:6200".parse().unwrap(),
-            interface: Some("wlan0".to_owned()),
-            joined: 3,
-            small_segments: false,
-            round_trip: Some(Duration::from_micros(23_400)),
-            deviation: Some(Duration::from_micros(4_100)),
-            silent: Some(Duration::from_millis(300)),
-        }),
-        standby: Some(CarrierStatus {
-            local: "10.0.0.2:40404".parse().unwrap(),
-            peer: "198.51.100.1:6200".parse().unwrap(),
-            interface: Some("eth0".to_owned()),
-            joined: 0,
-            small_segments: false,
-            round_trip: Some(Duration::from_micros(41_000)),
-            deviation: None,
-            silent: Some(Duration::from_secs(9)),
-        }),
-        carriers: 5,
-        sent_bytes: 12_000_000,
-        received_bytes: 340_000_000,
-        queued_bytes: 0,
-        undelivered_bytes: 0,
-        replayed_bytes: 48_000,
-        last_loss: Some(Loss {
-            lost_at: ago(720),
-            kind: "silent".to_owned(),
-            why: "silent for 3s".to_owned(),
-            outage: Some(Duration::from_millis(310)),
-            replayed_bytes: 48_000,
-        }),
-        sessions: vec![session(1), session(3)],
-    }
-}
-
-fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
-    ProcessStatus {
-        role: ProxyKind::Cproxy,
-        about: None,
-        user: None,
-        process: 4711,
-        holder_pid: Some(4711),
-        worker_pid: Some(4712),
-        restarts: 0,
-        last_restart: None,
-        program_version: "0.1.0".to_owned(),
-        started_at: ago(10_800),
-        listen: vec!["127.0.0.1:5200".to_owned()],
-        is_draining: false,
-        tunnels,
-    }
-}
+use eternaltcp::control::{ForwardStatus, ProxyKind, RestartStatus};
+use eternaltcp::status::ClientPeer;
 
 fn page(tunnel: TunnelStatus, all: bool) -> String {
     let process = process(vec![tunnel]);
-    render(&[process], SystemTime::UNIX_EPOCH + NOW, all)
+    render(&[process], SystemTime::UNIX_EPOCH + NOW, all, None)
 }
 
 #[test]
 fn a_client_whose_listeners_are_all_at_its_server_is_running() {
     let process = ProcessStatus { listen: Vec::new(), ..process(Vec::new()) };
-    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None);
     assert!(table.starts_with("cproxy 4711: running for 3.0 h\n"), "{table}");
+}
+
+#[test]
+fn forwards_say_where_they_lead() {
+    let forward = |listen: &str, is_remote, target: &str| ForwardStatus {
+        listen: listen.to_owned(),
+        is_remote,
+        target: target.to_owned(),
+    };
+    let forwards = vec![
+        forward("127.0.0.1:5432", false, "db:5432"),
+        forward("localhost:8080", true, "localhost:80"),
+    ];
+    let process = ProcessStatus { forwards, ..process(Vec::new()) };
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None);
+    let lines = "\n  forward 127.0.0.1:5432 to db:5432\n  forward at the server localhost:8080 to localhost:80\n";
+    assert!(table.contains(lines), "{table}");
 }
 
 #[test]
@@ -115,7 +43,7 @@ fn a_program_of_one_task_says_what_it_runs_for_and_whose_it_is() {
         listen: Vec::new(),
         ..process(Vec::new())
     };
-    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None);
     assert!(table.starts_with("ssh 4711 of ann: me@host for 3.0 h\n"), "{table}");
 }
 
@@ -123,7 +51,7 @@ fn a_program_of_one_task_says_what_it_runs_for_and_whose_it_is() {
 fn a_process_that_was_restarted_says_why_and_when() {
     let last = RestartStatus { cause: "SIGKILL".to_owned(), restarted_at: ago(720) };
     let process = ProcessStatus { restarts: 2, last_restart: Some(last), ..process(Vec::new()) };
-    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false);
+    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None);
     assert!(table.contains("\n  2 restarts, the last 12 min ago: SIGKILL\n"), "{table}");
 }
 
@@ -168,7 +96,7 @@ fn a_tunnel_without_a_carrier_says_for_whom_it_waits_and_why() {
     (waiting.why, waiting.sessions) = (Some("bad\x1b[2J\nwords".to_owned()), Vec::new());
     let text = page(waiting, false);
     assert!(text.contains("from 192.0.2.7: waiting for its client for 20 s: bad"), "{text}");
-    assert!(text.contains("SHA256:abc, user 1000, machine 01234567\n"), "{text}");
+    assert!(text.contains("SHA256:abc, user 1000, machine 01234567…\n"), "{text}");
     assert!(text.contains("no sessions"), "{text}");
     assert!(!text.contains('\x1b'), "{text:?}");
 }
