@@ -1,12 +1,14 @@
 //! `etcp connect`: stdin and stdout as one session.
 
+use std::convert::Infallible;
 use std::fs::File;
+use std::future::pending;
 use std::io;
 use std::time::Duration;
 
 use eternaltcp::Session;
 use eternaltcp::address::Target;
-use eternaltcp::client::{Client, ClientConfig, OpenError};
+use eternaltcp::client::{Client, ClientConfig, ClientMonitor, OpenError};
 use eternaltcp::control::{ProxyKind, Subject};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -20,6 +22,7 @@ use crate::cproxy::client_config;
 use crate::exit::{ExitError, of_client};
 use crate::operator::Operator;
 use crate::signals::{Hangup, Signals, Stop};
+use crate::title::{PathTitle, TerminalTitle};
 use crate::{runtime, stdio};
 
 /// Time for the server to learn how the session ended, if it did not end in order.
@@ -31,7 +34,7 @@ pub(crate) fn run(args: ConnectArgs) -> Result<(), ExitError> {
     config.connect_timeout = Some(args.first_contact.connect_timeout);
     let about = args.target.as_ref().map_or("the default target".to_owned(), Target::to_string);
     let (target, operator) = (args.target, args.operator);
-    carry(config, Carried { target, operator, role: ProxyKind::Connect, about })
+    carry(config, Carried { target, operator, role: ProxyKind::Connect, about, title: None })
 }
 
 /// The session of stdin and stdout, and the program that has it.
@@ -42,12 +45,15 @@ pub(crate) struct Carried {
     pub(crate) role: ProxyKind,
     /// What the program runs for, in a few words.
     pub(crate) about: String,
+    /// The title of the terminal on which the session is shown.
+    pub(crate) title: Option<TerminalTitle>,
 }
 
 /// Forwards stdin and stdout as the client's only session, and returns when the session ends.
 pub(crate) fn carry(mut config: ClientConfig, carried: Carried) -> Result<(), ExitError> {
     config.ends_when_idle = true;
-    let Carried { target, operator, role, about } = carried;
+    let Carried { target, operator, role, about, title } = carried;
+    let title = title.map(PathTitle::new);
     runtime::block_on(async {
         // ssh stops its ProxyCommand with SIGHUP.
         let signals = Signals::listen(Hangup::Ends)?;
@@ -59,7 +65,7 @@ pub(crate) fn carry(mut config: ClientConfig, carried: Carried) -> Result<(), Ex
             None => client.open_default().await,
         };
         let session = session.map_err(|error: OpenError| ExitError::failed(error))?;
-        let end = serve(&mut client, session, signals).await;
+        let end = serve(&mut client, session, signals, title).await;
         operator.end().await;
         match end {
             ConnectEnd::InOrder => Ok(()),
@@ -92,10 +98,17 @@ enum ConnectEnd {
 
 /// Runs until the client has ended and everything that it delivered is written, or until a signal
 /// arrives.
-async fn serve(client: &mut Client, session: Session, signals: Signals) -> ConnectEnd {
+async fn serve(
+    client: &mut Client,
+    session: Session,
+    signals: Signals,
+    title: Option<PathTitle>,
+) -> ConnectEnd {
     let stop = signals.handle(client.monitor());
+    let following = follow(title.clone(), client.monitor());
     let (tell_over, over) = oneshot::channel();
-    let exchange = async { exchange(session, over).await.map_err(ConnectEnd::Stdio) };
+    let exchange =
+        async { exchange(session, over, title.as_ref()).await.map_err(ConnectEnd::Stdio) };
     let client = async { of_client(client.ended().await).map_err(ConnectEnd::Client) };
     let both = async {
         tokio::pin!(exchange, client);
@@ -117,6 +130,7 @@ async fn serve(client: &mut Client, session: Session, signals: Signals) -> Conne
     let result = tokio::select! {
         stop = stop => Err(ConnectEnd::Stopped(stop)),
         result = both => result,
+        never = following => match never {},
     };
     match result {
         Err(ended) => ended,
@@ -125,6 +139,14 @@ async fn serve(client: &mut Client, session: Session, signals: Signals) -> Conne
             "stdin is not open for reading, and is treated as empty: give </dev/null".to_owned(),
         )),
     }
+}
+
+/// Keeps the title of the terminal right. Never ends.
+async fn follow(title: Option<PathTitle>, client: ClientMonitor) -> Infallible {
+    if let Some(title) = title {
+        title.follow(client).await;
+    }
+    pending().await
 }
 
 async fn close(client: &mut Client) {
@@ -146,6 +168,7 @@ enum StdinRead {
 async fn exchange(
     mut session: Session,
     over: oneshot::Receiver<()>,
+    title: Option<&PathTitle>,
 ) -> Result<StdinRead, ExitError> {
     if stdio::is_stdin_terminal() {
         // Before the client is admitted, typed text may be a passphrase or an answer to a question.
@@ -155,7 +178,7 @@ async fn exchange(
     let (mut from, mut to) = split(session);
     let mut read = StdinRead::Whole;
     let result = {
-        let (input, output) = (send_input(&mut to), write_output(&mut from));
+        let (input, output) = (send_input(&mut to), write_output(&mut from, title));
         tokio::pin!(input, output);
         tokio::select! {
             result = &mut output => match result {
@@ -220,7 +243,10 @@ enum StdoutEnd {
     Reset,
 }
 
-async fn write_output(from: &mut ReadHalf<Session>) -> Result<StdoutEnd, ExitError> {
+async fn write_output(
+    from: &mut ReadHalf<Session>,
+    title: Option<&PathTitle>,
+) -> Result<StdoutEnd, ExitError> {
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
@@ -230,7 +256,11 @@ async fn write_output(from: &mut ReadHalf<Session>) -> Result<StdoutEnd, ExitErr
                 end_output();
                 return Ok(StdoutEnd::Ended);
             }
-            Ok(_) => {}
+            Ok(length) => {
+                if let Some(title) = title {
+                    title.before_output(length);
+                }
+            }
             Err(_) => return Ok(StdoutEnd::Reset),
         }
         buffer = stdio::write_chunk(buffer).await.map_err(|error| output_failed(&error))?;

@@ -50,6 +50,7 @@ mod status;
 mod stdio;
 mod taken;
 mod talk;
+mod title;
 mod tunnels;
 mod upgrade;
 mod user_keys;

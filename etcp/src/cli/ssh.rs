@@ -57,6 +57,10 @@ pub(crate) struct SshArgs {
     pub(crate) give_up_after: Option<Duration>,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
+    /// Leave the terminal's title as it is. By default it says so when HOST was not heard for two
+    /// seconds
+    #[arg(long, help_heading = "Connection")]
+    pub(crate) no_title: bool,
     #[command(flatten)]
     pub(crate) operator: AccessArgs,
     /// The arguments of ssh: its options, HOST, and a command

@@ -19,6 +19,7 @@ use crate::connect::{Carried, carry};
 use crate::exit::ExitError;
 use crate::ssh_config::family;
 use crate::talk::Message;
+use crate::title::TerminalTitle;
 
 /// Time for the first contact. It is short, because the port was just tried.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
@@ -39,7 +40,8 @@ pub(crate) fn run(args: SshCarryArgs) -> Result<(), ExitError> {
     let control = handover.control.as_deref().and_then(|control| control.parse().ok());
     let operator = AccessArgs { control, on_event: handover.on_event.clone() };
     let about = handover.host.clone();
-    let carried = Carried { target: None, operator, role: ProxyKind::Ssh, about };
+    let title = handover.has_title.then(|| TerminalTitle::open(&handover.host)).flatten();
+    let carried = Carried { target: None, operator, role: ProxyKind::Ssh, about, title };
     carry(configure(handover, identity)?, carried)
 }
 

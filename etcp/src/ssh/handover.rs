@@ -55,6 +55,8 @@ pub(crate) struct Handover {
     pub(crate) control: Option<String>,
     /// The command for events.
     pub(crate) on_event: Option<String>,
+    /// Whether the terminal's title says when the path is away.
+    pub(crate) has_title: bool,
 }
 
 /// The folder with the key that was made for this connection.
@@ -146,6 +148,7 @@ impl Handover {
             ("address-family", self.address_family.clone()),
             ("proxy", self.proxy.clone()),
             ("control", self.control.clone()),
+            ("title", self.has_title.then(|| "yes".to_owned())),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -172,6 +175,7 @@ impl Handover {
             proxy: text("proxy"),
             control: text("control"),
             on_event: None,
+            has_title: text("title").is_some(),
         })
     }
 }
@@ -241,6 +245,7 @@ mod tests {
             proxy: Some("http://me:a%20b@proxy.test:3128".to_owned()),
             control: Some("none".to_owned()),
             on_event: Some("printf '%s\n' \"$ETCP_EVENT\"\nexit 0".to_owned()),
+            has_title: true,
         }
     }
 

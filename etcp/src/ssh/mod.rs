@@ -32,10 +32,10 @@ use eternaltcp::tls::Identity;
 
 use crate::cli::{ControlSocketArg, DemoArgs, LogArgs, LogFormat, SshArgs};
 use crate::exit::ExitError;
-use crate::logging;
 use crate::sproxy::tunnel_config;
 use crate::ssh_config::{QueryError, SshConfig};
 use crate::talk::{Message, PortChoice};
+use crate::{logging, title};
 use arguments::SshArguments;
 use copy::Copies;
 use handover::{Folder, Handover, proxy_word};
@@ -87,6 +87,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
         proxy: proxy.map(|proxy| proxy.to_secret_url().to_string()),
         control,
         on_event: args.operator.on_event,
+        has_title: !args.no_title && title::is_wanted(),
     })?;
     let proxy = proxy_command(&folder, log)?;
     // With connection sharing, ssh would use a connection without a tunnel; and its keepalives

@@ -16,6 +16,7 @@ mod scp;
 mod socks;
 mod ssh;
 mod ssh_copies;
+mod ssh_title;
 mod status;
 mod telnet;
 mod transparent;
