@@ -22,9 +22,9 @@ fn curl_from_nginx_arrives_whole_while_the_client_moves() {
     let sproxy = Sproxy::start(&world, &folder, IpFamily::V4, SERVER, &[SERVER]);
     let _pair = ProxyPair::start(&world, &folder, sproxy, &[&format!("9000:{SERVER}")]);
 
-    // The rate is 20 MB/s, so that the faults fall inside the copy.
+    // The rate is 10 MB/s, so that the faults fall inside the copy.
     let mut curl = Launch::new("curl", "curl")
-        .args(["-sS", "--fail", "--no-buffer", "--limit-rate", "20M", "-o"])
+        .args(["-sS", "--fail", "--no-buffer", "--limit-rate", "10M", "-o"])
         .arg(&copy)
         .arg("http://127.0.0.1:9000/original")
         .start(&world.client, &folder);

@@ -23,7 +23,7 @@ fn curl_by_name_arrives_whole_while_the_client_moves() {
     let copy = running.folder.join("copy");
     let url = format!("http://{NAME}:{PORT}/original");
     let target = copy.to_str().expect("test paths are text");
-    let words = ["curl", "-sS", "--fail", "--no-buffer", "--limit-rate", "20M", "-o", target, &url];
+    let words = ["curl", "-sS", "--fail", "--no-buffer", "--limit-rate", "10M", "-o", target, &url];
     let mut curl = running.run("run", &words);
     strike_on_the_way(&running.world, &NetworkFault::CYCLE, || (curl.is_running(), length(&copy)));
     assert!(curl.wait(2 * PATIENCE).success(), "curl is content");

@@ -39,6 +39,16 @@ impl Namespace {
     /// Runs `ip` for each line, with `-4` or `-6`, in one process.
     #[track_caller]
     pub fn ip(&self, family: &str, lines: &[&str]) {
+        let is_added = |line: &str| {
+            family == "-6"
+                && line.starts_with("addr ")
+                && !line.contains("del")
+                && !line.ends_with("nodad")
+        };
+        // An address can be used only after a worker of the kernel had its turn, which takes long on a
+        // busy machine, unless it is said that nothing has to be detected.
+        let usable = |line: &&str| format!("{line}{}", if is_added(line) { " nodad" } else { "" });
+        let lines: Vec<_> = lines.iter().map(usable).collect();
         let mut command = Command::new("ip");
         command.args([family, "-n", &self.name, "-batch", "-"]);
         feed(command, &lines.join("\n"));

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
 
@@ -70,10 +71,10 @@ fn metrics_at_a_path_are_for_this_user_alone() {
 
 #[test]
 fn a_client_without_a_tunnel_is_not_ready() {
-    let all = MetricsFixture::new();
-    let stranger = all.site.key("stranger");
-    let client = Cproxy::with(&all.site, all.sproxy.address, "stranger", &stranger, &METRICS);
-    let mut client = client;
+    let (site, port) = (LoopbackSite::new(), HeldPort::take());
+    // Nothing listens there, so it tries again and again.
+    let server = ([127, 0, 0, 1], port.number()).into();
+    let mut client = Cproxy::with(&site, server, "lonely", &site.client, &METRICS);
     let metrics = super::http::address(&mut client.program);
     let told = get(metrics, "/readyz");
     assert_eq!((told.status, told.text.as_str()), (503, "there is no tunnel yet\n"));
