@@ -108,7 +108,10 @@ fn the_title_says_how_long_the_path_is_away_and_nothing_else_of_the_terminal_cha
     }
     window.line("echo; printf 'still-%d' $((40+2))");
     until("an answer", PATIENCE, || window.shown().screen.contains("still-42"));
-    assert!(window.shown().screen.contains("\x1b[7mstill-42"), "the colours continue");
+    // tmux writes what has changed since the cell before: here it is inverse, and no colour is left.
+    let shown = window.shown().screen;
+    let before = shown.lines().find_map(|line| Some(line.split_once("still-42")?.0));
+    assert!(before.is_some_and(|codes| codes.contains("7m")), "the colours continue: {shown:?}");
 }
 
 #[test]
