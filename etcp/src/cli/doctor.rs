@@ -13,7 +13,7 @@ use super::server::ServerArgs;
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// The address of sproxy, as after --server; the default port is 6200
-    #[arg(value_name = "HOST[:PORT]")]
+    #[arg(value_name = "HOST[:PORT]", required_unless_present_any = ["server", "config"])]
     pub(crate) host: Option<ServerAddress>,
     /// A target to try, as sproxy sees it: host:port
     #[arg(value_name = "TARGET")]

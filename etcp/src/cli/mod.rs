@@ -147,7 +147,7 @@ pub(crate) enum CliCommand {
     /// Find out why a server cannot be reached, or how good the path to it is
     #[command(
         after_long_help = examples::DOCTOR,
-        mut_arg("server", |arg| arg.required(false).required_unless_present_any(["host", "config"]))
+        mut_arg("server", |arg| arg.required(false))
     )]
     Doctor(DoctorArgs),
     /// Demonstrate it on this machine: a checked stream whose carriers die

@@ -114,8 +114,8 @@ fn host_key(reason: RejectionReason, text: &str) -> (String, &'static str) {
         RejectionReason::HostKeyUnknown => {
             // The rest of the text has the whole key.
             let text = text.split(": give --accept-new").next().unwrap_or_default();
-            let advice = "compare it with the server's own (there: etcp keygen -l -f \
-                          STATE/server_key.pub), then connect once with --accept-new";
+            let advice = "compare it with the line 'server key' that sproxy logs when it starts, then \
+                          connect once with --accept-new";
             (text.to_owned(), advice)
         }
         RejectionReason::HostKeyChanged => {

@@ -159,14 +159,13 @@ impl Doctor<'_> {
         if let Some(target) = &self.args.target {
             measure::try_target(report, client, target).await;
         }
-        let passage = match self.args.quick {
-            true => Passage::Unknown,
-            false => measure::speed(report, client).await,
-        };
+        // Bulk would fill queues on the path.
         measure::round_trip(report, client).await;
-        if !self.args.quick {
-            measure::pause(report, client).await;
+        if self.args.quick {
+            return Passage::Unknown;
         }
+        let passage = measure::speed(report, client).await;
+        measure::pause(report, client).await;
         passage
     }
 }

@@ -2,7 +2,7 @@
 
 use etcp_testkit::names::{DnsAnswer, Resolver};
 use etcp_testkit::pair::SERVER_NAME;
-use etcp_testkit::skip;
+use etcp_testkit::{Launch, skip};
 use serde_json::Value;
 
 use crate::clinic::Clinic;
@@ -58,6 +58,9 @@ fn a_report_has_a_form_for_programs_and_hides_names_if_asked() {
     let resolver = Resolver::start(&clinic.world.client, &clinic.folder, addresses);
     let examine =
         |options: &[&str]| clinic.run(resolver.serve_to(clinic.doctor(SERVER_NAME, options)));
+    let unnamed = Launch::new("doctor", clinic.folder.join("etcp")).arg("doctor");
+    let diagnosis = clinic.run(unnamed);
+    assert!(diagnosis.error.contains("not provided: <HOST[:PORT]>"), "{diagnosis:#?}");
     let diagnosis = examine(&["--json", "--quick"]);
     assert_eq!(diagnosis.code, Some(0), "{diagnosis:#?}");
     let report: Value = serde_json::from_str(&diagnosis.report).expect("it is JSON");
@@ -90,13 +93,13 @@ fn the_flags_may_come_from_a_configuration_file_of_cproxy() {
         path("known_hosts")
     );
     clinic.write("cproxy.toml", &lines);
-    let doctor = etcp_testkit::Launch::new("doctor", clinic.folder.join("etcp"))
+    let doctor = Launch::new("doctor", clinic.folder.join("etcp"))
         .args(["doctor", "--quick", "--config", &path("cproxy.toml")])
         .env("HOME", clinic.folder.path())
         .env("RUST_LOG", "");
     clinic.run(doctor).is_well().says("ok", "own key", &["client-key", "is admitted"]);
     clinic.write("cproxy.toml", "serve = \"10.71.9.10\"\n");
-    let doctor = etcp_testkit::Launch::new("doctor", clinic.folder.join("etcp"))
+    let doctor = Launch::new("doctor", clinic.folder.join("etcp"))
         .args(["doctor", "--config", &path("cproxy.toml")])
         .env("RUST_LOG", "");
     let diagnosis = clinic.run(doctor);
