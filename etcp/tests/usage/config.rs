@@ -105,9 +105,10 @@ fn a_check_reads_what_the_file_names_and_says_what_it_amounts_to() {
     let (own, keys) = (site.server_key(), site.authorized_keys());
     site.admit(&[&site.client.line, "command=\"ls\" not-a-key"]);
     let server = format!(
-        "permit = 'db:5432'\nidentity = '{}'\nauthorized-keys = '{}'\naudit-log = 'records'\n",
+        "permit = 'db:5432'\nidentity = '{}'\nauthorized-keys = '{}'\naudit-log = '{}'\n",
         own.display(),
-        keys.display()
+        keys.display(),
+        site.path().join("records").display()
     );
     let file = write(&site, "s.toml", &server);
     let check = || ends(&site, &["check", text(&file)]);
