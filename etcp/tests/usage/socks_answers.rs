@@ -250,7 +250,9 @@ fn many_that_say_nothing_do_not_keep_the_port_for_long() {
 fn the_port_may_be_a_unix_socket() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socks");
-    let setting = SocksFixture::with(&["-D", path.to_str().expect("it is text")]);
+    let mut setting = SocksFixture::with(&["-D", path.to_str().expect("it is text")]);
+    // The third address is that of the socket.
+    setting.cproxy.program.wait_for_count("listening on", 3);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
     let request = [&socks4(setting.echo.port())[..], b"hello"].concat();
     stream.write_all(&request).expect("it is taken");
