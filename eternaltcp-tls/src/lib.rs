@@ -61,5 +61,5 @@ pub use identity::Identity;
 pub use key::{KeyError, PublicKey};
 pub use key_file::IdentityError;
 pub use private_file::{NewKey, PrivateFile};
-pub use signature::SigningError;
+pub use signature::SignatureError;
 pub use verify::Judgement;

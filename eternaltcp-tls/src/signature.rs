@@ -9,7 +9,7 @@ use super::{Identity, PublicKey};
 /// The key could not sign.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot sign with the key: {0}")]
-pub struct SigningError(String);
+pub struct SignatureError(String);
 
 impl Identity {
     /// Signs a message: Ed25519 (RFC 8032), or ECDSA over P-256 with SHA-256, as DER. A message
@@ -17,11 +17,11 @@ impl Identity {
     ///
     /// # Errors
     /// The agent did not sign, or the system has no randomness.
-    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignatureError> {
         let schemes = [SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256];
         let signer = self.signer(None).choose_scheme(&schemes);
-        let signer = signer.ok_or_else(|| SigningError("no scheme fits it".to_owned()))?;
-        signer.sign(message).map_err(|error| SigningError(error.to_string()))
+        let signer = signer.ok_or_else(|| SignatureError("no scheme fits it".to_owned()))?;
+        signer.sign(message).map_err(|error| SignatureError(error.to_string()))
     }
 }
 

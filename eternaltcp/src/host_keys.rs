@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use eternaltcp_proto::{Announcement, Topic, TunnelId};
-use eternaltcp_tls::{Identity, PublicKey, SigningError};
+use eternaltcp_tls::{Identity, PublicKey, SignatureError};
 
 /// The maximum number of keys in an announcement.
 pub(crate) const MAX_NEXT_KEYS: usize = 4;
@@ -29,7 +29,7 @@ pub(crate) fn announce(
     tunnel: TunnelId,
     present: &PublicKey,
     next: &[Identity],
-) -> Result<Announcement, SigningError> {
+) -> Result<Announcement, SignatureError> {
     let mut content = Vec::new();
     for identity in next.iter().take(MAX_NEXT_KEYS) {
         let key = identity.public_key();
