@@ -9,8 +9,8 @@ use bytes::Bytes;
 use eternaltcp_proto::{Announcement, Topic, TunnelId};
 use eternaltcp_tls::{Identity, PublicKey, SignatureError};
 
-/// The maximum number of keys in an announcement.
-pub(crate) const MAX_NEXT_KEYS: usize = 4;
+/// The maximum number of keys of which a server tells its clients.
+pub const MAX_NEXT_KEYS: usize = 4;
 
 /// The first bytes of each signed message: nothing else that the keys sign begins so.
 const CONTEXT: &[u8] = b"EternalTCP: this key follows\0";

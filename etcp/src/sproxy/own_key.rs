@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
+use eternaltcp::server::MAX_NEXT_KEYS;
 use eternaltcp::tls::{Identity, IdentityError};
 use tracing::warn;
 
 use crate::exit::ExitError;
 use crate::paths;
-
-/// The maximum number of keys of which clients are told.
-const MAX_NEXT: usize = 4;
 
 /// Loads the keys that will follow the server's key, and creates those that do not exist.
 pub(super) fn next_identities(files: &[PathBuf]) -> Result<Vec<Identity>, ExitError> {
@@ -28,9 +26,9 @@ pub(super) fn check_next_identities(files: &[PathBuf]) -> Result<(), ExitError> 
 
 fn check_count(files: &[PathBuf]) -> Result<(), ExitError> {
     match files.len() {
-        ..=MAX_NEXT => Ok(()),
+        ..=MAX_NEXT_KEYS => Ok(()),
         count => Err(ExitError::Usage(format!(
-            "--next-identity is given {count} times: clients are told of {MAX_NEXT} keys at most"
+            "--next-identity is given {count} times: clients are told of {MAX_NEXT_KEYS} keys at most"
         ))),
     }
 }

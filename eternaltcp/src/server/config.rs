@@ -30,7 +30,7 @@ pub struct ServerConfig {
     pub congestion: Option<Congestion>,
     /// The server's key.
     pub identity: Identity,
-    /// The server's next keys, which clients are told of: four at most.
+    /// The server's next keys, which clients are told of: the first [`super::MAX_NEXT_KEYS`].
     pub next_identities: Vec<Identity>,
     /// The admitted keys.
     pub authorized_keys: KeySource,

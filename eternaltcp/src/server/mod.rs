@@ -73,6 +73,7 @@ use registry::Registry;
 use rules::{Replaceable, ServerRules};
 use sibling::Sibling;
 
+pub use crate::host_keys::MAX_NEXT_KEYS;
 pub use config::{ServerConfig, ServerLimits};
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
