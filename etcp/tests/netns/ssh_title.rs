@@ -52,7 +52,9 @@ impl<'a> Window<'a> {
 
     /// Runs a command of tmux, and returns its output.
     fn tmux(&self, args: &[&str]) -> String {
-        let launch = self.site.client(Launch::new("tmux", "tmux")).env("TERM", "xterm-256color");
+        let launch = self.site.client(Launch::new("tmux", "tmux"));
+        // Without a shell of its own tmux takes the user's, which lets nobody in.
+        let launch = launch.env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
         let launch = launch.arg("-S").arg(self.site.folder.join("tmux")).args(["-f", "/dev/null"]);
         let ran = self.site.finish("tmux", launch.args(args));
         assert_eq!(ran.code, Some(0), "{args:?}: {ran:?}");
