@@ -1,28 +1,19 @@
 //! Whether a carrier is still alive: heartbeats, their answers, and silence.
 
 mod beats;
+mod stop;
 
 use std::time::Duration;
 
 use crate::packet::Kind;
 use crate::seq::Seq;
-use crate::suspicion::{Doubt, PathReport, STOPPED, Suspicion};
+use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
 use beats::Beats;
 
-/// A timer that fires later than this postpones doubts about the path.
-const HELD_UP: Duration = Duration::from_millis(250);
-
 /// The peer cannot make heartbeats come more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The time that the peer has to send something after this process was stopped.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The maximum number of graces in one silence. A peer that lives is heard in one of them, however
-/// often this process is stopped.
-const MAX_GRACES: u32 = 10;
 
 /// The side that sends heartbeats, and the times of its heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -329,33 +320,6 @@ impl Liveness {
             self.probe(now);
         }
         now < self.dead_at()
-    }
-
-    /// Handles a late turn. The machine may have been stopped together with the path. TCP then
-    /// tries again within the time that it has already lost (RFC 6298, section 5.5), and there is
-    /// no doubt before that. A deadline before the last turn was ignored on purpose, and is not
-    /// late.
-    fn handle_lateness(&mut self, now: Time) {
-        let due = self.poll_timeout().max(self.turn);
-        self.turn = self.turn.max(now);
-        let late = now.since(due);
-        if late >= HELD_UP {
-            self.doubt.excuse(now, late);
-        }
-        if late >= STOPPED {
-            self.handle_stop(now);
-        }
-    }
-
-    /// Handles a stop of this process: the peer gets some time to be heard again, a limited number
-    /// of times.
-    fn handle_stop(&mut self, now: Time) {
-        let grace = GRACE.min(self.dead_after);
-        if now + grace > self.dead_at() && self.graces < MAX_GRACES {
-            self.graces += 1;
-            let since = (now.since_origin() + grace).saturating_sub(self.dead_after);
-            self.silent_since = self.silent_since.max(Time::new(since));
-        }
     }
 
     /// Returns the sign of life to send now, if one is due: an answer, or a heartbeat.
