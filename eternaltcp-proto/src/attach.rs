@@ -31,13 +31,20 @@ pub const FEATURE_TAKEOVER: u64 = 8;
 /// The feature of a client that understands announcements.
 pub(crate) const FEATURE_ANNOUNCE: u64 = 16;
 
+/// The feature of a side that may be quiet on an idle carrier.
+pub const FEATURE_QUIET: u64 = 32;
+
 /// The features that this code supports.
-pub(crate) const FEATURES: u64 =
-    FEATURE_STANDBY | FEATURE_EARLY | FEATURE_JOIN | FEATURE_TAKEOVER | FEATURE_ANNOUNCE;
+pub(crate) const FEATURES: u64 = FEATURE_STANDBY
+    | FEATURE_EARLY
+    | FEATURE_JOIN
+    | FEATURE_TAKEOVER
+    | FEATURE_ANNOUNCE
+    | FEATURE_QUIET;
 
 /// The names of the features that this code has, in the order of their bits.
-pub const FEATURE_NAMES: [&str; 5] =
-    ["standby", "early replay", "joined carriers", "takeover", "announcements"];
+pub const FEATURE_NAMES: [&str; 6] =
+    ["standby", "early replay", "joined carriers", "takeover", "announcements", "quiet"];
 
 /// The maximum number of payload bytes of all early packets. With the rest of the request they fit
 /// into what a new TCP connection may send at once (RFC 6928).

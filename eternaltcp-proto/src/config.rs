@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::attach::FEATURES;
+use crate::attach::{FEATURE_QUIET, FEATURES};
 use crate::limits::RESERVE;
+use crate::liveness::QuietConfig;
 use crate::seq::Seq;
 
 /// The settings of one side of a tunnel.
@@ -13,6 +14,9 @@ pub struct Config {
     pub heartbeat: Duration,
     /// A carrier is given up after this much silence.
     pub dead_after: Duration,
+    /// When an idle carrier becomes quiet; `None` if never. Its client decides: at a server it only
+    /// matters whether there is a value.
+    pub quiet: Option<QuietConfig>,
     /// The time for which this side keeps a detached tunnel. The peer is told this.
     pub keep_detached: Duration,
     /// The limit of what this side holds for the whole tunnel in each direction, in cost units:
@@ -30,7 +34,7 @@ pub struct Config {
     pub opens_per_second: u32,
     /// The maximum number of carriers that join the attached one.
     pub max_joined: usize,
-    /// The features that this side states. Tests omit some, to act as an older peer.
+    /// The features that this side has. Tests omit some, to act as an older peer.
     #[doc(hidden)]
     pub features: u64,
     /// The number of a session's first packet: 0 in the protocol. Tests set it just below the wrap,
@@ -40,6 +44,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Returns the features that this side states.
+    pub(crate) fn stated_features(&self) -> u64 {
+        if self.quiet.is_some() { self.features } else { self.features & !FEATURE_QUIET }
+    }
+
     /// Returns the maximum number of concurrent sessions, each of which needs its share of the
     /// tunnel's limit.
     pub(crate) fn effective_max_sessions(&self) -> usize {
@@ -53,6 +62,7 @@ impl Default for Config {
         Self {
             heartbeat: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
+            quiet: Some(QuietConfig::default()),
             keep_detached: Duration::from_secs(7 * 24 * 60 * 60),
             tunnel_limit: 64 << 20,
             session_limit: 256 << 10,

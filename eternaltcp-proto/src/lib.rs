@@ -147,8 +147,8 @@ mod wire;
 pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
 pub use announcement::{Announcement, MAX_CONTENT, Topic};
 pub use attach::{
-    FEATURE_NAMES, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance, Intent,
-    OLDEST_VERSION, Settings, VERSION,
+    FEATURE_NAMES, FEATURE_QUIET, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance,
+    Intent, OLDEST_VERSION, Settings, VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;
@@ -157,6 +157,7 @@ pub use error::Violation;
 pub use failover::{DialId, Failover, MAX_DIALS, Occasion};
 pub use id::{Epoch, SessionId, Side, TunnelId};
 pub use limits::{PACKET_CHARGE, RESERVE, cost};
+pub use liveness::QuietConfig;
 pub use packet::{HEADER_LEN, Header, HeaderError, Kind, MAX_PAYLOAD, READ_SIZE};
 pub use reason::{Cause, Closing, Refusal, RefusalCode, Reset};
 pub use request::{AttachRequest, JoinRequest};

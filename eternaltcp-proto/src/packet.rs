@@ -53,6 +53,8 @@ pub enum Kind {
     Join = 16,
     /// The server states something about itself.
     Announce = 17,
+    /// A heartbeat of a client that asks to be quiet for a while.
+    Quiet = 18,
 }
 
 impl Kind {
@@ -78,6 +80,7 @@ impl Kind {
             15 => Self::Standby,
             16 => Self::Join,
             17 => Self::Announce,
+            18 => Self::Quiet,
             _ => return None,
         })
     }
@@ -102,7 +105,7 @@ impl Kind {
             Self::Heartbeat | Self::Echo | Self::Ack => (0, 0),
             Self::Opened => (0, 0),
             Self::Open => (1, 512),
-            Self::End | Self::Limit | Self::Join => (8, 8),
+            Self::End | Self::Limit | Self::Join | Self::Quiet => (8, 8),
             Self::Reset | Self::Close => (4, 512),
             Self::Refused => (5, 512),
             Self::Attach | Self::Attached => (8, 2048),
@@ -198,10 +201,10 @@ mod tests {
 
     #[test]
     fn every_kind_is_decoded_from_its_value() {
-        for value in 0..=17 {
+        for value in 0..=18 {
             assert_eq!(Kind::from_wire(value).map(|kind| kind as u32), Some(value));
         }
-        assert_eq!(Kind::from_wire(18), None);
+        assert_eq!(Kind::from_wire(19), None);
         assert_eq!(Kind::from_wire(u32::MAX), None);
     }
 

@@ -33,6 +33,13 @@ impl Transmit {
         let header = Header { length: 8, ..header(Kind::Limit, session, Seq::default(), ack) };
         Self { header, payload: Bytes::copy_from_slice(&limit.to_le_bytes()) }
     }
+
+    /// Creates a heartbeat that asks to be quiet for this many milliseconds.
+    pub(crate) fn quiet(beat: Seq, millis: u64) -> Self {
+        let mut quiet = Self::of_tunnel(Kind::Quiet, millis.to_le_bytes().to_vec());
+        quiet.header.seq = beat;
+        quiet
+    }
 }
 
 fn header(kind: Kind, session: u32, seq: Seq, ack: Seq) -> Header {

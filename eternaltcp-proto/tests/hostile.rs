@@ -46,8 +46,8 @@ fn session(value: u32) -> SessionId {
 /// [HEADER-1]
 #[test]
 fn what_is_no_header() {
-    let mut unknown = packet(18, 0, 0, 0, b"").to_vec();
-    check("an unknown kind", nothing, unknown.clone().into(), HeaderError::UnknownKind(18).into());
+    let mut unknown = packet(19, 0, 0, 0, b"").to_vec();
+    check("an unknown kind", nothing, unknown.clone().into(), HeaderError::UnknownKind(19).into());
     unknown[..4].fill(0xff);
     let unknown_kind = HeaderError::UnknownKind(u32::MAX);
     check("the highest kind", nothing, unknown.into(), unknown_kind.into());

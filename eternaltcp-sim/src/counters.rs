@@ -187,6 +187,14 @@ counters! {
     restarts >= 10;
     /// Ends that were stopped for a while.
     stops >= 300;
+    /// Ends whose carrier became quiet.
+    quiets >= 300;
+    /// Carriers that were struck while both ends were quiet.
+    strikes_in_quiet >= 8;
+    /// Ends that were stopped while both were quiet.
+    stops_in_quiet >= 5;
+    /// Programs that died while both ends were quiet.
+    deaths_in_quiet >= 1;
     /// Payload bytes changed in transit.
     corruptions >= 100;
     /// Sessions reset because of that.

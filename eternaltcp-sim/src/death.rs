@@ -76,12 +76,14 @@ impl World {
         counters.deaths_after_write += u64::from(moment == Some(Moment::Write));
         counters.deaths_in_recovery += u64::from(is_dead_already);
         counters.deaths_of_both += u64::from(is_other_dead);
+        let is_quiet = self.is_quiet();
         if let Some(end) = self.end(side) {
             let is_attached = end.tunnel.is_attached();
             let replays = end.tunnel.stats().replayed_packets > end.replayed_before;
             let counters = &mut self.env.counters;
             counters.deaths_detached += u64::from(!is_attached && !is_dead_already);
             counters.deaths_after_replay += u64::from(is_attached && replays);
+            counters.deaths_in_quiet += u64::from(is_quiet && !is_dead_already);
         }
         let pause = self.env.rng.millis(0, MAX_PAUSE);
         self.programs.start_next_at(side, self.env.now + pause);

@@ -39,6 +39,8 @@ pub(crate) struct SimEnd {
     pub(crate) carriers: Vec<(LinkId, CarrierId)>,
     /// Packets replayed before the current lead.
     pub(crate) replayed_before: u64,
+    /// Whether its carrier was quiet when it last had nothing to do.
+    was_quiet: bool,
 }
 
 /// A local socket.
@@ -74,6 +76,7 @@ impl SimEnd {
             is_adopting: false,
             carriers: Vec::new(),
             replayed_before: 0,
+            was_quiet: false,
         }
     }
 
@@ -294,6 +297,8 @@ impl SimEnd {
                 if self.kept.moved_count() > 0 {
                     self.commit(env);
                 }
+                let was_quiet = std::mem::replace(&mut self.was_quiet, self.tunnel.is_quiet());
+                env.counters.quiets += u64::from(self.was_quiet && !was_quiet);
                 return events;
             }
         }

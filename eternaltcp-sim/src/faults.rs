@@ -14,7 +14,10 @@ impl World {
         let now = self.env.now;
         while let Some((at, deed)) = self.env.deeds.pop_front_if(|(at, _)| *at <= now) {
             match deed {
-                Deed::Stop(side, time) => self.env.stopped_until[side] = at + time,
+                Deed::Stop(side, time) => {
+                    self.env.counters.stops_in_quiet += u64::from(self.is_quiet());
+                    self.env.stopped_until[side] = at + time;
+                }
                 Deed::Move => self.client.roam(&mut self.env),
                 Deed::SilenceAttached => {
                     let attached = self.client.end.lead().into_iter().collect();
@@ -53,7 +56,14 @@ impl World {
         }
     }
 
+    /// Returns whether both ends are quiet.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let server = self.server.end.as_ref().is_some_and(|(_, end)| end.tunnel.is_quiet());
+        self.client.end.tunnel.is_quiet() && server
+    }
+
     fn strike_link(&mut self) {
+        let is_quiet = self.is_quiet();
         let env = &mut self.env;
         let side = any_side(&mut env.rng);
         let notice = notice(env);
@@ -84,6 +94,7 @@ impl World {
         }
         env.counters.stalls += u64::from(kind == 7);
         env.counters.silences += u64::from(kind >= 8);
+        env.counters.strikes_in_quiet += u64::from(is_quiet);
         note!(env, "link {id} is struck: {kind}, {side:?}, {ahead}, {notice:?}");
     }
 
@@ -119,6 +130,7 @@ impl World {
     }
 
     fn stop_one_end(&mut self) {
+        self.env.counters.stops_in_quiet += u64::from(self.is_quiet());
         let env = &mut self.env;
         let (side, until) = (any_side(&mut env.rng), env.now + env.rng.millis(500, 8000));
         note!(env, "{side:?} is stopped until {until:?}");

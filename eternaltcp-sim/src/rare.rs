@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use eternaltcp_proto::{RESERVE, Side, Time};
+use eternaltcp_proto::{QuietConfig, RESERVE, Side, Time};
 
 use crate::app::{AppPlan, Finish};
 use crate::path::SimPath;
 use crate::rng::Rng;
 use crate::scenario::{Ambush, Deed, PathChange, Scenario, pair};
-use crate::sides::{Sides, other};
+use crate::sides::{BOTH, Sides, other};
 
 /// One in this many worlds is a crowd, which takes as long as about a hundred others.
 const CROWDS: u64 = 250;
@@ -59,6 +59,51 @@ impl Scenario {
         }
         self
     }
+}
+
+/// One in this many worlds has carriers that become quiet soon.
+const QUIET_TIMES: u64 = 8;
+
+impl Scenario {
+    /// Makes carriers quiet as soon as nothing was sent for a moment. In most of these worlds the
+    /// applications say a little from time to time.
+    pub(crate) fn with_quiet_times(mut self, rng: &mut Rng) -> Self {
+        // Resets that meet a stalled application are rare enough.
+        let stalls = self.pairs.iter().any(|pair| {
+            let Sides { client, server } = &pair.plans;
+            let stalls = |reader: &AppPlan, writer: &AppPlan| {
+                reader.pause.is_some() && writer.finish == Finish::Reset
+            };
+            stalls(client, server) || stalls(server, client)
+        });
+        if rng.below(QUIET_TIMES) > 0 || stalls {
+            return self;
+        }
+        let quiet = QuietConfig { after: rng.millis(10, 800), heartbeat: rng.millis(300, 8000) };
+        for side in BOTH {
+            self.configs[side].quiet = rng.chance(95).then_some(quiet);
+            self.configs[side].heartbeat = rng.millis(100, 500);
+        }
+        if rng.chance(80) && self.ambush.is_none() {
+            for pair in &mut self.pairs {
+                BOTH.into_iter().for_each(|side| speak_seldom(&mut pair.plans[side], rng));
+            }
+            (self.joined, self.deaths) = (0, rng.chance(80));
+            self.trouble += rng.millis(5000, 20_000);
+            self.fault_every = rng.chance(90).then(|| rng.millis(500, 5000));
+            let sleep = Deed::Stop(rng.pick(&BOTH), rng.millis(500, 15_000));
+            self.deeds.push((Time::ZERO + rng.millis(3000, 15_000), sleep));
+            self.deeds.sort_by_key(|(at, _)| *at);
+        }
+        self
+    }
+}
+
+/// Makes an application write some bytes with long pauses.
+fn speak_seldom(plan: &mut AppPlan, rng: &mut Rng) {
+    (plan.every, plan.pause) = (rng.millis(500, 6000), None);
+    (plan.total, plan.write) = (plan.total.min(rng.between(1, 300)), rng.between(1, 60));
+    plan.read = plan.read.max(plan.buffer);
 }
 
 /// Returns dozens of sessions, some of which write megabytes, with too little room for all at once.

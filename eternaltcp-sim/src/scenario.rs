@@ -154,6 +154,7 @@ impl Scenario {
             .with_bad_moments(&mut Rng::new(seed).fork(4))
             .with_old_peers(&mut Rng::new(seed).fork(7))
             .with_hole(&mut Rng::new(seed).fork(9))
+            .with_quiet_times(&mut Rng::new(seed).fork(10))
             .with_announcements(&mut Rng::new(seed).fork(11))
     }
 

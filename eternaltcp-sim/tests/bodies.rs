@@ -121,6 +121,7 @@ fn a_peer_that_knows_the_protocol_breaks_its_own_carriers_and_nothing_else() {
             all.attached += reached.attached;
             all.joined += reached.joined;
             all.violations += reached.violations;
+            all.quiet += reached.quiet;
             all.delivered += reached.delivered;
         }
         let runs = RUNS as u32 / 2;

@@ -1,6 +1,7 @@
 //! Whether a carrier is still alive: heartbeats, their answers, and silence.
 
 mod beats;
+mod quiet;
 mod stop;
 
 use std::time::Duration;
@@ -11,6 +12,8 @@ use crate::suspicion::{Doubt, PathReport, Suspicion};
 use crate::time::Time;
 use crate::transmit::Transmit;
 use beats::Beats;
+pub use quiet::QuietConfig;
+use quiet::Silence;
 
 /// The peer cannot make heartbeats come more often than this.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,6 +50,9 @@ pub(crate) struct Liveness {
     /// The number of graces since bytes were last read.
     graces: u32,
     last_sent: Time,
+    /// The time at which a packet other than a sign of life was last sent or received.
+    active_at: Time,
+    silence: Silence,
     /// The time before which everything that was sent has reached the peer, as its answers show.
     reached: Time,
     /// The time at which this side last answered a heartbeat, if it only listens.
@@ -92,6 +98,8 @@ impl Liveness {
             silent_since: now,
             graces: 0,
             last_sent: now,
+            active_at: now,
+            silence: Silence::None,
             reached: now,
             echoed: None,
             beats: Beats::default(),
@@ -139,9 +147,10 @@ impl Liveness {
         self.last_heard
     }
 
-    /// Returns the time since which the peer's silence counts.
+    /// Returns the time since which the peer's silence counts. It may be in the future, if both
+    /// sides are quiet.
     pub(crate) fn silent_since(&self) -> Time {
-        self.silent_since
+        self.agreed_until().map_or(self.silent_since, |until| until.max(self.silent_since))
     }
 
     /// Returns the time since which a heartbeat waits for its answer: it is unknown whether the
@@ -233,11 +242,11 @@ impl Liveness {
     /// Returns the time at which silence ends the carrier. While the peer's machine still
     /// acknowledges, a silent peer is stopped and not gone.
     fn dead_at(&self) -> Time {
-        let vouched = self.doubt.vouched().unwrap_or(self.silent_since);
+        let vouched = self.doubt.vouched().unwrap_or_default();
         let silent_since = match self.rhythm {
             Rhythm::Asking { asked: None, .. } => return Time::MAX,
             Rhythm::Asking { asked: Some(asked), .. } => self.silent_since.max(asked),
-            Rhythm::Mutual | Rhythm::Listening => self.silent_since,
+            Rhythm::Mutual | Rhythm::Listening => self.silent_since(),
         };
         silent_since.max(vouched) + self.dead_after
     }
@@ -266,6 +275,7 @@ impl Liveness {
                 is_expected
             }
         };
+        self.handle_agreed(beat);
         if let Some(sent) = self.beats.handle_echo(beat) {
             self.reached = sent;
             self.doubt.handle_answer();
@@ -290,7 +300,8 @@ impl Liveness {
     /// Returns the time at which the next regular heartbeat is due.
     fn beats_at(&self) -> Option<Time> {
         match self.rhythm {
-            Rhythm::Mutual => (!self.beats.is_due()).then(|| self.last_sent + self.interval),
+            Rhythm::Mutual if self.beats.is_due() => None,
+            Rhythm::Mutual => Some(self.quiet_until().unwrap_or(self.last_sent + self.interval)),
             Rhythm::Asking { at, asked } => asked.is_none().then_some(at),
             Rhythm::Listening => None,
         }
@@ -298,7 +309,8 @@ impl Liveness {
 
     /// Returns the time at which an additional heartbeat is due.
     fn asks_at(&self) -> Option<Time> {
-        let asks = self.doubts && self.rhythm == Rhythm::Mutual && !self.beats.is_probe_due();
+        let is_apt = self.rhythm == Rhythm::Mutual && self.silence == Silence::None;
+        let asks = self.doubts && is_apt && !self.beats.is_probe_due();
         asks.then(|| self.doubt.asks_at(self.interval)).flatten()
     }
 
@@ -347,8 +359,8 @@ impl Liveness {
         Some(beat)
     }
 
-    /// Records that something was sent.
-    pub(crate) fn handle_sent(&mut self, now: Time) {
+    /// Records that a packet of this kind was sent.
+    pub(crate) fn handle_sent(&mut self, now: Time, kind: Kind) {
         self.last_sent = now;
         if self.rhythm == Rhythm::Mutual {
             // A heartbeat that was asked for needs an answer, which a packet in its place does not
@@ -359,6 +371,7 @@ impl Liveness {
             self.beats.handle_sent();
         }
         self.doubt.handle_sent(now);
+        self.note_sent(now, kind);
     }
 }
 

@@ -11,11 +11,11 @@ fn liveness() -> Liveness {
 #[test]
 fn a_heartbeat_is_due_after_a_second_without_sending() {
     let mut liveness = liveness();
-    liveness.handle_sent(at(500));
+    liveness.handle_sent(at(500), Kind::Heartbeat);
     assert_eq!(liveness.poll_timeout(), at(1500));
     assert!(liveness.handle_timeout(at(1500)));
     assert_eq!(liveness.poll_beat(at(1500)), Some(Seq::new(0)));
-    liveness.handle_sent(at(1500));
+    liveness.handle_sent(at(1500), Kind::Heartbeat);
     assert_eq!(liveness.poll_beat(at(1500)), None);
 }
 
@@ -96,7 +96,7 @@ fn a_delayed_packet_is_doubted_later_by_the_delay() {
         let second = Duration::from_secs(1);
         let mut liveness = Liveness::new(at(0), second, second * 10, true);
         liveness.handle_report(at(0), tcp(0));
-        liveness.handle_sent(at(0));
+        liveness.handle_sent(at(0), Kind::Heartbeat);
         assert_eq!(liveness.poll_timeout(), at(250));
         for now in (woken..=doubted).step_by(50) {
             liveness.handle_report(at(now), tcp(now));
@@ -104,7 +104,7 @@ fn a_delayed_packet_is_doubted_later_by_the_delay() {
             let expected = (now == doubted).then_some(Suspicion::Path);
             assert_eq!(liveness.suspicion(), expected, "woken at {woken}, now {now}");
             if liveness.poll_beat(at(now)).is_some() {
-                liveness.handle_sent(at(now));
+                liveness.handle_sent(at(now), Kind::Heartbeat);
             }
         }
     }
@@ -146,12 +146,12 @@ fn on_a_full_carrier_the_doubt_comes_before_its_end() {
         let mut liveness = Liveness::asking(at(0), second, second * 3);
         liveness.handle_timeout(at(1000));
         assert!(liveness.poll_beat(at(1000)).is_some());
-        liveness.handle_sent(at(1000));
+        liveness.handle_sent(at(1000), Kind::Heartbeat);
         liveness
     };
     let mutual = || {
         let mut liveness = liveness();
-        liveness.handle_sent(at(0));
+        liveness.handle_sent(at(0), Kind::Heartbeat);
         liveness
     };
     for make in [&asking as &dyn Fn() -> Liveness, &mutual] {
@@ -175,7 +175,7 @@ fn on_a_full_carrier_the_doubt_comes_before_its_end() {
 /// peer hears it.
 fn deaf_peer(phase: u64, turns: impl Iterator<Item = u64>) -> Option<u64> {
     let mut liveness = liveness();
-    liveness.handle_sent(at(0));
+    liveness.handle_sent(at(0), Kind::Heartbeat);
     let (mut heard, mut next) = (0, phase);
     for now in turns {
         while next <= now {

@@ -309,6 +309,14 @@ impl Doubt {
         self.asked = self.asked.map(|since| if is_short { since + late } else { since.max(start) });
         self.unanswered = self.unanswered.map(|since| since + late);
     }
+
+    /// Ends an excuse: what is late counts from now on.
+    pub(crate) fn resume(&mut self, now: Time) {
+        let all = [&mut self.unheard, &mut self.awaiting, &mut self.asked, &mut self.unanswered];
+        for since in all {
+            *since = since.map(|since| since.min(now));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl Tunnel {
         let hello = Hello {
             version: VERSION,
             oldest: OLDEST_VERSION,
-            features: self.config.features,
+            features: self.config.stated_features(),
             intent: self.intent(new),
             epoch: self.identity.epoch,
             settings: self.settings(),
@@ -106,7 +106,7 @@ impl Tunnel {
     pub(super) fn bind(&mut self, now: Time, id: TunnelId, request: AttachRequest) {
         let AttachRequest { hello, numbers, early, .. } = request;
         (self.identity.id, self.identity.epoch) = (Some(id), hello.epoch);
-        self.peer.features = hello.features & self.config.features;
+        self.peer.features = hello.features & self.config.stated_features();
         let listed: BTreeSet<_> = numbers.iter().map(|numbers| numbers.session).collect();
         self.take_early(now, early);
         self.resume(now, hello.settings, numbers);

@@ -109,12 +109,14 @@ impl Tunnel {
         header: &Header,
         payload: Bytes,
     ) -> Result<(), Violation> {
+        self.with_liveness(|l| l.handle_received(now, header.kind));
         match (header.kind, SessionId::new(header.session)) {
             (Kind::Heartbeat, None) => self.with_liveness(|l| l.handle_heartbeat(header.seq)),
             (Kind::Echo, None) => {
                 self.handle_lead_echo(now, header.ack);
                 self.note_suspicion(now);
             }
+            (Kind::Quiet, None) => self.handle_quiet(now, header, &payload)?,
             (Kind::Close, None) => self.handle_close(&payload)?,
             (Kind::Announce, None) => self.handle_announcement(&payload)?,
             (Kind::Limit, None) => {
@@ -141,7 +143,7 @@ impl Tunnel {
         }
     }
 
-    fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {
+    pub(super) fn with_liveness(&mut self, tell: impl FnOnce(&mut crate::liveness::Liveness)) {
         if let Some(lead) = self.carriers.current_mut() {
             tell(&mut lead.liveness);
         }
@@ -354,7 +356,7 @@ impl Tunnel {
     }
 }
 
-fn read_u64(kind: Kind, payload: &[u8]) -> Result<u64, Violation> {
+pub(super) fn read_u64(kind: Kind, payload: &[u8]) -> Result<u64, Violation> {
     Reader::new(payload).u64().map_err(Violation::payload(kind))
 }
 

@@ -43,6 +43,7 @@ impl Tunnel {
         // The peer may allow only one heartbeat per second from a standby carrier.
         carrier.liveness.hasten(now, self.config.heartbeat.max(MIN_INTERVAL));
         carrier.stage = CarrierStage::Joined(Agreement::Asking(question));
+        self.end_quiet(now);
         Ok(())
     }
 

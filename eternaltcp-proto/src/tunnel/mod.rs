@@ -16,6 +16,7 @@ mod order;
 mod outbox;
 mod output;
 mod path;
+mod quiet;
 mod route;
 mod sessions;
 mod sockets;

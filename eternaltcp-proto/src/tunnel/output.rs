@@ -37,7 +37,7 @@ impl Tunnel {
             CarrierStage::Joined(_) => self.poll_joined(now, id),
             CarrierStage::Deposed => carrier.liveness.poll_transmit(now),
         }?;
-        self.carriers.get_mut(id)?.liveness.handle_sent(now);
+        self.carriers.get_mut(id)?.liveness.handle_sent(now, transmit.header.kind);
         Some(transmit)
     }
 
@@ -51,9 +51,9 @@ impl Tunnel {
             let is_due = outbox.take_close_due();
             return is_due.then(|| Transmit::of_tunnel(Kind::Close, why.encode()));
         }
-        let liveness = &mut self.carriers.current_mut()?.liveness;
-        let transmit = liveness
-            .poll_transmit(now)
+        let transmit = self
+            .poll_quiet(now)
+            .or_else(|| self.carriers.current_mut()?.liveness.poll_transmit(now))
             .or_else(|| self.poll_announcement())
             .or_else(|| self.poll_opening(now))
             .or_else(|| self.poll_ack())

@@ -12,7 +12,7 @@ use crate::time::Time;
 
 impl Tunnel {
     /// Returns the time since which the lead is silent, excluding the time in which this process
-    /// was stopped, and its smoothed round trip.
+    /// was stopped or both sides are quiet, and its smoothed round trip.
     #[must_use]
     pub fn liveness(&self) -> Option<(Time, Option<Duration>)> {
         let lead = self.carriers.current().filter(|_| self.is_attached())?;

@@ -113,6 +113,7 @@ impl Tunnel {
         self.sessions.with(id, |session| session.reset_by_driver(reset));
         if self.sessions.get(id).is_some_and(|session| session.send().backlogged() > 0) {
             self.sessions.hold_up_reset(id, now);
+            self.end_quiet(now);
         }
         self.discard_ahead(now, id);
         self.activate(now, id);

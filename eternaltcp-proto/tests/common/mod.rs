@@ -52,6 +52,8 @@ pub(crate) struct TestPair {
     pub(crate) log: Vec<(Side, Transmit)>,
     /// Changes what is put on the carrier.
     pub(crate) tamper: Option<fn(Side, &mut Transmit)>,
+    /// The time for which each packet travels.
+    pub(crate) one_way: Duration,
     acceptor: Option<Acceptor>,
     to_server: TestLink,
     to_client: TestLink,
@@ -77,6 +79,7 @@ impl TestPair {
             server: TestPeer::new(Side::Server, server),
             log: Vec::new(),
             tamper: None,
+            one_way: ONE_WAY,
             acceptor: None,
             to_server: TestLink::default(),
             to_client: TestLink::default(),
@@ -139,7 +142,7 @@ impl TestPair {
 
     /// Delivers what was held back, at once.
     pub(crate) fn release(&mut self, from: Side) {
-        let at = self.now + ONE_WAY;
+        let at = self.now + self.one_way;
         let link = self.link_from(from);
         link.is_held = false;
         link.flying.iter_mut().for_each(|(time, _)| *time = at);
@@ -252,7 +255,7 @@ impl TestPair {
         let request = acceptor.into_request().unwrap();
         if let Err(error) = self.server.tunnel.handle_attach(self.now, TUNNEL, request) {
             let refusal = Bytes::from(encode_refusal(&error.refusal()));
-            let at = self.now + ONE_WAY;
+            let at = self.now + self.one_way;
             self.to_client.flying.push_back((at, refusal));
         }
     }
@@ -260,7 +263,7 @@ impl TestPair {
     /// Handles what the tunnels ask for, and puts their packets on the carrier.
     pub(crate) fn flush(&mut self) {
         for side in [Side::Client, Side::Server] {
-            let (now, tamper) = (self.now, self.tamper);
+            let (now, tamper, arrival) = (self.now, self.tamper, self.now + self.one_way);
             loop {
                 self.peer(side).handle_events(now);
                 let Some(mut transmit) = self.peer(side).tunnel.lead_transmit(now) else { break };
@@ -269,7 +272,7 @@ impl TestPair {
                 }
                 let link = self.link_from(side);
                 if !link.is_lossy {
-                    link.flying.push_back((now + ONE_WAY, wire::encode(&transmit)));
+                    link.flying.push_back((arrival, wire::encode(&transmit)));
                 }
                 self.log.push((side, transmit));
             }

@@ -19,6 +19,7 @@ pub(crate) const NUMBERS: u32 = 12;
 pub(crate) const NUMBERS_END: u32 = 13;
 pub(crate) const CLOSE: u32 = 14;
 pub(crate) const STANDBY: u32 = 15;
+pub(crate) const QUIET: u32 = 18;
 
 /// Returns a whole packet.
 pub(crate) fn packet(kind: u32, session: u32, seq: u32, ack: u32, payload: &[u8]) -> Bytes {

@@ -17,9 +17,9 @@ use common::beside::{encode, sent_on};
 use common::wire::{self, WireHello, packet};
 use common::{ONE_WAY, TUNNEL, TestPair, new_tunnel, transmits};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, CarrierId, Event, FEATURE_STANDBY, FEATURE_TAKEOVER, Kind, Progress,
-    RefusalCode, Seq, Side, StandbyConfig, StandbyLoss, StandbyRequest, Suspicion, Time, Transmit,
-    Tunnel, TunnelId, Violation, encode_refusal,
+    AcceptError, Acceptor, CarrierId, Event, FEATURE_QUIET, FEATURE_STANDBY, FEATURE_TAKEOVER,
+    Kind, Progress, RefusalCode, Seq, Side, StandbyConfig, StandbyLoss, StandbyRequest, Suspicion,
+    Time, Transmit, Tunnel, TunnelId, Violation, encode_refusal,
 };
 
 use Side::{Client, Server};
@@ -228,7 +228,7 @@ const ANNOUNCE: u64 = 16;
 #[test]
 fn features_are_those_that_both_sides_have_and_unknown_ones_are_ignored() {
     let mut hello = WireHello::new_tunnel(1).packet().to_vec();
-    let all = FEATURE_STANDBY | EARLY | JOIN | FEATURE_TAKEOVER | ANNOUNCE;
+    let all = FEATURE_STANDBY | EARLY | JOIN | FEATURE_TAKEOVER | ANNOUNCE | FEATURE_QUIET;
     for (asked, both) in [(0_u64, 0), (u64::MAX, all)] {
         hello[32..40].copy_from_slice(&asked.to_le_bytes());
         let mut acceptor = Acceptor::new(10);

@@ -37,6 +37,8 @@ pub struct Reached {
     pub joined: u32,
     /// Detected violations.
     pub violations: u32,
+    /// Requests to be quiet that were granted.
+    pub quiet: u32,
     /// Payload bytes that were delivered.
     pub delivered: u64,
 }
@@ -119,7 +121,9 @@ impl Attack {
     /// Sends any packet on the lead.
     fn say(&mut self, input: &mut FuzzInput<'_>) {
         let bytes = self.known.packet(input);
+        let was_quiet = self.tunnel.is_quiet();
         let result = self.hear(bytes);
+        self.reached.quiet += u32::from(self.tunnel.is_quiet() && !was_quiet);
         if result.is_err() {
             self.reached.violations += 1;
             assert!(!self.tunnel.is_attached(), "it goes on after a violation");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use eternaltcp_proto::{Kind, Side, Transmit, TunnelId};
+use eternaltcp_proto::{FEATURE_QUIET, Kind, Side, Transmit, TunnelId};
 
 use super::input::{FuzzInput, packet};
 
@@ -20,6 +20,10 @@ pub(super) const NUMBERS: u32 = 12;
 pub(super) const NUMBERS_END: u32 = 13;
 pub(super) const STANDBY: u32 = 15;
 pub(super) const JOIN: u32 = 16;
+pub(super) const QUIET: u32 = 18;
+
+/// The features that the peer states: all but takeover.
+const FEATURES: u64 = 7 | FEATURE_QUIET;
 
 /// Returns the first session that the peer of this side opens.
 pub(super) fn first_of(victim: Side) -> u32 {
@@ -86,10 +90,12 @@ impl Knowledge {
 
     /// Returns a packet for the attached carrier: mostly a good one.
     pub(super) fn packet(&mut self, input: &mut FuzzInput<'_>) -> Bytes {
-        const USUAL: [u32; 12] = [0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8];
+        const USUAL: [u32; 13] = [0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8, QUIET];
+        // Only a client asks to be quiet.
+        let usual = &USUAL[..USUAL.len() - usize::from(self.next_id.is_multiple_of(2))];
         let kind = match input.byte() {
-            choice @ 0..=239 => USUAL[usize::from(choice) % USUAL.len()],
-            choice => u32::from(choice) % 18,
+            choice @ 0..=239 => usual[usize::from(choice) % usual.len()],
+            choice => u32::from(choice) % 20,
         };
         let session = match kind {
             OPEN => {
@@ -98,7 +104,7 @@ impl Knowledge {
                 self.next_id = self.next_id.max(id).saturating_add(2);
                 id
             }
-            HEARTBEAT | 2 | 9..=11 | 13..=16 => u32::from(input.byte() > 250),
+            HEARTBEAT | 2 | 9..=11 | 13..=18 => u32::from(input.byte() > 250),
             _ => self.pick(input),
         };
         let numbers = self.sessions.get(&session).copied().unwrap_or_default();
@@ -127,7 +133,7 @@ impl Knowledge {
         let mut body = b"etcp".to_vec();
         body.extend(input.near(1).to_le_bytes());
         body.extend(1_u32.to_le_bytes());
-        body.extend(7_u64.to_le_bytes());
+        body.extend(FEATURES.to_le_bytes());
         body.extend(epoch.to_le_bytes());
         body.extend(settings(input));
         body.push(1);
@@ -158,7 +164,7 @@ impl Knowledge {
         tunnel: TunnelId,
     ) -> Vec<Bytes> {
         let mut body = input.near(1).to_le_bytes().to_vec();
-        body.extend(7_u64.to_le_bytes());
+        body.extend(FEATURES.to_le_bytes());
         body.extend(tunnel.0);
         body.extend(input.near_long(epoch).to_le_bytes());
         body.extend(settings(input));
@@ -215,10 +221,12 @@ fn payload(kind: u32, input: &mut FuzzInput<'_>) -> Vec<u8> {
         LIMIT => return input.near_long(8192).to_le_bytes().to_vec(),
         ATTACH | ATTACHED => 60,
         11 => 5,
+        17 => 4,
         NUMBERS => 16,
         NUMBERS_END => 4,
         STANDBY => 28,
         JOIN => 8,
+        QUIET => return input.near_long(20_000).to_le_bytes().to_vec(),
         _ => 0,
     };
     vec![0; length]

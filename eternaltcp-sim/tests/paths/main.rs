@@ -4,6 +4,7 @@
 mod crowds;
 mod dying;
 mod living;
+mod quiet;
 mod races;
 mod silent;
 mod worlds;
