@@ -14,7 +14,7 @@ use eternaltcp::control::{ReloadAnswer, Subject, take_reloads};
 use eternaltcp::policy::{ListenPermit, StrictModes, load_authorized_keys};
 use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
-use eternaltcp::{Congestion, Missing, TunnelConfig, listen_addresses};
+use eternaltcp::{Congestion, Missing, QuietConfig, TunnelConfig, listen_addresses};
 use tracing::{info, warn};
 
 use crate::activation::ActivatedSockets;
@@ -335,6 +335,10 @@ pub(crate) fn tunnel_config(args: &TunnelArgs) -> Result<TunnelConfig, ExitError
     Ok(TunnelConfig {
         heartbeat: args.heartbeat,
         dead_after: args.dead_after,
+        quiet: args
+            .quiet_heartbeat
+            .0
+            .map(|heartbeat| QuietConfig { after: args.quiet_after, heartbeat }),
         ..TunnelConfig::default()
     })
 }

@@ -17,6 +17,9 @@ const MARKER: &str = "ETERNALTCP ";
 /// The version of the messages.
 const VERSION: &str = "1";
 
+/// The value of a field that turns something off.
+pub(crate) const OFF: &str = "off";
+
 /// The longest message; a longer line is not a message.
 pub(crate) const MAX_LINE: usize = 16 * 1024;
 

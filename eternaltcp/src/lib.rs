@@ -200,8 +200,8 @@ pub mod tls {
 }
 
 pub use eternaltcp_proto::{
-    Cause, CleanText, Config as TunnelConfig, FEATURE_NAMES, Instance, OLDEST_VERSION, RefusalCode,
-    Reset, SessionId, Stats as TunnelStats, VERSION, clean, is_unsafe,
+    Cause, CleanText, Config as TunnelConfig, FEATURE_NAMES, Instance, OLDEST_VERSION, QuietConfig,
+    RefusalCode, Reset, SessionId, Stats as TunnelStats, VERSION, clean, is_unsafe,
 };
 pub use instance::this_instance;
 pub use net::congestion::{Congestion, CongestionError};

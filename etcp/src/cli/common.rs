@@ -51,6 +51,43 @@ pub(crate) struct TunnelArgs {
         help_heading = "Connection"
     )]
     pub(crate) dead_after: Duration,
+    /// Send a heartbeat only this often on a connection that is idle (at most 5m), or off. The
+    /// client decides; sproxy only looks for off
+    #[arg(
+        long,
+        value_parser = parse_quiet,
+        default_value = "20s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
+    pub(crate) quiet_heartbeat: QuietInterval,
+    /// A connection on which nothing but heartbeats passed for this long is idle
+    #[arg(
+        long,
+        value_parser = parse_positive,
+        default_value = "30s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
+    pub(crate) quiet_after: Duration,
+}
+
+/// The interval of heartbeats on an idle connection; `None` if it is as on any other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct QuietInterval(pub(crate) Option<Duration>);
+
+/// The longest interval of heartbeats to which a server agrees.
+const MAX_QUIET: Duration = Duration::from_secs(5 * 60);
+
+/// Parses the interval of heartbeats on an idle connection.
+fn parse_quiet(text: &str) -> Result<QuietInterval, String> {
+    if text == "off" {
+        return Ok(QuietInterval(None));
+    }
+    match parse_positive(text)? {
+        interval if interval > MAX_QUIET => Err("it must be at most 5m, or off".to_owned()),
+        interval => Ok(QuietInterval(Some(interval))),
+    }
 }
 
 /// The name of the flag for a configuration file, without its dashes.

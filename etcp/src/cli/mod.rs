@@ -30,7 +30,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::version;
 pub(crate) use audit::AuditPlace;
 pub(crate) use check::CheckArgs;
-pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, NO_HOLDER, TunnelArgs};
+pub(crate) use common::{CHECK_FLAG, CONFIG_FLAG, NO_HOLDER, QuietInterval, TunnelArgs};
 pub(crate) use connect::ConnectArgs;
 #[cfg(test)]
 pub(crate) use control::StateArg;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::relay::DemoRelay;
-use crate::cli::TunnelArgs;
+use crate::cli::{QuietInterval, TunnelArgs};
 use crate::cproxy::accept;
 use crate::exit::ExitError;
 use crate::runtime;
@@ -29,8 +29,12 @@ pub(super) const ANY_PORT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Silence is noticed five times faster than by default, because the demo is short.
-const TUNNEL: TunnelArgs =
-    TunnelArgs { heartbeat: Duration::from_millis(200), dead_after: Duration::from_millis(600) };
+const TUNNEL: TunnelArgs = TunnelArgs {
+    heartbeat: Duration::from_millis(200),
+    dead_after: Duration::from_millis(600),
+    quiet_heartbeat: QuietInterval(None),
+    quiet_after: Duration::from_secs(30),
+};
 
 /// The running parts of the demo.
 #[derive(Debug)]

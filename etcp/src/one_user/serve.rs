@@ -7,18 +7,18 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use eternaltcp::TunnelConfig;
 use eternaltcp::address::Target;
 use eternaltcp::control::{ProxyKind, Subject};
 use eternaltcp::policy::{AuthorizedKeys, Permit};
 use eternaltcp::server::{KeySource, Server, ServerConfig, ServerError};
 use eternaltcp::tls::{Identity, PublicKey};
+use eternaltcp::{QuietConfig, TunnelConfig};
 
 use crate::cli::AccessArgs;
 use crate::exit::ExitError;
 use crate::operator::Operator;
 use crate::signals::{Hangup, Signals};
-use crate::talk::{Message, PortChoice, TalkError};
+use crate::talk::{Message, OFF, PortChoice, TalkError};
 use crate::{runtime, stdio};
 
 /// Time after the login in which the first client must connect.
@@ -55,6 +55,7 @@ impl ServeRequest {
                 keep_detached: millis("keep-detached")?,
                 heartbeat: millis("heartbeat")?,
                 dead_after: millis("dead-after")?,
+                quiet: (message.text("quiet") != Some(OFF)).then(QuietConfig::default),
                 ..TunnelConfig::default()
             },
         })

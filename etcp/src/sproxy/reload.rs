@@ -56,6 +56,8 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
         "max-opens-per-second",
         "max-sessions",
         "max-waiting",
+        "quiet-after",
+        "quiet-heartbeat",
         "wait",
     ],
 };

@@ -67,6 +67,7 @@ fn configure(handover: Handover, identity: Identity) -> Result<ClientConfig, Exi
     config.tunnel = TunnelConfig {
         heartbeat: handover.heartbeat,
         dead_after: handover.dead_after,
+        quiet: handover.quiet,
         ..TunnelConfig::default()
     };
     config.connect_timeout = Some(first_contact);

@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use eternaltcp::QuietConfig;
 use eternaltcp::address::ServerAddress;
 use eternaltcp::paths::{temporary, user_runtime};
 use eternaltcp::tls::{Identity, PublicKey};
@@ -44,6 +45,7 @@ pub(crate) struct Handover {
     pub(crate) route_to: Option<String>,
     pub(crate) heartbeat: Duration,
     pub(crate) dead_after: Duration,
+    pub(crate) quiet: Option<QuietConfig>,
     pub(crate) give_up_after: Option<Duration>,
     pub(crate) bind_address: Option<String>,
     pub(crate) bind_interface: Option<String>,
@@ -139,8 +141,11 @@ impl Handover {
             .with("program", &self.program)
             .with("heartbeat", self.heartbeat.as_millis())
             .with("dead-after", self.dead_after.as_millis());
-        let give_up_after = self.give_up_after.map(|after| after.as_millis().to_string());
+        let text = |time: Duration| time.as_millis().to_string();
+        let give_up_after = self.give_up_after.map(text);
         [
+            ("quiet-after", self.quiet.map(|quiet| text(quiet.after))),
+            ("quiet-heartbeat", self.quiet.map(|quiet| text(quiet.heartbeat))),
             ("route-to", self.route_to.clone()),
             ("give-up-after", give_up_after),
             ("bind-address", self.bind_address.clone()),
@@ -168,6 +173,9 @@ impl Handover {
             route_to: text("route-to"),
             heartbeat: millis("heartbeat")?,
             dead_after: millis("dead-after")?,
+            quiet: millis("quiet-after")
+                .zip(millis("quiet-heartbeat"))
+                .map(|(after, heartbeat)| QuietConfig { after, heartbeat }),
             give_up_after: millis("give-up-after"),
             bind_address: text("bind-address"),
             bind_interface: text("bind-interface"),
@@ -238,6 +246,7 @@ mod tests {
             route_to: None,
             heartbeat: Duration::from_secs(1),
             dead_after: Duration::from_millis(2500),
+            quiet: Some(QuietConfig::default()),
             give_up_after: Some(Duration::from_secs(60)),
             bind_address: None,
             bind_interface: Some("wlan0".to_owned()),

@@ -34,7 +34,7 @@ use crate::cli::{ControlSocketArg, DemoArgs, LogArgs, LogFormat, SshArgs};
 use crate::exit::ExitError;
 use crate::sproxy::tunnel_config;
 use crate::ssh_config::{QueryError, SshConfig};
-use crate::talk::{Message, PortChoice};
+use crate::talk::{Message, OFF, PortChoice};
 use crate::{logging, title};
 use arguments::SshArguments;
 use copy::Copies;
@@ -78,6 +78,7 @@ pub(crate) fn run(args: SshArgs, log: &LogArgs) -> Result<(), ExitError> {
         route_to: address.filter(|_| !settings.is_proxied()),
         heartbeat: tunnel.heartbeat,
         dead_after: tunnel.dead_after,
+        quiet: tunnel.quiet,
         give_up_after: args.give_up_after,
         bind_address: source.as_ref().map(|source| source.ip.to_string()),
         bind_interface: source
@@ -113,13 +114,14 @@ fn control_text(control: Option<&ControlSocketArg>) -> Result<Option<String>, Ex
 
 /// Returns the request to the server's etcp for an sproxy.
 fn request(args: &SshArgs, tunnel: &TunnelConfig, identity: &Identity) -> Message {
-    Message::new("serve")
+    let message = Message::new("serve")
         .with("key", identity.public_key())
         .with("ports", args.remote_port.unwrap_or(PortChoice::ANY))
         .with("reach", if args.via_ssh { "local" } else { "any" })
         .with("keep-detached", args.keep_detached.as_millis())
         .with("heartbeat", tunnel.heartbeat.as_millis())
-        .with("dead-after", tunnel.dead_after.as_millis())
+        .with("dead-after", tunnel.dead_after.as_millis());
+    if tunnel.quiet.is_some() { message } else { message.with("quiet", OFF) }
 }
 
 /// Asks ssh what it would do for `host` with these options.

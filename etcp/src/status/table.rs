@@ -219,6 +219,9 @@ fn path(carrier: &CarrierStatus) -> String {
     if carrier.joined > 0 {
         line += &format!(", with {} more beside it", carrier.joined);
     }
+    if carrier.quiet {
+        line += ", quiet";
+    }
     if let Some(silent) = carrier.silent.filter(|silent| *silent > Duration::from_secs(2)) {
         line += &format!(", silent for {}", duration(silent));
     }

@@ -296,8 +296,10 @@ async fn check_name(
             if !is_heard && start.elapsed() >= patience {
                 return Err(Refusal::for_now(RefusalCode::NameTaken, advice()));
             }
-            if start.elapsed() >= ON_ITS_WAY {
-                heard_before.entry(id).or_insert(heard);
+            if start.elapsed() >= ON_ITS_WAY && !heard_before.contains_key(&id) {
+                heard_before.insert(id, heard);
+                // It may be quiet.
+                live.handle.try_tell(ServerEvent::Probe);
             }
             is_in_doubt |= !is_heard;
         }

@@ -14,6 +14,8 @@ pub(super) enum ServerEvent {
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// A client asks for its carrier to join the attached one.
     Join { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
+    /// Asks the client with a heartbeat whether it lives, because another one has its name.
+    Probe,
     /// The server ends, for this reason.
     Close(Closing),
 }

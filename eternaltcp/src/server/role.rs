@@ -218,12 +218,13 @@ impl Role for ServerRole {
         &*self.log
     }
 
-    fn handle_event(&mut self, _now: Time, event: ServerEvent, tunnel: &mut Tunnel) {
+    fn handle_event(&mut self, now: Time, event: ServerEvent, tunnel: &mut Tunnel) {
         let action = match event {
             ServerEvent::Attach { id, request, carrier } => {
                 Action::AcceptAttach { id, request, carrier }
             }
             ServerEvent::Join { request, carrier } => Action::AcceptJoin { request, carrier },
+            ServerEvent::Probe => return tunnel.probe(now),
             ServerEvent::Close(why) => Action::Close(self.last_word(why, tunnel)),
         };
         self.actions.push_back(action);

@@ -151,6 +151,9 @@ pub struct CarrierStatus {
     /// The number of carriers that have joined it.
     #[serde(default)]
     pub joined: usize,
+    /// Whether both ends are quiet on it, because the tunnel is idle.
+    #[serde(default)]
+    pub quiet: bool,
     /// Whether new carriers over its path use small segments, because large ones vanished there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub small_segments: bool,

@@ -61,7 +61,7 @@ fn the_table_tells_what_a_person_wants_to_know() {
 cproxy 4711: listening on 127.0.0.1:5200 for 3.0 h
   tunnel 33d69d2a to example.org:6200: attached for 12 min
     path       192.0.2.7:51742 to 198.51.100.1:6200 via wlan0, round trip 23 ms ± 4.10 ms, with 3 more beside it
-    spare      10.0.0.2:40404 to 198.51.100.1:6200 via eth0, round trip 41 ms, silent for 9.00 s
+    spare      10.0.0.2:40404 to 198.51.100.1:6200 via eth0, round trip 41 ms, quiet, silent for 9.00 s
     carriers   5 so far, 7 dials, 3 doubts, of them 1 false alarm
     last loss  12 min ago, silent: silent for 3s; back after 0.31 s, 48 kB replayed
     data       12 MB sent, 340 MB received, 0 B queued out, 0 B queued in, 48 kB replayed

@@ -291,6 +291,7 @@ impl CarrierIo {
             peer: self.peer,
             interface: None,
             joined: 0,
+            quiet: false,
             small_segments: false,
             round_trip,
             deviation,

@@ -265,7 +265,7 @@ impl Carriers {
         let silent = liveness.map(|(heard, _)| now.since(heard));
         let heartbeat = liveness.and_then(|(_, round_trip)| round_trip);
         let status = self.attached()?.status(heartbeat, silent)?;
-        Some(CarrierStatus { joined: tunnel.joined_count(), ..status })
+        Some(CarrierStatus { joined: tunnel.joined_count(), quiet: tunnel.is_quiet(), ..status })
     }
 
     /// Returns the status of a carrier that stands by.
