@@ -1,7 +1,7 @@
 //! Stops a worker when its holder is stopped, because a user who stops the program means both.
 //!
 //! A process is not notified when its parent is stopped, so the worker checks. It checks before it
-//! acts when it wakes up, at most every 50 ms, and once a second if it never sleeps. A worker that
+//! acts when it wakes up, at most every 50 ms, and every ten seconds if it never sleeps. A worker that
 //! nothing wakes need not stop.
 
 #[cfg(target_os = "linux")]
@@ -21,7 +21,7 @@ mod linux {
     const PAUSE: Duration = Duration::from_millis(50);
 
     /// The interval of the checks of a worker that does not sleep.
-    const BUSY: Duration = Duration::from_secs(1);
+    const BUSY: Duration = Duration::from_secs(10);
 
     static WATCH: OnceLock<StopWatch> = OnceLock::new();
 

@@ -13,9 +13,9 @@ use tracing::warn;
 
 use crate::readable;
 
-/// Interval at which the clocks are compared. After a sleep the timer is late, and so fires at
-/// once.
-const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Interval at which the clocks are compared. After a longer sleep the timer is late, and so fires
+/// at once.
+const TICK: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// The gain of boot time over monotonic time that counts as a sleep.
 const MIN_SLEEP: Duration = Duration::from_millis(500);
@@ -33,9 +33,13 @@ impl SleepWatch {
     /// # Errors
     /// The system has no descriptor left.
     pub fn new() -> io::Result<Self> {
+        Self::with_interval(TICK)
+    }
+
+    fn with_interval(tick: Timespec) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        let spec = Itimerspec { it_interval: TICK, it_value: TICK };
+        let spec = Itimerspec { it_interval: tick, it_value: tick };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
         let timer = readable(timer)?;
         Ok(Self { timer, last: ClockReadings::read() })
@@ -155,7 +159,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_machine_that_is_awake_does_not_wake() {
-        let mut watch = SleepWatch::new().unwrap();
+        let often = Timespec { tv_sec: 1, tv_nsec: 0 };
+        let mut watch = SleepWatch::with_interval(often).unwrap();
         let made = watch.last.before;
         let ticks = Duration::from_millis(1_100);
         assert!(tokio::time::timeout(ticks, watch.woke()).await.is_err());

@@ -13,6 +13,9 @@ use super::Clock;
 /// The interval of housekeeping: sockets that are not read, memory, the role's own waits.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The interval of housekeeping while the carrier is quiet: nothing has happened for some time.
+const QUIET_TICK: Duration = Duration::from_secs(10);
+
 /// The state of the timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wake {
@@ -32,19 +35,23 @@ pub(super) struct Clocks {
     /// the clock each time is a measurable part of the cost of a small message.
     round: Time,
     timer: Pin<Box<Sleep>>,
-    next_tick: Instant,
+    /// The time of the last tick.
+    ticked: Instant,
+    /// The interval of ticks.
+    tick: Duration,
     /// The time at which the carrier last came or went.
     changed_at: SystemTime,
 }
 
 impl Clocks {
     pub(super) fn new() -> Self {
-        let next_tick = Instant::now() + TICK;
+        let ticked = Instant::now();
         Self {
             clock: Clock::new(),
             round: Time::ZERO,
-            timer: Box::pin(sleep_until(next_tick)),
-            next_tick,
+            timer: Box::pin(sleep_until(ticked + TICK)),
+            ticked,
+            tick: TICK,
             changed_at: SystemTime::now(),
         }
     }
@@ -69,9 +76,14 @@ impl Clocks {
         self.clock.instant(time)
     }
 
+    /// Sets whether the carrier is quiet, so that ticks may be rare.
+    pub(super) fn set_quiet(&mut self, is_quiet: bool) {
+        self.tick = if is_quiet { QUIET_TICK } else { TICK };
+    }
+
     /// Returns the time at which the next tick is due.
     pub(super) fn next_tick(&self) -> Instant {
-        self.next_tick
+        self.ticked + self.tick
     }
 
     /// Polls the timer, which is to fire at `wanted` at the latest.
@@ -88,15 +100,16 @@ impl Clocks {
             self.timer.as_mut().reset(wanted);
             return Wake::Early;
         }
-        self.timer.as_mut().reset(self.next_tick + TICK);
+        let later = self.next_tick() + self.tick;
+        self.timer.as_mut().reset(later);
         Wake::Due
     }
 
     /// Returns whether a tick is due at `now`, once for each.
     pub(super) fn take_tick(&mut self, now: Instant) -> bool {
-        let is_due = now >= self.next_tick;
+        let is_due = now >= self.next_tick();
         if is_due {
-            self.next_tick = now + TICK;
+            self.ticked = now;
         }
         is_due
     }

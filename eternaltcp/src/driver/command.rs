@@ -134,6 +134,7 @@ pub(crate) struct Shared {
     is_attached: watch::Sender<bool>,
     was_attached: AtomicBool,
     is_silent: AtomicBool,
+    is_quiet: AtomicBool,
     held: AtomicU64,
     heard: AtomicU64,
     sessions: AtomicUsize,
@@ -160,6 +161,10 @@ impl Shared {
 
     pub(crate) fn set_silent(&self, is_silent: bool) {
         self.is_silent.store(is_silent, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_quiet(&self, is_quiet: bool) {
+        self.is_quiet.store(is_quiet, Ordering::Relaxed);
     }
 
     pub(super) fn set_held(&self, held: u64) {
@@ -209,6 +214,11 @@ impl Shared {
     /// without a sign of its machine: it has stopped.
     pub(crate) fn is_silent(&self) -> bool {
         self.is_silent.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the carrier was quiet at the last tick.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed)
     }
 
     /// Returns the payload and charges that the tunnel held at its last tick.

@@ -45,6 +45,7 @@ impl<R: Role> Driver<R> {
         self.apply_actions();
         let tunnel = self.tunnel.poll_timeout().map(|(time, _)| time);
         let times = tunnel.into_iter().chain(role);
+        self.clocks.set_quiet(self.tunnel.is_quiet());
         let times = times.map(|time| self.clocks.instant(time));
         let others = self.lifecycle.closing_until().into_iter().chain(self.sockets.poll_timeout());
         times.chain(others).fold(self.clocks.next_tick(), Instant::min)
@@ -58,6 +59,7 @@ impl<R: Role> Driver<R> {
         self.shared.set_held(held);
         let heard = self.tunnel.liveness().map(|(heard, _)| now.since(heard));
         self.shared.set_silent(heard.is_some_and(|silence| silence >= patience));
+        self.shared.set_quiet(self.tunnel.is_quiet());
         self.tunnel.compact();
         self.entrance.tick(&self.tunnel);
         self.check_drain();

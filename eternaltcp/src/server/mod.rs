@@ -45,7 +45,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
@@ -338,17 +338,19 @@ impl Server {
 /// Interval of periodic work.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Interval of periodic work while all tunnels are quiet.
+const CALM_TICK: Duration = Duration::from_secs(10);
+
 /// Checks the keys again, and ends tunnels whose time is over.
 async fn keep_house(context: &Context) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = Instant::now();
+    let mut period = TICK;
     loop {
-        let now = ticks.tick().await;
+        let now = Instant::now();
         context.keys().refresh().await;
         context.keys().renew(context.registry.users().into_iter());
         // A time in which this process was stopped proves nothing about others.
-        let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(2 * TICK);
+        let elapsed = now.duration_since(std::mem::replace(&mut before, now)).min(period + TICK);
         context.registry.judge_keys(&context.keys().view(), elapsed);
         context.gate.set_neighbours(context.registry.addresses().into_iter());
         let limits = context.rules().detached_limits();
@@ -359,5 +361,7 @@ async fn keep_house(context: &Context) {
         context.log.tick();
         let told = context.refusals.tick(now.into_std());
         audited::record_more_refusals(&context.audit, told);
+        period = if context.registry.is_calm() { CALM_TICK } else { TICK };
+        sleep(period).await;
     }
 }

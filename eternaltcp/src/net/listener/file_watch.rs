@@ -7,8 +7,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::FilePlace;
 
-/// The interval at which the file is looked for.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// The interval at which the file is looked for. Each look wakes two threads.
+const INTERVAL: Duration = Duration::from_secs(20);
 
 /// Looks for the file of a Unix socket now and then. Programs that clean up folders delete it,
 /// after which nobody can connect to the socket any more.

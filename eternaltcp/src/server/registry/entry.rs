@@ -131,6 +131,11 @@ impl TunnelEntry {
         self.was_closed.store(is_by_client, Ordering::Release);
     }
 
+    /// Returns whether the tunnel is admitted, attached and quiet.
+    pub(super) fn is_calm(&self) -> bool {
+        self.denied_for.is_zero() && self.shared.is_attached() && self.shared.is_quiet()
+    }
+
     /// Returns the reason why the tunnel must end, if there is one, `elapsed` after the last call.
     pub(super) fn denial(&mut self, keys: &KeyView, elapsed: Duration) -> Option<Denial> {
         let Err(denial) = keys.judge_latest(&self.user, self.from()) else {

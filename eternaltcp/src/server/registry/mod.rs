@@ -75,6 +75,11 @@ impl Registry {
         self.lock().values().map(TunnelEntry::from).collect()
     }
 
+    /// Returns whether each tunnel is admitted, attached and quiet, so that little can change.
+    pub(in crate::server) fn is_calm(&self) -> bool {
+        self.lock().values().all(TunnelEntry::is_calm)
+    }
+
     /// Returns the user of each tunnel, and the source address of its last carrier.
     pub(in crate::server) fn users(&self) -> Vec<(PublicKey, IpAddr)> {
         self.lock().values().map(|entry| (entry.user.clone(), entry.from())).collect()
