@@ -28,6 +28,10 @@ recovery *args:
 kills count="10000" *args:
     bench/kills {{count}} {{args}}
 
+# Counts the bytes and wake-ups of an idle tunnel: run it as root
+idle *args:
+    bench/idle {{args}}
+
 # the main job, whole, in one command
 demo:
     cargo run --release --locked -- demo

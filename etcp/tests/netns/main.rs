@@ -9,6 +9,7 @@ mod half_close;
 mod ipv6;
 mod programs;
 mod psql;
+mod quiet;
 mod roam;
 mod run;
 mod run_program;

@@ -27,7 +27,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Returns the status of both proxies: the client's first.
-fn statuses(folder: &TestFolder) -> [Value; 2] {
+pub(crate) fn statuses(folder: &TestFolder) -> [Value; 2] {
     let output = etcp(folder, RunAs::Nobody, &["status", "--json"]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{output:?}");
