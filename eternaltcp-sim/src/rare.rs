@@ -5,6 +5,7 @@ use std::time::Duration;
 use eternaltcp_proto::{QuietConfig, RESERVE, Side, Time};
 
 use crate::app::{AppPlan, Finish};
+use crate::end::SimEnd;
 use crate::path::SimPath;
 use crate::rng::Rng;
 use crate::scenario::{Ambush, Deed, PathChange, Scenario, pair};
@@ -39,6 +40,7 @@ impl Scenario {
             0 => stop_at_reset(&mut self, rng),
             1 => lose_reset(&mut self, rng),
             2 => queue_of_resets(&mut self, rng),
+            3 => stalled_reader(&mut self, rng),
             _ => {}
         }
         self
@@ -68,15 +70,7 @@ impl Scenario {
     /// Makes carriers quiet as soon as nothing was sent for a moment. In most of these worlds the
     /// applications say a little from time to time.
     pub(crate) fn with_quiet_times(mut self, rng: &mut Rng) -> Self {
-        // Resets that meet a stalled application are rare enough.
-        let stalls = self.pairs.iter().any(|pair| {
-            let Sides { client, server } = &pair.plans;
-            let stalls = |reader: &AppPlan, writer: &AppPlan| {
-                reader.pause.is_some() && writer.finish == Finish::Reset
-            };
-            stalls(client, server) || stalls(server, client)
-        });
-        if rng.below(QUIET_TIMES) > 0 || stalls {
+        if rng.below(QUIET_TIMES) > 0 {
             return self;
         }
         let quiet = QuietConfig { after: rng.millis(10, 800), heartbeat: rng.millis(300, 8000) };
@@ -131,6 +125,17 @@ fn resetting(plans: &mut Sides<AppPlan>, writer: Side, total: u64, write: u64) {
     plans[writer] = AppPlan { total, write, buffer, pause, finish, ..plans[writer] };
     let read = 100_000;
     plans[other(writer)] = AppPlan { read, buffer, pause, ..plans[other(writer)] };
+}
+
+/// Makes an application reset while the other one does not read for longer than a reset waits.
+fn stalled_reader(world: &mut Scenario, rng: &mut Rng) {
+    let writer = rng.pick(&BOTH);
+    let total = rng.between(1000, 60_000);
+    resetting(&mut world.pairs[0].plans, writer, total, 70_000);
+    let reader = &mut world.pairs[0].plans[other(writer)];
+    let longer = SimEnd::patience() + rng.millis(100, 5000);
+    (reader.buffer, reader.read) = (1000, 1000);
+    reader.pause = Some((rng.below(total / 2), longer));
 }
 
 /// Makes an application reset while its data wait for the other side's limit. Then the path dies, and
