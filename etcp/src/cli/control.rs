@@ -18,8 +18,8 @@ use super::common::{at_home, parse_path, parse_positive};
 pub(crate) struct OperatorArgs {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
-    /// Serve metrics for Prometheus at this address, over HTTP: a port of localhost, address:port, or
-    /// unix:/path
+    /// Serve metrics for Prometheus and a live page at this address, over HTTP: a port of localhost,
+    /// address:port, or unix:/path
     #[arg(
         long,
         value_parser = Listen::from_bind_spec,

@@ -1,19 +1,26 @@
-//! `--metrics`: figures for Prometheus, and answers to health checks, over HTTP.
+//! `--metrics`: figures for Prometheus, answers to health checks, and a page for people, over HTTP.
 //!
 //! - `service`: the listener, which a reload can change, and which the next worker gets;
 //! - `http`: the connections, and their limits;
 //! - `answer`: the paths, and what each answers;
 //! - `families`: the metrics; `text` is their two forms;
+//! - `page`: the page; `feed` sends it `state` and `pauses`; `body` is what is sent;
 //! - `process`: the figures of the process itself.
 //!
 //! Nothing here is on the path of data: the figures are atomics that the tunnels' tasks add to once a
-//! second, and no lock is held while an answer is sent. `docs/metrics.md` describes all metrics.
+//! second, and no lock is held while an answer is sent. The page asks a limited number of tunnels, once
+//! a second. `docs/metrics.md` describes all metrics.
 
 mod answer;
+mod body;
 mod families;
+mod feed;
 mod http;
+mod page;
+mod pauses;
 mod process;
 mod service;
+mod state;
 mod text;
 
 use std::time::SystemTime;

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::FigureSource;
+use super::feed::PageFeed;
 use super::http::{MAX_CONNECTIONS, serve};
 use crate::exit::ExitError;
 use crate::taken::cannot_listen;
@@ -22,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What serves metrics, if anything does.
 #[derive(Debug)]
 pub(crate) struct MetricsService {
-    source: Arc<FigureSource>,
+    feed: Arc<PageFeed>,
     running: Mutex<Option<RunningMetrics>>,
 }
 
@@ -52,7 +53,7 @@ enum ChangeKind {
 
 impl MetricsService {
     pub(crate) fn new(source: FigureSource) -> Self {
-        Self { source: Arc::new(source), running: Mutex::default() }
+        Self { feed: Arc::new(PageFeed::new(source)), running: Mutex::default() }
     }
 
     /// Starts to serve at `listen`, with the sockets of an earlier process if there are any. An
@@ -77,13 +78,13 @@ impl MetricsService {
 
     fn serve(&self, listen: &Listen, listener: MonitoringListener) {
         tell(&listener);
-        let task = tokio::spawn(serve(listener, Arc::clone(&self.source)));
+        let task = tokio::spawn(serve(listener, Arc::clone(&self.feed)));
         self.set(listen, task);
     }
 
     /// Serves as soon as the address can be had.
     fn wait(&self, listen: &Listen) {
-        let (source, at) = (Arc::clone(&self.source), listen.clone());
+        let (feed, at) = (Arc::clone(&self.feed), listen.clone());
         let task = tokio::spawn(async move {
             let listener = loop {
                 sleep(AGAIN).await;
@@ -92,7 +93,7 @@ impl MetricsService {
                 }
             };
             tell(&listener);
-            serve(listener, source).await;
+            serve(listener, feed).await;
         });
         self.set(listen, task);
     }

@@ -11,7 +11,7 @@ use super::event::{ClientEvent, ClientHandle};
 use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
 use crate::metrics::{Counts, LimitLevel, ProxyLevels, ProxyTotals};
 use crate::net::slots::Slots;
-use crate::status::{Events, TunnelEvent, TunnelStatus};
+use crate::status::{Events, TunnelEvent, TunnelOverview, TunnelStatus};
 
 /// A handle that inspects and controls a client; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +29,14 @@ impl ClientMonitor {
     /// Cancel-safe.
     pub async fn status(&self) -> Option<TunnelStatus> {
         self.handle.ask(OperatorRequest::Status).await
+    }
+
+    /// Returns the state of its tunnel and carrier, with at most `max_sessions` sessions; `None` when
+    /// it has ended.
+    ///
+    /// Cancel-safe.
+    pub async fn overview(&self, max_sessions: usize) -> Option<TunnelOverview> {
+        self.handle.ask(|asked| OperatorRequest::Overview(max_sessions, asked)).await
     }
 
     /// Returns the statistics of its carriers.

@@ -12,7 +12,7 @@ use crate::driver::Killed;
 use crate::metrics::{ProxyLevels, ProxyTotals};
 use crate::recovery::keep_drain;
 use crate::server::{self, KillError};
-use crate::status::{TunnelEvent, TunnelStatus};
+use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 
 /// A running program with a client or a server in it.
 #[derive(Clone, Debug)]
@@ -103,6 +103,19 @@ impl Subject {
         match &self.end {
             SubjectEnd::Client(client) => client.status().await.into_iter().collect(),
             SubjectEnd::Server(server) => server.status().await,
+        }
+    }
+
+    /// Returns the state of the first `max_tunnels` tunnels, each with at most `max_sessions` sessions.
+    /// A tunnel that does not answer in time is left out.
+    ///
+    /// Cancel-safe.
+    pub async fn overview(&self, max_tunnels: usize, max_sessions: usize) -> Vec<TunnelOverview> {
+        match &self.end {
+            SubjectEnd::Client(client) => {
+                client.overview(max_sessions).await.into_iter().take(max_tunnels).collect()
+            }
+            SubjectEnd::Server(server) => server.overview(max_tunnels, max_sessions).await,
         }
     }
 

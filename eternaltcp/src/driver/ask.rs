@@ -9,13 +9,15 @@ use tracing::{info, warn};
 use super::{Action, Driver, Role};
 use crate::recovery::keep_drain;
 use crate::report::counted;
-use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelStatus};
+use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelOverview, TunnelStatus};
 
 /// A request of an operator.
 #[derive(Debug)]
 pub(crate) enum OperatorRequest {
     /// The tunnel's status.
     Status(oneshot::Sender<TunnelStatus>),
+    /// The tunnel's status with at most this many of its sessions.
+    Overview(usize, oneshot::Sender<TunnelOverview>),
     /// End a session.
     Kill(SessionId, oneshot::Sender<Killed>),
     /// End the tunnel. The answer is the number of sessions, which are reset.
@@ -49,7 +51,11 @@ impl<R: Role> Driver<R> {
     pub(super) fn answer_ask(&mut self, ask: OperatorRequest) {
         // The client may be gone.
         match ask {
-            OperatorRequest::Status(asked) => drop(asked.send(self.status())),
+            OperatorRequest::Status(asked) => drop(asked.send(self.status(usize::MAX))),
+            OperatorRequest::Overview(max, asked) => {
+                let (status, sessions) = (self.status(max), self.tunnel.session_count());
+                let _ = asked.send(TunnelOverview { status, sessions });
+            }
             OperatorRequest::Kill(id, asked) => drop(asked.send(self.kill(id))),
             OperatorRequest::End(asked) => {
                 let count = self.tunnel.session_count();
@@ -98,12 +104,14 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    fn status(&self) -> TunnelStatus {
+    /// Returns the status with at most `max` sessions.
+    fn status(&self, max: usize) -> TunnelStatus {
         let totals = self.sockets.totals(&self.tunnel);
         let sessions: Vec<_> = self
             .tunnel
             .session_ids()
             .filter_map(|id| self.sockets.status(id, &self.tunnel))
+            .take(max)
             .collect();
         let mut status = TunnelStatus {
             tunnel: self.tunnel.id().map(|id| id.to_string()),

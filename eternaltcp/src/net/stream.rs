@@ -95,6 +95,11 @@ impl Stream {
         Ok(Self::prepared(TcpStream::from_std(socket.into())?))
     }
 
+    /// Returns whether it is a Unix socket.
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.socket, Socket::Unix(_))
+    }
+
     /// Marks the socket with its progress, for the next process.
     #[cfg(target_os = "linux")]
     pub(crate) fn mark(&self, mark: SocketMark) {

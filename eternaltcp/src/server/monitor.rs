@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{SessionId, Stats};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 use tokio::time::{Instant, interval, timeout_at};
 use tracing::info;
 
@@ -14,7 +14,7 @@ use super::phase::ServerPhase;
 use crate::audit::AuditEvent;
 use crate::driver::{Killed, OperatorRequest};
 use crate::metrics::{LimitLevel, ProxyLevels, ProxyTotals};
-use crate::status::{TunnelEvent, TunnelStatus};
+use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 
 /// Time for all tunnels together to report their status.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,12 +66,28 @@ impl ServerMonitor {
     ///
     /// Cancel-safe.
     pub async fn status(&self) -> Vec<TunnelStatus> {
+        self.ask_tunnels(usize::MAX, OperatorRequest::Status).await
+    }
+
+    /// Returns the states of the first `max_tunnels` tunnels, in the order of their ids, each with at
+    /// most `max_sessions` sessions. A tunnel that does not answer within two seconds is left out.
+    ///
+    /// Cancel-safe.
+    pub async fn overview(&self, max_tunnels: usize, max_sessions: usize) -> Vec<TunnelOverview> {
+        let ask = |asked| OperatorRequest::Overview(max_sessions, asked);
+        self.ask_tunnels(max_tunnels, ask).await
+    }
+
+    /// Asks the first `max` tunnels, one after the other.
+    async fn ask_tunnels<T>(
+        &self,
+        max: usize,
+        ask: impl Fn(oneshot::Sender<T>) -> OperatorRequest,
+    ) -> Vec<T> {
         let deadline = Instant::now() + PATIENCE;
         let mut all = Vec::new();
-        for (_, handle) in self.0.registry.handles() {
-            all.extend(
-                timeout_at(deadline, handle.ask(OperatorRequest::Status)).await.ok().flatten(),
-            );
+        for (_, handle) in self.0.registry.handles().into_iter().take(max) {
+            all.extend(timeout_at(deadline, handle.ask(&ask)).await.ok().flatten());
         }
         all
     }

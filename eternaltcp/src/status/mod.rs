@@ -58,6 +58,16 @@ pub struct TunnelStatus {
     pub sessions: Vec<SessionStatus>,
 }
 
+/// A tunnel with the first of its sessions: what a tunnel with thousands of them can say often.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TunnelOverview {
+    /// Its status. Only the first sessions are in it, and the queued and undelivered bytes are
+    /// theirs.
+    pub status: TunnelStatus,
+    /// The number of all its sessions.
+    pub sessions: usize,
+}
+
 /// The peer of a tunnel.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

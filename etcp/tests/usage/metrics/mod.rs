@@ -1,8 +1,10 @@
-//! `--metrics`: scraped by Prometheus, asked for readiness, moved, and continued after a death.
+//! `--metrics`: scraped by Prometheus, asked for readiness, looked at, moved, and continued after a death.
 
 mod documents;
+mod events;
 mod http;
 mod limits;
+mod page;
 mod prometheus;
 
 use std::fs;

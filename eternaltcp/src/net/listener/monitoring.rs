@@ -72,10 +72,11 @@ impl MonitoringListener {
             // The semaphore is never closed.
             let place = Arc::clone(&self.places).acquire_owned().await.ok();
             let stream = self.listener.accept().await;
-            let is_loopback =
-                stream.origin().is_some_and(|origin| origin.destination().ip().is_loopback());
+            let origin = stream.origin();
+            let is_unix = stream.is_unix();
+            let is_loopback = origin.is_some_and(|it| it.destination().ip().is_loopback());
             if let Some(io) = stream.into_io() {
-                return MonitoringStream { io, is_loopback, _place: place };
+                return MonitoringStream { io, is_loopback, is_unix, _place: place };
             }
         }
     }
@@ -86,6 +87,7 @@ impl MonitoringListener {
 pub struct MonitoringStream {
     io: Box<dyn LocalIo>,
     is_loopback: bool,
+    is_unix: bool,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -95,6 +97,13 @@ impl MonitoringStream {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.is_loopback
+    }
+
+    /// Returns whether its client is on this machine, as far as its address says: it came to a
+    /// loopback address or to a Unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_loopback || self.is_unix
     }
 }
 
