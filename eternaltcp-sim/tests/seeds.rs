@@ -14,7 +14,7 @@ const SEEDS: Range<u64> = 0..4000;
 
 /// Seeds of worlds that once failed, with what went wrong. Each fault has a scripted test as well,
 /// because a change of the generator gives a seed another world.
-const ONCE_FAILED: [(u64, &str); 7] = [
+const ONCE_FAILED: [(u64, &str); 9] = [
     (667_350, "a reset that came again without its data did not say that they are missing"),
     (538_741, "a session ended before a forgotten reset came again, and its socket stayed open"),
     (664_088, "the same, behind data that were delivered byte by byte"),
@@ -25,6 +25,8 @@ const ONCE_FAILED: [(u64, &str); 7] = [
     ),
     (67_218_255_361_879, "a reset did not wait for data that a hole in the path had swallowed"),
     (930_000_044_906, "the same, from a side that had no heartbeat under way"),
+    (991_000_063_541, "a client asked for silence again and again on a path with a hole"),
+    (991_000_072_588, "the same, after both programs had died"),
 ];
 
 #[test]

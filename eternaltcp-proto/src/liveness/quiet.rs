@@ -70,11 +70,13 @@ impl Liveness {
     }
 
     /// Returns the request to be quiet in place of a heartbeat that is due, if nothing but signs of
-    /// life was sent or received for long enough: the client's part.
+    /// life was sent or received for long enough: the client's part. After a request without an
+    /// answer it is the heartbeat's turn, because a late answer to a request raises no doubt.
     pub(crate) fn poll_quiet(&mut self, now: Time, config: QuietConfig) -> Option<Transmit> {
         let is_idle = self.rhythm == Rhythm::Mutual && now.since(self.active_at) >= config.after;
         let is_regular = self.beats.is_due() && !self.beats.is_probe_due();
-        if !(is_idle && is_regular && self.suspicion().is_none()) {
+        let is_asked = matches!(self.silence, Silence::Asked { .. });
+        if !(is_idle && is_regular && self.suspicion().is_none()) || is_asked {
             return None;
         }
         let (is_again, beat) = (self.is_quiet(), self.poll_beat(now)?);
