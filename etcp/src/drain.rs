@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use eternaltcp::control::{Answer, AskError, FoundSocket, Request};
+use eternaltcp::control::{AskError, FoundSocket, Request, Response};
 use eternaltcp::report::counted;
 
 use crate::cli::DrainArgs;
@@ -19,7 +19,7 @@ pub(crate) fn run(args: DrainArgs) -> Result<(), ExitError> {
         args.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
     let request = if args.now { Request::Stop {} } else { Request::Drain { timeout_ms } };
     let said = match running::tell(&proxy, &request)? {
-        Answer::Draining { sessions, control } => {
+        Response::Draining { sessions, control } => {
             let going_on = counted(sessions, "session continues", "sessions continue");
             let said = format!("{} takes no new sessions; {going_on}", proxy.name);
             match control {

@@ -1,6 +1,6 @@
 //! `etcp reload`.
 
-use eternaltcp::control::{Answer, ReloadOutcome, Request};
+use eternaltcp::control::{ReloadOutcome, Request, Response};
 
 use crate::cli::ReloadArgs;
 use crate::exit::ExitError;
@@ -8,7 +8,7 @@ use crate::{message, print, running};
 
 pub(crate) fn run(args: &ReloadArgs) -> Result<(), ExitError> {
     let proxy = running::one(args.which.control.as_ref())?;
-    let Answer::Reloaded(answer) = running::tell(&proxy, &Request::Reload {})? else {
+    let Response::Reloaded(answer) = running::tell(&proxy, &Request::Reload {})? else {
         return Err(ExitError::Failed(format!("{}: its answer is not about a reload", proxy.name)));
     };
     if !answer.faults.is_empty() {

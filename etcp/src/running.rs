@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use eternaltcp::control::{
-    Answer, AskError, FoundSocket, ProcessStatus, ProxyKind, Request, ask, find, find_of_others,
+    AskError, FoundSocket, ProcessStatus, ProxyKind, Request, Response, ask, find, find_of_others,
     known_folders,
 };
 
@@ -161,13 +161,13 @@ pub(crate) fn nothing() -> ExitError {
 /// Queries the status of a proxy.
 pub(crate) fn status(proxy: &FoundSocket) -> Result<ProcessStatus, AskError> {
     match ask(&proxy.path, &Request::Status {})? {
-        Answer::Status(status) => Ok(*status),
+        Response::Status(status) => Ok(*status),
         other => Err(AskError::NoAnswer(format!("{other:?}"))),
     }
 }
 
 /// Sends a request to a proxy.
-pub(crate) fn tell(proxy: &FoundSocket, request: &Request) -> Result<Answer, ExitError> {
+pub(crate) fn tell(proxy: &FoundSocket, request: &Request) -> Result<Response, ExitError> {
     ask(&proxy.path, request).map_err(|error| failure(proxy, &error))
 }
 

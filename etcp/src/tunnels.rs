@@ -1,6 +1,6 @@
 //! `etcp tunnels kill`.
 
-use eternaltcp::control::{Answer, Request};
+use eternaltcp::control::{Request, Response};
 use eternaltcp::report::counted;
 
 use crate::cli::{TunnelsArgs, TunnelsCommand};
@@ -12,7 +12,7 @@ pub(crate) fn run(args: TunnelsArgs) -> Result<(), ExitError> {
     let proxy = running::with_tunnel(which.control.as_ref(), &tunnel, |kind| !kind.is_client())?;
     let request = Request::KillTunnel { tunnel: tunnel.clone() };
     match running::tell(&proxy, &request)? {
-        Answer::KilledTunnel { sessions, .. } => {
+        Response::KilledTunnel { sessions, .. } => {
             let sessions = counted(sessions, "session is", "sessions are");
             print::line(&format!("tunnel {tunnel} is ended; {sessions} reset"))
         }

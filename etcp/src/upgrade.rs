@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use eternaltcp::control::{
-    Answer, AskError, FaultCode, FoundSocket, Request, UpgradeAnswer, UpgradeState, ask,
+    AskError, FaultCode, FoundSocket, Request, Response, UpgradeAnswer, UpgradeState, ask,
 };
 
 use crate::cli::UpgradeArgs;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &UpgradeArgs) -> Result<(), ExitError> {
 fn begin(proxy: &FoundSocket, request: &Request) -> Result<UpgradeAnswer, ExitError> {
     let before = look(proxy)?;
     match ask(&proxy.path, request) {
-        Ok(Answer::Upgrade(begun)) => Ok(begun),
+        Ok(Response::Upgrade(begun)) => Ok(begun),
         Ok(_) => Err(not_understood(proxy)),
         // The process that was asked is gone already.
         Err(AskError::NoAnswer(_) | AskError::Io(_)) => {
@@ -63,7 +63,7 @@ fn look(proxy: &FoundSocket) -> Result<UpgradeAnswer, ExitError> {
     let until = Instant::now() + PATIENCE;
     loop {
         match ask(&proxy.path, &Request::UpgradeStatus {}) {
-            Ok(Answer::Upgrade(found)) => return Ok(found),
+            Ok(Response::Upgrade(found)) => return Ok(found),
             Ok(_) => return Err(not_understood(proxy)),
             // One process closes the connection, and the next one answers.
             Err(AskError::NoAnswer(_) | AskError::Io(_) | AskError::Silent)

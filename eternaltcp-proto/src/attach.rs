@@ -96,7 +96,7 @@ pub enum Intent {
 
 /// The settings that each side states at every attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub struct AttachSettings {
     /// The length of silence after which this side gives up a carrier.
     pub dead_after: Duration,
     /// The units that this side holds for the whole tunnel.
@@ -107,7 +107,7 @@ pub struct Settings {
     pub keep_detached: Duration,
 }
 
-impl Settings {
+impl AttachSettings {
     fn write(&self, writer: FieldWriter) -> FieldWriter {
         writer
             .u64(millis(self.dead_after))
@@ -144,7 +144,7 @@ pub struct Hello {
     /// The attach's number.
     pub epoch: Epoch,
     /// The client's settings.
-    pub settings: Settings,
+    pub settings: AttachSettings,
 }
 
 impl Hello {
@@ -171,7 +171,7 @@ impl Hello {
         let (version, oldest) = read_versions(&mut reader)?;
         let features = reader.u64()?;
         let epoch = Epoch(reader.u64()?);
-        let settings = Settings::read(&mut reader)?;
+        let settings = AttachSettings::read(&mut reader)?;
         let intent = read_intent(&mut reader)?;
         if version == VERSION {
             reader.end()?;
@@ -259,7 +259,7 @@ pub(crate) struct AttachAnswer {
     /// The epoch of the request that this answers.
     pub(crate) epoch: Epoch,
     /// The server's settings.
-    pub(crate) settings: Settings,
+    pub(crate) settings: AttachSettings,
 }
 
 impl AttachAnswer {
@@ -279,7 +279,7 @@ impl AttachAnswer {
             features: reader.u64()?,
             tunnel: TunnelId(reader.array()?),
             epoch: Epoch(reader.u64()?),
-            settings: Settings::read(&mut reader)?,
+            settings: AttachSettings::read(&mut reader)?,
         };
         reader.end()?;
         Ok(answer)
@@ -295,8 +295,8 @@ mod tests {
         assert_eq!(FEATURES, (1 << FEATURE_NAMES.len()) - 1);
     }
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> AttachSettings {
+        AttachSettings {
             dead_after: Duration::from_secs(3),
             tunnel_limit: 1 << 26,
             session_limit: 1 << 18,

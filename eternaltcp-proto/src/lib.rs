@@ -147,8 +147,8 @@ mod wire;
 pub use acceptor::{AcceptError, Acceptor, Progress, encode_refusal};
 pub use announcement::{Announcement, MAX_CONTENT, Topic};
 pub use attach::{
-    FEATURE_NAMES, FEATURE_QUIET, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello, HelloError, Instance,
-    Intent, OLDEST_VERSION, Settings, VERSION,
+    AttachSettings, FEATURE_NAMES, FEATURE_QUIET, FEATURE_STANDBY, FEATURE_TAKEOVER, Hello,
+    HelloError, Instance, Intent, OLDEST_VERSION, VERSION,
 };
 pub use backoff::{Backoff, BadBounds};
 pub use config::Config;

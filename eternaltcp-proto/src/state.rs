@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::attach::Settings;
+use crate::attach::AttachSettings;
 use crate::digest::Digest;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::packet::Kind;
@@ -26,7 +26,7 @@ pub struct TunnelState {
     /// The highest session that the peer opened.
     pub peer_id: Option<SessionId>,
     /// The settings that the peer stated at the last attach.
-    pub peer: Option<Settings>,
+    pub peer: Option<AttachSettings>,
     /// The advertised limit of the whole tunnel.
     pub tunnel_limit: u64,
     /// The advertised limit of a new session.

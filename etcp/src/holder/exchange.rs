@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::begin::Previous;
 use super::check::{Check, CheckQuestion, CheckedProgram};
-use super::handover::{Applicant, HandoverMessage, PastCrash, unix_ms, variable};
+use super::handover::{HandoverMessage, PastCrash, SuccessorSocket, unix_ms, variable};
 use super::kept_settings::KeptSettings;
 use super::main_waiter::Waiter;
 use super::next::Next;
@@ -195,7 +195,7 @@ impl Holder {
         &self,
         next: &Next,
         sockets: &[OwnedFd],
-    ) -> Result<(Applicant, Exchanged), String> {
+    ) -> Result<(SuccessorSocket, Exchanged), String> {
         let failed = |error: io::Error| error.to_string();
         // The main process reads the pipe. Other holders write their successor to it.
         let pipe = match &self.line {
@@ -208,7 +208,7 @@ impl Holder {
         let (reader, writer) = pipe.unzip();
         let line = self.line.as_ref().or(writer.as_ref()).map(AsRawFd::as_raw_fd);
         let handover = self.handover(next, line.unwrap_or(-1));
-        let (applicant, there) = Applicant::introduce(&handover).map_err(failed)?;
+        let (applicant, there) = SuccessorSocket::introduce(&handover).map_err(failed)?;
         let successor = self.spawn_successor(next, &handover, &there, sockets).map_err(failed)?;
         let socket = fstat(&there).map_or(0, |stat| stat.st_ino);
         drop(there);
@@ -282,7 +282,11 @@ impl Holder {
 
     /// Waits until the new program is ready. Signals are left pending; a signal that asks the
     /// program to end cancels the exchange.
-    fn wait_until_ready(&self, applicant: &Applicant, successor: &Successor) -> Result<(), String> {
+    fn wait_until_ready(
+        &self,
+        applicant: &SuccessorSocket,
+        successor: &Successor,
+    ) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         loop {
             let has_ended = successor.has_ended();

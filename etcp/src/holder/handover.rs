@@ -182,9 +182,9 @@ impl AsFd for Trial {
 
 /// The old holder's end of the socket.
 #[derive(Debug)]
-pub(super) struct Applicant(UnixStream);
+pub(super) struct SuccessorSocket(UnixStream);
 
-impl Applicant {
+impl SuccessorSocket {
     /// Returns both ends. The new program's end has the line.
     pub(super) fn introduce(handover: &HandoverMessage) -> io::Result<(Self, UnixStream)> {
         let (here, there) = UnixStream::pair()?;
@@ -230,7 +230,7 @@ impl Applicant {
     }
 }
 
-impl AsFd for Applicant {
+impl AsFd for SuccessorSocket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -14,7 +14,7 @@ use super::process::ProcessFigures;
 use crate::logging;
 
 /// A count with a word.
-type Words<'a> = &'a [(&'static str, u64)];
+type LabelledCounts<'a> = &'a [(&'static str, u64)];
 
 /// The program's own name for its deaths, whose counter outlives a worker.
 pub(super) const RESTARTS: &str = "etcp_restarts";
@@ -163,7 +163,7 @@ impl Families<'_> {
         name: &'static str,
         help: &str,
         label: &str,
-        values: Words<'_>,
+        values: LabelledCounts<'_>,
     ) -> fmt::Result {
         let mut encoder = self.begin(name, help, MetricType::Counter)?;
         for (word, value) in values {

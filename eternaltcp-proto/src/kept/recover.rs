@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::id::SessionId;
 use crate::packet::Kind;
 use crate::reason::{Cause, Reset};
-use crate::session::Session;
+use crate::session::TunnelSession;
 use crate::state::{
     Boundary, DetachedSession, OpeningState, ReceivePhase, RestoreError, SendPhase, SendingState,
     SessionState, TunnelState,
@@ -249,7 +249,7 @@ fn recover_session(
         (true, Some(boundaries), Some(payload)) => {
             let surplus = surplus(&state, counts);
             let whole = DetachedSession { state: state.clone(), boundaries, payload, surplus };
-            Session::restore(0, whole.clone()).is_ok().then_some(whole)
+            TunnelSession::restore(0, whole.clone()).is_ok().then_some(whole)
         }
         _ => None,
     };

@@ -44,7 +44,7 @@ pub(crate) struct Delivered {
 
 /// A session of a tunnel.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct TunnelSession {
     send: SendQueue,
     receive: ReceiveQueue,
     opening: Opening,
@@ -58,7 +58,7 @@ pub(crate) struct Session {
     is_dirty: bool,
 }
 
-impl Session {
+impl TunnelSession {
     fn new(config: &Config, send_limit: u64, opening: Opening) -> Self {
         Self {
             send: SendQueue::new(config.first_seq, send_limit),

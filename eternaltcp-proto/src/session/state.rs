@@ -1,13 +1,13 @@
 //! A session as plain values, and back.
 
-use super::{Advertised, Opening, Session};
+use super::{Advertised, Opening, TunnelSession};
 use crate::id::SessionId;
 use crate::receive_queue::ReceiveQueue;
 use crate::scheduler::{Lane, Recent};
 use crate::send_queue::SendQueue;
 use crate::state::{Damaged, DetachedSession, OpeningState, SessionState};
 
-impl Session {
+impl TunnelSession {
     /// Returns everything except packets, payload, and the state of a carrier.
     pub(crate) fn state(&self, id: SessionId) -> SessionState {
         SessionState {

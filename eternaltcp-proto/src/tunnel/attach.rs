@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::carrier::{Attaching, CarrierId, CarrierStage};
 use super::{Event, Tunnel};
-use crate::attach::{AttachAnswer, Hello, Intent, OLDEST_VERSION, Settings, VERSION};
+use crate::attach::{AttachAnswer, AttachSettings, Hello, Intent, OLDEST_VERSION, VERSION};
 use crate::decoder::Decoder;
 use crate::error::Violation;
 use crate::id::{Epoch, SessionId, TunnelId};
@@ -192,7 +192,7 @@ impl Tunnel {
     }
 
     /// Sets every session to the state that the peer reports.
-    fn resume(&mut self, now: Time, peer: Settings, numbers: Vec<Numbers>) {
+    fn resume(&mut self, now: Time, peer: AttachSettings, numbers: Vec<Numbers>) {
         let is_resumed = self.peer.settings.replace(peer).is_some();
         if let Some(lead) = self.carriers.current_mut() {
             lead.liveness.set_peer_dead_after(peer.dead_after);

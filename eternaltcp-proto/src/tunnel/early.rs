@@ -12,7 +12,7 @@ use super::route::Route;
 use crate::attach::{EARLY_BYTES, EARLY_PACKETS, FEATURE_EARLY};
 use crate::id::SessionId;
 use crate::packet::Header;
-use crate::session::Session;
+use crate::session::TunnelSession;
 use crate::time::Time;
 use crate::transmit::Transmit;
 
@@ -42,7 +42,7 @@ impl Tunnel {
         if self.peer.features & FEATURE_EARLY == 0 || self.early.is_unanswered {
             return Vec::new();
         }
-        let is_worth_it = |(id, session): (SessionId, &Session)| {
+        let is_worth_it = |(id, session): (SessionId, &TunnelSession)| {
             (session.send().is_acknowledged() && session.send().has_data()).then_some(id)
         };
         let ids: Vec<_> = self.sessions.iter().filter_map(is_worth_it).collect();

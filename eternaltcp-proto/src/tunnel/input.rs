@@ -14,7 +14,7 @@ use crate::limits::cost;
 use crate::packet::{Header, Kind};
 use crate::reason::{Closing, Reset};
 use crate::seq::Seq;
-use crate::session::Session;
+use crate::session::TunnelSession;
 use crate::state::Damaged;
 use crate::time::Time;
 use crate::wire::Reader;
@@ -303,7 +303,7 @@ impl Tunnel {
         if !is_awaited {
             return Err(Violation::OutOfPlace(Kind::Opened));
         }
-        let opened = self.sessions.with(id, Session::handle_opened);
+        let opened = self.sessions.with(id, TunnelSession::handle_opened);
         opened.ok_or_else(|| no_such(header))?;
         self.sessions.mark_dirty(id);
         Ok(())

@@ -38,7 +38,7 @@ pub use standby::NotStandingBy;
 pub use stats::Stats;
 pub use view::{SessionPhase, SessionView};
 
-use crate::attach::{Intent, Settings};
+use crate::attach::{AttachSettings, Intent};
 use crate::config::Config;
 use crate::id::{Epoch, SessionId, Side, TunnelId};
 use crate::limits::cost;
@@ -81,7 +81,7 @@ struct TunnelIdentity {
 #[derive(Clone, Copy, Default, Debug)]
 struct PeerSettings {
     /// Its settings.
-    settings: Option<Settings>,
+    settings: Option<AttachSettings>,
     /// The features that the server has stated.
     features: u64,
 }
@@ -143,7 +143,7 @@ impl Tunnel {
 
     /// Returns the peer's settings of the last attach.
     #[must_use]
-    pub fn peer(&self) -> Option<&Settings> {
+    pub fn peer(&self) -> Option<&AttachSettings> {
         self.peer.settings.as_ref()
     }
 
@@ -281,8 +281,8 @@ impl Tunnel {
         is_new == Some(true)
     }
 
-    fn settings(&self) -> Settings {
-        Settings {
+    fn settings(&self) -> AttachSettings {
+        AttachSettings {
             dead_after: self.config.dead_after,
             tunnel_limit: self.config.tunnel_limit,
             session_limit: self.config.session_limit,

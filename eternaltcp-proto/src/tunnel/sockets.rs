@@ -6,7 +6,7 @@ use super::{Event, SessionOpenError, Tunnel};
 use crate::id::SessionId;
 use crate::packet::Kind;
 use crate::reason::Reset;
-use crate::session::{Delivery, Opening, Session};
+use crate::session::{Delivery, Opening, TunnelSession};
 use crate::time::Time;
 
 impl Tunnel {
@@ -45,7 +45,7 @@ impl Tunnel {
     /// has already sent data, it does not wait for this answer, which may then travel with the
     /// target's data.
     pub fn accept(&mut self, now: Time, id: SessionId) {
-        if self.sessions.with(id, Session::accept) != Some(true) {
+        if self.sessions.with(id, TunnelSession::accept) != Some(true) {
             return;
         }
         let is_awaited = self.sessions.get(id).is_some_and(|session| session.receive().is_empty());
@@ -141,7 +141,7 @@ impl Tunnel {
     /// Returns what to do with the local socket.
     #[must_use]
     pub fn delivery(&self, id: SessionId) -> Delivery<'_> {
-        self.sessions.get(id).map_or(Delivery::Nothing, Session::delivery)
+        self.sessions.get(id).map_or(Delivery::Nothing, TunnelSession::delivery)
     }
 
     /// Returns all the bytes that the local socket may take now, in order.
@@ -185,7 +185,7 @@ impl Tunnel {
     /// Records that the last result of [`Self::delivery`] other than data was carried out: the
     /// local socket's sending side was shut down, or the socket was reset.
     pub fn delivered_ending(&mut self, now: Time, id: SessionId) {
-        self.sessions.with(id, Session::deliver_ending);
+        self.sessions.with(id, TunnelSession::deliver_ending);
         self.owe_ack(now, id);
         self.retire_if_over(id);
     }

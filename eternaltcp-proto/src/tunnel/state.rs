@@ -4,7 +4,7 @@ use super::{Event, Tunnel};
 use crate::config::Config;
 use crate::id::SessionId;
 use crate::seq::Seq;
-use crate::session::Session;
+use crate::session::TunnelSession;
 use crate::state::{Boundary, DetachedSession, RestoreError, SessionState, TunnelState};
 
 impl Tunnel {
@@ -33,7 +33,7 @@ impl Tunnel {
     /// Returns the numbered packets of a session, beginning with `from`, which is the number of a
     /// packet that is kept, or the next number.
     pub(crate) fn boundaries(&self, id: SessionId, from: Seq) -> impl Iterator<Item = Boundary> {
-        let session = self.sessions.get(id).map(Session::send);
+        let session = self.sessions.get(id).map(TunnelSession::send);
         session.into_iter().flat_map(move |send| send.boundaries(from))
     }
 

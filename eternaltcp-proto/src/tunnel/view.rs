@@ -2,7 +2,7 @@
 
 use super::Tunnel;
 use crate::id::SessionId;
-use crate::session::{Opening, Session};
+use crate::session::{Opening, TunnelSession};
 
 /// The stage of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ impl Tunnel {
     }
 }
 
-fn stage(session: &Session) -> SessionPhase {
+fn stage(session: &TunnelSession) -> SessionPhase {
     let is_reset = session.receive().is_discarding()
         || session.pending_reset().is_some()
         || session.send().is_resetting();

@@ -11,8 +11,8 @@ use common::OnLead as _;
 
 use common::{ONE_WAY, TUNNEL, TestPair, new_tunnel, pattern, request, transmits, wire};
 use eternaltcp_proto::{
-    AcceptError, Acceptor, AttachError, Cause, Config, Digest, Epoch, Event, HelloError, Kind,
-    Progress, RefusalCode, Settings, Side, Time, Transmit, Tunnel, Violation,
+    AcceptError, Acceptor, AttachError, AttachSettings, Cause, Config, Digest, Epoch, Event,
+    HelloError, Kind, Progress, RefusalCode, Side, Time, Transmit, Tunnel, Violation,
 };
 
 use Side::{Client, Server};
@@ -73,7 +73,7 @@ fn each_side_learns_what_the_other_says_of_itself() {
     let config = Config { tunnel_limit: 1 << 20, ..Config::default() };
     let mut pair = TestPair::with(Config::default(), config.clone());
     pair.attach();
-    let settings = Settings {
+    let settings = AttachSettings {
         dead_after: config.dead_after,
         tunnel_limit: config.tunnel_limit,
         session_limit: config.session_limit,

@@ -10,7 +10,7 @@ use super::dialing::Started;
 use super::path::NetworkPath;
 use super::statistics::Statistics;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
-use crate::metrics::{Counts, TunnelMeter};
+use crate::metrics::{ProcessCounters, TunnelMeter};
 use crate::report::{bytes, counted, duration};
 use crate::spans;
 use crate::status::{EventKind, Events, Publisher, TunnelEvent};
@@ -19,7 +19,7 @@ use crate::status::{EventKind, Events, Publisher, TunnelEvent};
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     statistics: Arc<Mutex<Statistics>>,
-    counts: Arc<Counts>,
+    counts: Arc<ProcessCounters>,
     meter: TunnelMeter,
     /// The current carrier's path.
     path: Option<NetworkPath>,
@@ -60,7 +60,7 @@ impl EventLog {
     }
 
     /// Returns the counters for monitoring.
-    pub(super) fn counts(&self) -> Arc<Counts> {
+    pub(super) fn counts(&self) -> Arc<ProcessCounters> {
         Arc::clone(&self.counts)
     }
 

@@ -62,7 +62,7 @@ pub use via::Via;
 
 use crate::address::{Listen, Target};
 use crate::driver::{DriverCommand, Shared};
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
@@ -179,7 +179,7 @@ pub struct Client {
     handle: ClientHandle,
     shared: Arc<Shared>,
     statistics: Arc<Mutex<Statistics>>,
-    counts: Arc<Counts>,
+    counts: Arc<ProcessCounters>,
     events: Events,
     /// The fields of its log lines.
     span: Span,

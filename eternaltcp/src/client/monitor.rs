@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::Statistics;
 use super::event::{ClientEvent, ClientHandle};
 use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
-use crate::metrics::{Counts, LimitLevel, ProxyLevels, ProxyTotals};
+use crate::metrics::{LimitLevel, ProcessCounters, ProxyLevels, ProxyTotals};
 use crate::net::slots::Slots;
 use crate::status::{Events, TunnelEvent, TunnelOverview, TunnelStatus};
 
@@ -19,7 +19,7 @@ pub struct ClientMonitor {
     pub(super) handle: ClientHandle,
     pub(super) shared: Arc<Shared>,
     pub(super) statistics: Arc<Mutex<Statistics>>,
-    pub(super) counts: Arc<Counts>,
+    pub(super) counts: Arc<ProcessCounters>,
     pub(super) events: Events,
 }
 

@@ -28,10 +28,11 @@ use super::statistics::Statistics;
 use super::watch::Watch;
 use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
 use crate::driver::{
-    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionNews, Sockets, TotalCounts,
+    Action, CarrierEnd, CarrierIo, Change, DrivenCarriers, Offer, Role, SessionNews, Sockets,
+    TotalCounts,
 };
 use crate::log_limit::Admit;
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::net::stream::Stream;
 use crate::status::{CarrierStatus, Events, TunnelStatus};
 use crate::target::encode_listen;
@@ -87,7 +88,7 @@ impl ClientRole {
 
     /// Returns the statistics of the carriers, the counters for monitoring, and the publisher of
     /// events.
-    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, Arc<Counts>, Events) {
+    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, Arc<ProcessCounters>, Events) {
         (self.event_log.statistics(), self.event_log.counts(), self.event_log.events())
     }
 
@@ -343,7 +344,13 @@ impl Role for ClientRole {
         self.sessions.handle_lost(lost);
     }
 
-    fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus) {
+    fn describe(
+        &self,
+        now: Time,
+        tunnel: &Tunnel,
+        carriers: &DrivenCarriers,
+        status: &mut TunnelStatus,
+    ) {
         self.describe_end(tunnel, status);
         status.standby = self.pool.spare().and_then(|(id, path)| {
             let interface = Some(path.interface.clone());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::message::{Answer, Fault, Reply, Request};
+use super::message::{Fault, Reply, Request, Response};
 use eternaltcp_sys::unix::connect_blocking;
 
 /// A proxy that sends nothing for this long hangs, or is not a proxy.
@@ -69,7 +69,7 @@ impl From<io::Error> for AskError {
 ///
 /// # Errors
 /// There is no proxy, it does not answer in time, or it refuses.
-pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
+pub fn ask(path: &Path, request: &Request) -> Result<Response, AskError> {
     let is_repeatable = matches!(request, Request::Status {} | Request::Drain { .. });
     match ask_once(path, request) {
         Err(AskError::NoAnswer(_) | AskError::Io(_)) if is_repeatable => {
@@ -80,7 +80,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
     }
 }
 
-fn ask_once(path: &Path, request: &Request) -> Result<Answer, AskError> {
+fn ask_once(path: &Path, request: &Request) -> Result<Response, AskError> {
     let is_other = |found: Metadata| !found.file_type().is_socket();
     if path.metadata().is_ok_and(is_other) {
         return Err(AskError::NoSocket);
@@ -100,7 +100,7 @@ fn ask_once(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let reply: Reply =
         serde_json::from_slice(&line).map_err(|error| AskError::NoAnswer(error.to_string()))?;
     match reply.answer {
-        Answer::Error(fault) => Err(AskError::Refused(fault)),
+        Response::Error(fault) => Err(AskError::Refused(fault)),
         answer => Ok(answer),
     }
 }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     /// Serves connections, of which each gets one of these texts, and asks there.
-    fn ask_of(texts: &[&str], request: &Request) -> Result<Answer, AskError> {
+    fn ask_of(texts: &[&str], request: &Request) -> Result<Response, AskError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -136,7 +136,7 @@ mod tests {
         for cut in ["", "{\"version\":1,\"ans"] {
             assert!(matches!(
                 ask_of(&[cut, STOPPING], &Request::Status {}),
-                Ok(Answer::Stopping {})
+                Ok(Response::Stopping {})
             ));
             let drain = Request::Drain { timeout_ms: None };
             assert!(matches!(ask_of(&[cut, cut], &drain), Err(AskError::NoAnswer(_))));

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::hold::SocketRestorer;
 use super::message::{
-    Answer, Fault, FaultCode, ForwardStatus, MAX_REQUEST, ProcessStatus, Reply, Request,
+    Fault, FaultCode, ForwardStatus, MAX_REQUEST, ProcessStatus, Reply, Request, Response,
     RestartStatus, UpgradeAnswer,
 };
 use super::path::ControlPath;
@@ -115,7 +115,7 @@ fn is_ours(stream: &UnixStream) -> bool {
 /// Reports that there is no free place. The buffer of a new connection has room for one line.
 fn refuse(stream: &UnixStream) {
     let text = format!("{MAX_CONNECTIONS} connections are open: close one");
-    let line = Reply::from(Answer::from(Fault::new(FaultCode::Busy, text))).line();
+    let line = Reply::from(Response::from(Fault::new(FaultCode::Busy, text))).line();
     // A client that does not take it only sees the end.
     let _ = stream.try_write(line.as_bytes());
 }
@@ -129,7 +129,7 @@ async fn converse(mut stream: UnixStream, served: &ServedSocket) -> io::Result<(
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 let fault = Fault::new(FaultCode::BadRequest, error.to_string());
-                return say(&mut stream, Answer::from(fault)).await;
+                return say(&mut stream, Response::from(fault)).await;
             }
             Ok(Err(error)) => return Err(error),
         };
@@ -140,14 +140,14 @@ async fn converse(mut stream: UnixStream, served: &ServedSocket) -> io::Result<(
             }
             Ok(Request::Stop {}) => {
                 // The process may end before the answer could be sent.
-                say(&mut stream, Answer::Stopping {}).await?;
+                say(&mut stream, Response::Stopping {}).await?;
                 served.subject.stop().await;
             }
             Ok(request) => {
                 let answer = served.carry_out(request).await;
                 say(&mut stream, answer).await?;
             }
-            Err(fault) => say(&mut stream, Answer::from(fault)).await?,
+            Err(fault) => say(&mut stream, Response::from(fault)).await?,
         }
     }
 }
@@ -194,7 +194,7 @@ async fn watch(
     }
 }
 
-async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
+async fn say(stream: &mut UnixStream, answer: Response) -> io::Result<()> {
     // Thousands of sessions take some time to format: not on a thread that moves data.
     let line = tokio::task::spawn_blocking(move || Reply::from(answer).line());
     let line = line.await.map_err(io::Error::other)?;
@@ -207,7 +207,7 @@ async fn say(stream: &mut UnixStream, answer: Answer) -> io::Result<()> {
 }
 
 impl ServedSocket {
-    async fn carry_out(&self, request: Request) -> Answer {
+    async fn carry_out(&self, request: Request) -> Response {
         let subject = &self.subject;
         let result = match request {
             Request::Status {} | Request::Watch { .. } | Request::Stop {} => {
@@ -221,17 +221,17 @@ impl ServedSocket {
             }
             Request::Upgrade { program, check } => upgrade(program.as_deref(), check),
             Request::UpgradeStatus {} => upgrades().map(|it| told(it.status())),
-            Request::Reload {} => reload().await.map(Answer::Reloaded),
+            Request::Reload {} => reload().await.map(Response::Reloaded),
         };
-        result.unwrap_or_else(Answer::from)
+        result.unwrap_or_else(Response::from)
     }
 
     /// Drains the proxy, and leaves a path that the operator chose to its successor.
-    async fn drain(&self, limit: Option<Duration>) -> Result<Answer, Fault> {
+    async fn drain(&self, limit: Option<Duration>) -> Result<Response, Fault> {
         let sessions = self.subject.drain(limit).await?;
         let moved = self.path.leave();
         let control = moved.and_then(|path| path.into_os_string().into_string().ok());
-        Ok(Answer::Draining { sessions, control })
+        Ok(Response::Draining { sessions, control })
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -242,9 +242,9 @@ impl ServedSocket {
         self.forwards.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn status(&self) -> Answer {
+    async fn status(&self) -> Response {
         let process = supervised();
-        Answer::Status(Box::new(ProcessStatus {
+        Response::Status(Box::new(ProcessStatus {
             role: self.subject.role(),
             about: self.subject.about().map(str::to_owned),
             user: None,
@@ -272,13 +272,13 @@ fn upgrades() -> Result<&'static dyn Upgrades, Fault> {
     })
 }
 
-fn upgrade(program: Option<&str>, is_check: bool) -> Result<Answer, Fault> {
+fn upgrade(program: Option<&str>, is_check: bool) -> Result<Response, Fault> {
     let begun = upgrades()?.begin(program.map(Path::new), is_check);
     begun.map(told).map_err(|text| Fault::new(FaultCode::TooLate, text))
 }
 
-fn told(status: UpgradeStatus) -> Answer {
-    Answer::Upgrade(UpgradeAnswer {
+fn told(status: UpgradeStatus) -> Response {
+    Response::Upgrade(UpgradeAnswer {
         number: status.number,
         state: status.state,
         text: Some(status.text).filter(|text| !text.is_empty()),

@@ -103,7 +103,7 @@ pub(crate) struct Reply {
     pub version: u32,
     /// The answer itself.
     #[serde(flatten)]
-    pub answer: Answer,
+    pub answer: Response,
 }
 
 impl Reply {
@@ -114,8 +114,8 @@ impl Reply {
     }
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
+impl From<Response> for Reply {
+    fn from(answer: Response) -> Self {
         Self { version: VERSION, answer }
     }
 }
@@ -124,7 +124,7 @@ impl From<Answer> for Reply {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum Answer {
+pub enum Response {
     /// The status of the process.
     Status(Box<ProcessStatus>),
     /// The session was reset.
@@ -191,7 +191,7 @@ pub enum UpgradeState {
     Failed,
 }
 
-impl From<Fault> for Answer {
+impl From<Fault> for Response {
     fn from(fault: Fault) -> Self {
         Self::Error(fault)
     }
@@ -370,10 +370,10 @@ mod tests {
     #[test]
     fn an_answer_is_one_line_with_its_version() {
         let fault = Fault::new(FaultCode::UnknownSession, "there is no\nsession 7");
-        let line = Reply::from(Answer::from(fault.clone())).line();
+        let line = Reply::from(Response::from(fault.clone())).line();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.contains("\"answer\":\"error\"") && line.contains("\"unknown-session\""));
         let reply: Reply = serde_json::from_str(&line).unwrap();
-        assert_eq!((reply.version, reply.answer), (VERSION, Answer::Error(fault)));
+        assert_eq!((reply.version, reply.answer), (VERSION, Response::Error(fault)));
     }
 }

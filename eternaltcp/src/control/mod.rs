@@ -21,8 +21,8 @@ pub use find::{FoundSocket, find, find_of_others, sweep};
 pub use kind::ProxyKind;
 pub(crate) use message::Reply;
 pub use message::{
-    Answer, Fault, FaultCode, ForwardStatus, ProcessStatus, Request, RestartStatus, UpgradeAnswer,
-    UpgradeState, VERSION,
+    Fault, FaultCode, ForwardStatus, ProcessStatus, Request, Response, RestartStatus,
+    UpgradeAnswer, UpgradeState, VERSION,
 };
 pub use path::ControlPath;
 pub use place::{Claim, default_folders, known_folders};

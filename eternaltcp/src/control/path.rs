@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, warn};
 
-use crate::net::listener::{FilePlace, SocketFile};
+use crate::net::listener::{SocketFile, SocketPlace};
 use crate::process::main_process;
 
 /// The maximum number of bytes that fit into `sockaddr_un` with the final NUL.
@@ -53,7 +53,7 @@ impl ControlPath {
     }
 
     /// Returns the place of its file, unless it was removed.
-    pub(super) fn file(&self) -> Option<FilePlace> {
+    pub(super) fn file(&self) -> Option<SocketPlace> {
         self.lock().file.as_ref().map(SocketFile::place)
     }
 

@@ -6,7 +6,7 @@ use eternaltcp_proto::SessionId;
 use tokio::sync::broadcast;
 
 use super::kind::ProxyKind;
-use super::message::{Answer, Fault, FaultCode};
+use super::message::{Fault, FaultCode, Response};
 use crate::client;
 use crate::driver::Killed;
 use crate::metrics::{ProxyLevels, ProxyTotals};
@@ -126,7 +126,7 @@ impl Subject {
         }
     }
 
-    pub(super) async fn kill(&self, tunnel: Option<&str>, session: u32) -> Result<Answer, Fault> {
+    pub(super) async fn kill(&self, tunnel: Option<&str>, session: u32) -> Result<Response, Fault> {
         let unknown =
             || Fault::new(FaultCode::UnknownSession, format!("there is no session {session}"));
         let id = SessionId::new(session).ok_or_else(unknown)?;
@@ -138,7 +138,7 @@ impl Subject {
             SubjectEnd::Server(server) => server.kill(tunnel, id).await.map_err(fault)?,
         };
         match killed {
-            Killed::Done => Ok(Answer::Killed { session }),
+            Killed::Done => Ok(Response::Killed { session }),
             Killed::Unknown => Err(unknown()),
             Killed::Already => {
                 let text = format!("session {session} is being reset already");
@@ -147,7 +147,7 @@ impl Subject {
         }
     }
 
-    pub(super) async fn kill_tunnel(&self, tunnel: String) -> Result<Answer, Fault> {
+    pub(super) async fn kill_tunnel(&self, tunnel: String) -> Result<Response, Fault> {
         match &self.end {
             SubjectEnd::Client(_) => {
                 let text =
@@ -156,16 +156,16 @@ impl Subject {
             }
             SubjectEnd::Server(server) => {
                 let sessions = server.kill_tunnel(&tunnel).await.map_err(fault)?;
-                Ok(Answer::KilledTunnel { tunnel, sessions })
+                Ok(Response::KilledTunnel { tunnel, sessions })
             }
         }
     }
 
-    pub(super) async fn reconnect(&self) -> Result<Answer, Fault> {
+    pub(super) async fn reconnect(&self) -> Result<Response, Fault> {
         match &self.end {
             SubjectEnd::Client(client) => {
                 client.reconnect().await;
-                Ok(Answer::Reconnecting {})
+                Ok(Response::Reconnecting {})
             }
             SubjectEnd::Server(_) => {
                 let text = "a server waits for its clients: only a client can connect again";

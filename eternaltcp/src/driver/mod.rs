@@ -55,7 +55,7 @@ pub(crate) use totals::TotalCounts;
 
 use crate::log_limit::limited;
 use crate::memory::Trim;
-pub(crate) use carriers::Carriers;
+pub(crate) use carriers::DrivenCarriers;
 use carriers::Failure;
 use clocks::Clocks;
 use entrance::Entrance;
@@ -72,7 +72,7 @@ pub(crate) struct Driver<R: Role> {
     role: R,
     commands: mpsc::Receiver<DriverCommand<R::Event>>,
     shared: Arc<Shared>,
-    carriers: Carriers,
+    carriers: DrivenCarriers,
     sockets: Sockets,
     /// New sessions of this side.
     entrance: Entrance,
@@ -121,7 +121,7 @@ impl<R: Role> Driver<R> {
             role,
             commands,
             shared,
-            carriers: Carriers::new(),
+            carriers: DrivenCarriers::new(),
             sockets,
             entrance: Entrance::default(),
             clocks: Clocks::new(),

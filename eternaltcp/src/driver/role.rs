@@ -11,7 +11,7 @@ use eternaltcp_proto::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{CarrierEnd, CarrierIo, Carriers, Offer, SessionNews, Sockets, TotalCounts};
+use super::{CarrierEnd, CarrierIo, DrivenCarriers, Offer, SessionNews, Sockets, TotalCounts};
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::TunnelStatus;
@@ -126,5 +126,11 @@ pub(crate) trait Role: Send {
     /// Handles a session that cannot be resumed.
     fn lost(&mut self, lost: &Lost);
     /// Adds what only this side knows to the status of the tunnel.
-    fn describe(&self, now: Time, tunnel: &Tunnel, carriers: &Carriers, status: &mut TunnelStatus);
+    fn describe(
+        &self,
+        now: Time,
+        tunnel: &Tunnel,
+        carriers: &DrivenCarriers,
+        status: &mut TunnelStatus,
+    );
 }

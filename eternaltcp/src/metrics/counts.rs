@@ -38,7 +38,7 @@ const LIMITS: &[&str] = &[
 /// The counters of a client or a server, from the start of its process. They are atomics: nothing
 /// waits for whoever reads them.
 #[derive(Debug)]
-pub(crate) struct Counts {
+pub(crate) struct ProcessCounters {
     since: SystemTime,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
@@ -56,7 +56,7 @@ pub(crate) struct Counts {
     pauses: DurationCounts,
 }
 
-impl Default for Counts {
+impl Default for ProcessCounters {
     fn default() -> Self {
         Self {
             since: SystemTime::now(),
@@ -78,7 +78,7 @@ impl Default for Counts {
     }
 }
 
-impl Counts {
+impl ProcessCounters {
     pub(crate) fn count_tunnel(&self) {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
     }
@@ -149,7 +149,7 @@ pub(crate) struct TunnelMeter {
 }
 
 impl TunnelMeter {
-    pub(crate) fn note(&mut self, counts: &Counts, now: &Stats) {
+    pub(crate) fn note(&mut self, counts: &ProcessCounters, now: &Stats) {
         let before = std::mem::replace(&mut self.before, *now);
         let add = |to: &AtomicU64, now: u64, before: u64| {
             let more = now.saturating_sub(before);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_a_tunnel_does_is_added_once() {
-        let (counts, mut meter) = (Counts::default(), TunnelMeter::default());
+        let (counts, mut meter) = (ProcessCounters::default(), TunnelMeter::default());
         let mut stats = Stats { sent_bytes: 5, sessions: 1, refused_fast: 3, ..Stats::default() };
         meter.note(&counts, &stats);
         meter.note(&counts, &stats);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_first_flag_stands_for_a_limit_and_every_flag_is_known() {
-        let counts = Counts::default();
+        let counts = ProcessCounters::default();
         let flags =
             ["--max-sessions, --tunnel-memory", "--login-grace, --signature-grace", "--memory"];
         flags.iter().for_each(|flag| counts.count_limit(flag, 2));

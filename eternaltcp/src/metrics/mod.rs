@@ -10,7 +10,7 @@ mod word_counts;
 
 use std::time::SystemTime;
 
-pub(crate) use counts::{Counts, TunnelMeter};
+pub(crate) use counts::{ProcessCounters, TunnelMeter};
 pub use durations::{DURATION_BOUNDS, DurationHistogram};
 
 /// What a client or a server has counted since its process began. After the death of a worker, the

@@ -35,7 +35,7 @@ pub use monitoring::{MonitoringListener, MonitoringStream};
 pub(crate) use pause::AcceptPause;
 pub(crate) use several::{Bound, bind_each, is_no_address};
 pub use several::{Missing, listen_addresses};
-pub(crate) use socket_file::{FilePlace, SocketFile, bind_unix};
+pub(crate) use socket_file::{SocketFile, SocketPlace, bind_unix};
 pub(crate) use tcp::bind_carriers;
 
 /// A listener for local connections.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::fair::max_of_one;
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
@@ -39,7 +39,7 @@ pub(crate) struct Lookups {
     most: usize,
     /// The flag that sets the limit, which the log names when the limit is reached, and where that
     /// is counted.
-    flag: Option<(&'static str, Arc<Counts>)>,
+    flag: Option<(&'static str, Arc<ProcessCounters>)>,
     notice: Arc<Notice>,
 }
 
@@ -57,7 +57,7 @@ impl Lookups {
     }
 
     /// Makes the log name `flag` when look-ups have to wait, and counts that.
-    pub(crate) fn limited_by(self, flag: &'static str, counts: Arc<Counts>) -> Self {
+    pub(crate) fn limited_by(self, flag: &'static str, counts: Arc<ProcessCounters>) -> Self {
         Self { flag: Some((flag, counts)), ..self }
     }
 

@@ -49,7 +49,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::audit::Audit;
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::net::congestion::{Congestion, CongestionError};
 use crate::net::listener::{AcceptPause, Missing};
 use crate::net::lookup::Lookups;
@@ -131,13 +131,13 @@ struct Context {
     /// The place where records go.
     audit: Audit,
     refusals: RefusalLimits,
-    counts: Arc<Counts>,
+    counts: Arc<ProcessCounters>,
     gate: Gate,
 }
 
 impl Context {
     fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(ProcessCounters::default());
         Ok(Self {
             gate: Gate::new(&config.limits, slots.carriers(), Arc::clone(&counts)),
             tls: ServerTls::new(&config.identity)?,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 
 /// Time between two lines about the same limit.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Notices {
     reported: Mutex<BTreeMap<&'static str, Reported>>,
-    counts: Arc<Counts>,
+    counts: Arc<ProcessCounters>,
 }
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ struct Reported {
 }
 
 impl Notices {
-    pub(super) fn new(counts: Arc<Counts>) -> Self {
+    pub(super) fn new(counts: Arc<ProcessCounters>) -> Self {
         Self { reported: Mutex::default(), counts }
     }
 

@@ -28,7 +28,7 @@ use super::registry::TunnelEntry;
 use super::rules::ServerRules;
 use crate::audit::AuditEnd;
 use crate::driver::{
-    Action, CarrierEnd, CarrierIo, Carriers, Change, Offer, Role, SessionChange, SessionNews,
+    Action, CarrierEnd, CarrierIo, Change, DrivenCarriers, Offer, Role, SessionChange, SessionNews,
     Sockets, TotalCounts,
 };
 use crate::log_limit::{Admit, LogLimit, limited};
@@ -40,7 +40,7 @@ use crate::waiting::WaitingSessions;
 use answer::answer;
 use host_key_announcer::HostKeyAnnouncer;
 use limit_hits::LimitHits;
-use loss::Losses;
+use loss::LossHistory;
 use records::TunnelRecords;
 
 /// The server's role.
@@ -50,7 +50,7 @@ pub(super) struct ServerRole {
     entry: Arc<TunnelEntry>,
     /// Places for targets that are being connected; further ones wait.
     connecting: Arc<Semaphore>,
-    losses: Losses,
+    losses: LossHistory,
     records: TunnelRecords,
     host_keys: HostKeyAnnouncer,
     /// Connections to its listeners that wait for the client.
@@ -82,7 +82,7 @@ impl ServerRole {
     pub(super) fn new(context: Arc<Context>, id: TunnelId, entry: Arc<TunnelEntry>) -> Self {
         let limits = context.limits_of(&entry.user, entry.from());
         let connecting = Arc::new(Semaphore::new(limits.server.connecting_per_tunnel));
-        let losses = Losses::new(id, &entry.user, context.events.clone());
+        let losses = LossHistory::new(id, &entry.user, context.events.clone());
         let records = TunnelRecords::new(context.audit.clone(), id, Arc::clone(&entry));
         let waiting = WaitingSessions::new(Side::Server, limits.server.wait);
         let log = Arc::new(TunnelLog::new(Arc::clone(&context.log), entry.from()));
@@ -383,7 +383,7 @@ impl Role for ServerRole {
         &self,
         _now: Time,
         _tunnel: &Tunnel,
-        _carriers: &Carriers,
+        _carriers: &DrivenCarriers,
         status: &mut TunnelStatus,
     ) {
         self.losses.describe(&self.entry, status);

@@ -26,7 +26,7 @@ const MAX_BODY: u64 = 16 * 1024;
 
 /// The two copies of a record.
 #[derive(Debug)]
-pub(super) struct Copies {
+pub(super) struct RecordCopies {
     /// The offset of the first copy.
     at: usize,
     /// The size of one copy in bytes.
@@ -49,7 +49,7 @@ pub(super) enum RecordContents {
     Gone,
 }
 
-impl Copies {
+impl RecordCopies {
     /// Returns the copies of a new record.
     pub(super) fn begin(memory: &Memory, at: usize, size: usize) -> Self {
         let copies = Self::of(at, size);

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use eternaltcp_proto::kept::{SessionRecord, SocketId};
 use eternaltcp_proto::{
-    Cause, CleanText, Closing, Digest, Epoch, Kind, OpeningState, ReceivePhase, ReceivingState,
-    Reset, SendPhase, SendingState, Seq, SessionId, SessionState, Settings, Side, TunnelId,
+    AttachSettings, Cause, CleanText, Closing, Digest, Epoch, Kind, OpeningState, ReceivePhase,
+    ReceivingState, Reset, SendPhase, SendingState, Seq, SessionId, SessionState, Side, TunnelId,
     TunnelState,
 };
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub(super) fn decode_tunnel(bytes: &[u8]) -> Decoded<TunnelState> {
     let mut duration = || Duration::from_secs(reader.u64()).saturating_add(nanos(reader.u32()));
     let (dead_after, keep_detached) = (duration(), duration());
     let (tunnel_limit, session_limit) = (reader.u64(), reader.u64());
-    let peer = Settings { dead_after, tunnel_limit, session_limit, keep_detached };
+    let peer = AttachSettings { dead_after, tunnel_limit, session_limit, keep_detached };
     let (tunnel_limit, session_limit) = (reader.u64(), reader.u64());
     let closing = reader.u64().checked_sub(1).map(u32::try_from).transpose();
     let closing = closing.map_err(|_| MalformedRecord)?.map(Closing::from_code);

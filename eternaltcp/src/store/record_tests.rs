@@ -13,7 +13,7 @@ fn session_bytes(record: &SessionRecord) -> Vec<u8> {
 }
 
 fn tunnel() -> TunnelState {
-    let peer = Settings {
+    let peer = AttachSettings {
         dead_after: Duration::from_millis(3001),
         tunnel_limit: 1 << 40,
         session_limit: 77,

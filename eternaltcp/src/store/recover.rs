@@ -10,7 +10,7 @@ use bytes::Bytes;
 use eternaltcp_proto::SessionId;
 
 use super::BLOCK;
-use super::copies::Copies;
+use super::copies::RecordCopies;
 use super::memory::{Memory, StoreMemory};
 use super::payload::PayloadPlace;
 use super::session::{self, StoredSession};
@@ -81,7 +81,7 @@ fn find_tunnels(memory: &Arc<Memory>, found: &mut Found<'_>) -> BTreeMap<u32, Tu
         let start = TunnelStore::copies_at(memory, index);
         let store = memory.reading(index, || {
             let part = |place, length| found.part(place, length);
-            let copies = Copies::find(memory, start, tunnel::COPY, committed, part);
+            let copies = RecordCopies::find(memory, start, tunnel::COPY, committed, part);
             let part = |place, length| found.part(place, length);
             let note = note::find(part, memory.get(at + tunnel::NOTE)).map(PayloadPlace::Found);
             TunnelStore::new(memory, index, call, copies, note)
@@ -114,7 +114,7 @@ fn find_sessions(
         let start = StoredSession::copies_at(memory, record);
         let session = memory.reading(tunnel, || {
             let part = |place, length| found.part(place, length);
-            let copies = Copies::find(memory, start, session::COPY, committed, part);
+            let copies = RecordCopies::find(memory, start, session::COPY, committed, part);
             let part = |place, length| found.part(place, length);
             let place = StoredSession::note_place(memory, record);
             let note = note::find(part, place).map(PayloadPlace::Found);

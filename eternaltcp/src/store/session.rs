@@ -6,7 +6,7 @@ use bytes::Bytes;
 use eternaltcp_proto::kept::{Counts, PacketEntry};
 use eternaltcp_proto::{Boundary, Kind, Seq, SessionId};
 
-use super::copies::Copies;
+use super::copies::RecordCopies;
 use super::entries::Entries;
 use super::layout::TableKind;
 use super::memory::Memory;
@@ -44,7 +44,7 @@ const PACKET: usize = 8;
 #[derive(Debug)]
 pub(super) struct StoredSession {
     pub(super) record: u32,
-    pub(super) copies: Copies,
+    pub(super) copies: RecordCopies,
     pub(super) packets: VecDeque<StoredPacket>,
     pub(super) pieces: Pieces,
     /// The position of the note, if it is too long for the record, which is rare.
@@ -83,12 +83,12 @@ impl StoredSession {
         let at = memory.sessions.at(record);
         let words = [CONSUMED, WRITTEN, FLAGS, NOTE_PLACE, NOTE_LENGTH, NOTE_CHECKSUM];
         words.into_iter().for_each(|word| memory.set(at + word, 0));
-        let copies = Copies::begin(memory, at + COPIES, COPY);
+        let copies = RecordCopies::begin(memory, at + COPIES, COPY);
         memory.set(at, (u64::from(tunnel) + 1) << 32 | u64::from(id.get()));
         Self::new(record, copies, None)
     }
 
-    pub(super) fn new(record: u32, copies: Copies, note: Option<PayloadPlace>) -> Self {
+    pub(super) fn new(record: u32, copies: RecordCopies, note: Option<PayloadPlace>) -> Self {
         let (packets, pieces) = Default::default();
         Self { record, copies, packets, pieces, note: note.map(Box::new) }
     }

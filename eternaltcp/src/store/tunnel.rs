@@ -12,7 +12,7 @@ use eternaltcp_proto::kept::{Call, Contents, PacketEntry, Piece, SessionRecord, 
 use eternaltcp_proto::{READ_SIZE, Seq, SessionId, TunnelState};
 use eternaltcp_sys::NotedCall;
 
-use super::copies::{Copies, RecordContents};
+use super::copies::{RecordContents, RecordCopies};
 use super::entries::Entries;
 use super::fields::RecordWriter;
 use super::layout::TableKind;
@@ -41,7 +41,7 @@ pub struct TunnelStore {
     call: NotedCall,
     /// The last committed generation.
     generation: u64,
-    copies: Copies,
+    copies: RecordCopies,
     /// The sessions. Each is boxed, because half of the room in a tree's nodes is empty.
     sessions: BTreeMap<SessionId, Box<StoredSession>>,
     /// The buffer in which records are encoded.
@@ -77,7 +77,7 @@ impl TunnelStore {
         let index = Entries::new(TableKind::Tunnels).take_one(memory)?;
         let call = memory.words.take_call(index as usize)?;
         let at = memory.tunnels.at(index);
-        let copies = Copies::begin(memory, at + COPIES, COPY);
+        let copies = RecordCopies::begin(memory, at + COPIES, COPY);
         slot::clear(memory, memory.slot(index));
         let words =
             [GENERATION, NOTE, BUSY, DETACHED_SINCE].into_iter().chain(CRASHES).chain(TOTALS);
@@ -91,7 +91,7 @@ impl TunnelStore {
         memory: &Arc<Memory>,
         index: u32,
         call: NotedCall,
-        copies: Copies,
+        copies: RecordCopies,
         note: Option<PayloadPlace>,
     ) -> Self {
         Self {

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::id::SessionId;
 use crate::limits::RESERVE;
 use crate::reason::{Cause, Reset};
-use crate::session::{Opening, Session};
+use crate::session::{Opening, TunnelSession};
 use crate::time::Time;
 use crate::tunnel::SessionOpenError;
 
@@ -57,7 +57,7 @@ impl Sessions {
             return Err(SessionOpenError::LimitReached);
         }
         self.next_id = id.successor();
-        self.insert(id, Session::opened_by_us(config, limit, target));
+        self.insert(id, TunnelSession::opened_by_us(config, limit, target));
         Ok(id)
     }
 
@@ -75,11 +75,11 @@ impl Sessions {
         } else if self.len() >= config.effective_max_sessions() || !self.shares.admit() {
             Excess::Count
         } else {
-            self.insert(id, Session::opened_by_peer(config, limit, Opening::Offered(target)));
+            self.insert(id, TunnelSession::opened_by_peer(config, limit, Opening::Offered(target)));
             return Ok(());
         };
         self.shares.admit_anyway();
-        self.insert(id, Session::opened_by_peer(config, limit, Opening::Established));
+        self.insert(id, TunnelSession::opened_by_peer(config, limit, Opening::Established));
         self.with(id, |session| session.reset_by_driver(excess.reset()));
         Err(excess)
     }
@@ -90,7 +90,7 @@ impl Sessions {
     }
 
     /// Adds a session for which a share was set aside.
-    pub(super) fn insert(&mut self, id: SessionId, session: Session) {
+    pub(super) fn insert(&mut self, id: SessionId, session: TunnelSession) {
         self.shares.add(Share::of(&session));
         self.table.insert(id, Box::new(session));
         self.changes.note(id);

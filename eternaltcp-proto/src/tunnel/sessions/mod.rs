@@ -21,7 +21,7 @@ pub(super) use resets::RESET_PATIENCE;
 use crate::config::Config;
 use crate::id::{SessionId, Side};
 use crate::scheduler::Scheduler;
-use crate::session::{Delivered, Session};
+use crate::session::{Delivered, TunnelSession};
 use crate::time::Time;
 use changes::{Changes, Dirty};
 use rate::OpenRate;
@@ -33,7 +33,7 @@ use shares::{Share, Shares};
 pub(super) struct Sessions {
     side: Side,
     /// Each is boxed, because ascending ids leave the nodes of the tree half empty.
-    table: BTreeMap<SessionId, Box<Session>>,
+    table: BTreeMap<SessionId, Box<TunnelSession>>,
     /// The next session that this side opens, or `None` when its half is used up.
     next_id: Option<SessionId>,
     /// The highest session that the peer opened.
@@ -65,7 +65,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
+    pub(super) fn get(&self, id: SessionId) -> Option<&TunnelSession> {
         self.table.get(&id).map(Box::as_ref)
     }
 
@@ -81,7 +81,7 @@ impl Sessions {
         self.table.keys().copied()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &TunnelSession)> {
         self.table.iter().map(|(id, session)| (*id, session.as_ref()))
     }
 
@@ -89,7 +89,7 @@ impl Sessions {
     pub(super) fn with<R>(
         &mut self,
         id: SessionId,
-        change: impl FnOnce(&mut Session) -> R,
+        change: impl FnOnce(&mut TunnelSession) -> R,
     ) -> Option<R> {
         let session = self.table.get_mut(&id)?;
         let before = Share::of(session);
@@ -228,7 +228,7 @@ impl Sessions {
     /// Returns the sessions whose reset is held back, and until when each waits without progress.
     /// A session that waits for its turn beside others does not count.
     pub(super) fn reset_deadlines(&self) -> impl Iterator<Item = (SessionId, Time)> {
-        let awaits_turn = |id| self.get(id).is_some_and(Session::awaits_turn);
+        let awaits_turn = |id| self.get(id).is_some_and(TunnelSession::awaits_turn);
         self.resets.deadlines().filter(move |(id, _)| !awaits_turn(*id))
     }
 }

@@ -10,7 +10,7 @@ use crate::packet::{Kind, READ_SIZE};
 use crate::scheduler::Lane;
 use crate::send_queue::Outgoing;
 use crate::seq::Seq;
-use crate::session::{Listing, Opening, Session};
+use crate::session::{Listing, Opening, TunnelSession};
 use crate::time::Time;
 use crate::tunnel::route::Route;
 
@@ -109,7 +109,7 @@ impl Sessions {
     /// Records a session whose data found no room. The pool is the cause, unless the session's own
     /// limit is smaller.
     fn block(&mut self, id: SessionId, ceiling: u64) {
-        let send = self.get(id).map(Session::send);
+        let send = self.get(id).map(TunnelSession::send);
         if send.is_some_and(|send| send.has_due() && ceiling < send.limit()) {
             self.scheduler.block(id);
         }
@@ -172,7 +172,7 @@ impl Sessions {
     /// Returns the numbers of the sessions that an attach lists.
     pub(in crate::tunnel) fn advertise_numbers(
         &mut self,
-        is_listed: impl Fn(SessionId, &Session) -> bool,
+        is_listed: impl Fn(SessionId, &TunnelSession) -> bool,
     ) -> Vec<Numbers> {
         let listed = self.table.iter_mut().filter(|(id, session)| is_listed(**id, session));
         listed.map(|(id, session)| session.advertise_numbers(*id)).collect()

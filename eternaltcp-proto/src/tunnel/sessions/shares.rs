@@ -1,7 +1,7 @@
 //! Sums over the sessions: the units that they hold, and those that they use of the peer's pool.
 
 use crate::limits::{RESERVE, UnitPool};
-use crate::session::Session;
+use crate::session::TunnelSession;
 
 /// The units that one session holds.
 #[derive(Clone, Copy)]
@@ -15,7 +15,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub(super) fn of(session: &Session) -> Self {
+    pub(super) fn of(session: &TunnelSession) -> Self {
         Self {
             charged: session.send().charged(),
             backlogged: session.send().backlogged(),
@@ -87,7 +87,7 @@ impl Shares {
     }
 
     /// Returns whether these are the sums over `sessions`.
-    pub(super) fn are_of<'a>(&self, sessions: impl Iterator<Item = &'a Session>) -> bool {
+    pub(super) fn are_of<'a>(&self, sessions: impl Iterator<Item = &'a TunnelSession>) -> bool {
         let (mut committed, mut backlogged, mut received) = (0, 0, 0);
         for share in sessions.map(Share::of) {
             committed += share.charged.max(RESERVE);

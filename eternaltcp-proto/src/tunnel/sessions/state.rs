@@ -2,7 +2,7 @@
 
 use super::Sessions;
 use crate::id::SessionId;
-use crate::session::{Opening, Session};
+use crate::session::{Opening, TunnelSession};
 use crate::state::{DetachedSession, RestoreError};
 use crate::time::Time;
 
@@ -33,7 +33,7 @@ impl Sessions {
             return Err(RestoreError::Sessions);
         }
         let damaged = |_| RestoreError::Damaged(id);
-        let session = Session::restore(limit, session).map_err(damaged)?;
+        let session = TunnelSession::restore(limit, session).map_err(damaged)?;
         if session.send().is_reset_held_up() {
             self.resets.insert(id, Time::ZERO);
         }

@@ -23,7 +23,7 @@ const MAX_LINGERING: usize = 4;
 
 /// One carrier.
 #[derive(Debug)]
-struct Carrier {
+struct DrivenCarrier {
     io: CarrierIo,
     /// Its id in the tunnel. `None` if the tunnel has given it up: then it is closed once the
     /// server has bound the next one.
@@ -32,7 +32,7 @@ struct Carrier {
     heard: Option<Time>,
 }
 
-impl Carrier {
+impl DrivenCarrier {
     /// Returns whether it is this carrier of the tunnel.
     fn is(&self, id: Option<CarrierId>) -> bool {
         id.is_some() && self.id == id
@@ -41,8 +41,8 @@ impl Carrier {
 
 /// The carriers of one tunnel: the lead first.
 #[derive(Debug)]
-pub(crate) struct Carriers {
-    all: Vec<Carrier>,
+pub(crate) struct DrivenCarriers {
+    all: Vec<DrivenCarrier>,
     /// The carrier that is bound, or has asked to be.
     lead: Option<CarrierId>,
     /// Permits for carriers that were rejected.
@@ -67,7 +67,7 @@ impl Source for OfTunnel<'_> {
     }
 }
 
-impl Carriers {
+impl DrivenCarriers {
     pub(super) fn new() -> Self {
         Self {
             all: Vec::new(),
@@ -135,7 +135,7 @@ impl Carriers {
     /// Adds a carrier of the tunnel.
     pub(super) fn add(&mut self, id: CarrierId, carrier: CarrierIo) {
         let index = if self.is_lead(id) { 0 } else { self.all.len() };
-        let carrier = Carrier { io: carrier.passed_on(), id: Some(id), heard: None };
+        let carrier = DrivenCarrier { io: carrier.passed_on(), id: Some(id), heard: None };
         self.all.insert(index, carrier);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::FilePlace;
+use super::SocketPlace;
 
 /// The interval at which the file is looked for. Each look wakes two threads.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ impl Default for FileWatch {
 
 impl FileWatch {
     /// Waits until the file that `place` returns is gone, or another one is in its place. Cancel-safe.
-    pub(crate) async fn lost(&mut self, place: impl Fn() -> Option<FilePlace>) {
+    pub(crate) async fn lost(&mut self, place: impl Fn() -> Option<SocketPlace>) {
         loop {
             if self.look.is_none() {
                 self.ticks.tick().await;

@@ -25,12 +25,12 @@ pub(crate) struct SocketFile {
 
 /// The place of a file, and its identity.
 #[derive(Debug)]
-pub(crate) struct FilePlace {
+pub(crate) struct SocketPlace {
     path: PathBuf,
     id: (u64, u64),
 }
 
-impl FilePlace {
+impl SocketPlace {
     /// Returns whether the file is certainly not there any more.
     pub(crate) fn is_lost(&self) -> bool {
         match id_of(&self.path) {
@@ -53,8 +53,8 @@ impl SocketFile {
     }
 
     /// Returns where the file should be.
-    pub(crate) fn place(&self) -> FilePlace {
-        FilePlace { path: self.path.clone(), id: self.id }
+    pub(crate) fn place(&self) -> SocketPlace {
+        SocketPlace { path: self.path.clone(), id: self.id }
     }
 
     /// Returns the device and the number of the file.

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::ServerLimits;
 use crate::address::canonical_ip;
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::notice::Notice;
 use crate::report::counted;
 use door::{Arrival, Door, DoorLimits, Limit};
@@ -31,7 +31,7 @@ pub use penalties::PenaltyRange;
 pub(super) struct Gate {
     inner: Arc<Mutex<GateState>>,
     notices: Arc<GateNotices>,
-    counts: Arc<Counts>,
+    counts: Arc<ProcessCounters>,
     startups: MaxStartups,
     per_source: usize,
     /// The origin of the gate's time.
@@ -66,7 +66,11 @@ pub(super) struct Ticket {
 
 impl Gate {
     /// Creates a gate with these limits, and places for `descriptors` strangers.
-    pub(super) fn new(limits: &ServerLimits, descriptors: usize, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(
+        limits: &ServerLimits,
+        descriptors: usize,
+        counts: Arc<ProcessCounters>,
+    ) -> Self {
         let startups = limits.max_startups.within(descriptors);
         let per_source = limits.startups_per_source.min(startups.full);
         let known = (descriptors / 2).max(1);

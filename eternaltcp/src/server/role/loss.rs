@@ -6,7 +6,7 @@ use eternaltcp_proto::{Time, Tunnel, TunnelId};
 
 use super::TunnelEntry;
 use crate::driver::{CarrierEnd, CarrierIo, EndKind};
-use crate::metrics::Counts;
+use crate::metrics::ProcessCounters;
 use crate::status::{
     ClientPeer, EventKind, Events, Loss, Peer, Publisher, TunnelCondition, TunnelEvent,
     TunnelStatus,
@@ -28,7 +28,7 @@ pub(super) struct AttachedAgain {
 
 impl AttachedAgain {
     /// Adds it to the counters of the server.
-    fn count(&self, counts: &Counts) {
+    fn count(&self, counts: &ProcessCounters) {
         self.outage.iter().for_each(|length| counts.count_outage(*length));
         self.pause.iter().for_each(|length| counts.count_pause(*length));
         if self.is_replacement {
@@ -38,7 +38,7 @@ impl AttachedAgain {
 }
 
 /// The last loss of a tunnel, and the receivers of its events.
-pub(super) struct Losses {
+pub(super) struct LossHistory {
     tunnel: TunnelId,
     key: String,
     publisher: Publisher,
@@ -51,7 +51,7 @@ pub(super) struct Losses {
     from: Option<String>,
 }
 
-impl Losses {
+impl LossHistory {
     pub(super) fn new(tunnel: TunnelId, user: &PublicKey, events: Events) -> Self {
         let publisher = Publisher::new(events);
         Self {
@@ -78,7 +78,7 @@ impl Losses {
         now: Time,
         tunnel: &Tunnel,
         carrier: Option<&CarrierIo>,
-        counts: &Counts,
+        counts: &ProcessCounters,
     ) -> AttachedAgain {
         let before = self.from.take();
         self.from = carrier.map(|carrier| carrier.peer().to_string());
