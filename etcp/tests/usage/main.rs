@@ -4,6 +4,7 @@ mod agent;
 mod commands;
 mod config;
 mod control;
+mod doctor;
 mod drain;
 mod groups;
 mod hooks;

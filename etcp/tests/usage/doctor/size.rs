@@ -2,7 +2,7 @@
 
 use etcp_testkit::{TestWorld, skip};
 
-use crate::clinic::Clinic;
+use super::clinic::Clinic;
 
 #[test]
 fn large_packets_that_vanish_on_the_way_to_the_server_are_told_to_a_stranger_too() {

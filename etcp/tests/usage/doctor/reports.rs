@@ -5,7 +5,7 @@ use etcp_testkit::pair::SERVER_NAME;
 use etcp_testkit::{Launch, skip};
 use serde_json::Value;
 
-use crate::clinic::Clinic;
+use super::clinic::Clinic;
 
 #[test]
 fn a_server_that_is_well_is_told_with_keys_speed_pause_and_paths() {

@@ -3,7 +3,7 @@
 use etcp_testkit::keys::{generate, public_half};
 use etcp_testkit::skip;
 
-use crate::clinic::Clinic;
+use super::clinic::Clinic;
 
 #[test]
 fn a_server_whose_key_is_unknown_or_has_changed_is_told_with_the_key_and_stored_if_asked() {

@@ -4,7 +4,7 @@ use etcp_testkit::names::{DnsAnswer, Resolver};
 use etcp_testkit::pair::SERVER_NAME;
 use etcp_testkit::{Direction, skip};
 
-use crate::clinic::Clinic;
+use super::clinic::Clinic;
 
 #[test]
 fn a_firewall_that_drops_is_told_from_one_that_rejects_and_from_a_host_that_is_down() {

@@ -7,7 +7,7 @@ use etcp_testkit::ssh_site::{PROGRAMS, SshSite};
 use etcp_testkit::world::CARRIER_PORT;
 use etcp_testkit::{Launch, TestFolder, skip};
 
-use crate::clinic::Clinic;
+use super::clinic::Clinic;
 
 #[test]
 fn an_ssh_server_on_the_port_is_recognized() {
