@@ -1,14 +1,14 @@
 //! The file of records.
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, OFlags, access};
 
+use super::append::{ShortWrite, after, append};
 use super::losses::Losses;
 
 /// Interval at which a file that cannot be opened is tried again.
@@ -132,12 +132,27 @@ impl RecordFile {
 
     /// Appends a record, after `notice` about the lost ones, if there are any.
     pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
-        self.losses.write(line, notice, |line| self.place.append(line));
+        self.losses.write(line, notice, |line| self.place.append(line) == line.len());
+    }
+
+    /// Appends records, if possible with one call, as [`Self::write`] does for each. Returns how many
+    /// are not in the file.
+    pub(super) fn write_all(&mut self, lines: &[Vec<u8>], notice: fn(u64) -> Vec<u8>) -> u64 {
+        let mut rest = lines;
+        if self.lost() == 0 && lines.len() > 1 {
+            rest = after(lines, self.place.append(&lines.concat()));
+        }
+        let mut lost = 0;
+        for line in rest {
+            self.write(line, notice);
+            lost += u64::from(self.lost() > 0);
+        }
+        lost
     }
 
     /// Writes the notice about lost records without waiting for the next one.
     pub(super) fn settle(&mut self, notice: impl FnOnce(u64) -> Vec<u8>) {
-        self.losses.settle(notice, |line| self.place.append(line));
+        self.losses.settle(notice, |line| self.place.append(line) == line.len());
     }
 
     /// Returns the path and the last error, once for each error.
@@ -159,39 +174,21 @@ impl FilePlace {
         }
     }
 
-    /// Returns whether a line is in the file. If it is not, its beginning may be, as a line of its
-    /// own.
-    fn append(&mut self, line: &[u8]) -> bool {
+    /// Appends a text of whole lines. Returns how many of its bytes are in the file. If that is not the
+    /// whole text, the beginning of a line may be there, as a line of its own.
+    fn append(&mut self, text: &[u8]) -> usize {
         if self.is_open_due && self.tried_at.is_none_or(|at| at.elapsed() >= AGAIN) {
             self.reopen();
         }
-        let Some(file) = &mut self.file else { return false };
-        let appended = append(file, line, &mut self.is_torn);
-        self.error = appended.as_ref().err().map(io::Error::to_string).or(self.error.take());
-        appended.is_ok()
-    }
-}
-
-/// Appends a line, after the end of a torn one. If only its beginning can be written, that remains
-/// as a torn line: to remove it could remove what another process has appended after it, and the
-/// system may forbid it.
-fn append(file: &mut impl Write, line: &[u8], is_torn: &mut bool) -> io::Result<()> {
-    let whole = if *is_torn { Cow::from([b"\n", line].concat()) } else { Cow::from(line) };
-    let mut rest = &whole[..];
-    while !rest.is_empty() {
-        let error = match file.write(rest) {
-            Ok(0) => io::ErrorKind::WriteZero.into(),
-            Ok(count) => {
-                *is_torn = rest[..count].last() != Some(&b'\n');
-                rest = &rest[count..];
-                continue;
+        let Some(file) = &mut self.file else { return 0 };
+        match append(file, text, &mut self.is_torn) {
+            Ok(()) => text.len(),
+            Err(ShortWrite { written, error }) => {
+                self.error = Some(error.to_string());
+                written
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => error,
-        };
-        return Err(error);
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -227,42 +224,6 @@ mod tests {
         RecordFile::open_or_wait(path.clone()).write(b"b\n", notice);
         RecordFile::open_or_wait(path.clone()).write(b"c\n", notice);
         assert_eq!(fs::read(&path).unwrap(), b"a\n{\"torn\":\nb\nc\n");
-    }
-
-    /// Has room for some bytes.
-    struct Disk {
-        data: Vec<u8>,
-        room: usize,
-    }
-
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let count = bytes.len().min(self.room);
-            if count == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.room -= count;
-            self.data.extend(&bytes[..count]);
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_did_not_fit_is_a_line_of_its_own_and_costs_no_other_record() {
-        let (mut disk, mut is_torn) = (Disk { data: Vec::new(), room: 8 }, false);
-        append(&mut disk, b"first\n", &mut is_torn).unwrap();
-        for room in [0, 0, 1] {
-            disk.room += room;
-            assert!(append(&mut disk, b"second\n", &mut is_torn).is_err());
-        }
-        disk.room = 100;
-        append(&mut disk, b"third\n", &mut is_torn).unwrap();
-        append(&mut disk, b"fourth\n", &mut is_torn).unwrap();
-        assert_eq!(disk.data, b"first\nse\nthird\nfourth\n");
     }
 
     #[test]

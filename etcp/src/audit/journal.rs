@@ -66,6 +66,16 @@ impl Journal {
         self.losses.write(line, notice, |line| self.connection.send(line));
     }
 
+    /// Sends records, as [`Self::write`] does. Returns how many the journal has not taken.
+    pub(super) fn write_all(&mut self, lines: &[Vec<u8>], notice: fn(u64) -> Vec<u8>) -> u64 {
+        let mut lost = 0;
+        for line in lines {
+            self.write(line, notice);
+            lost += u64::from(self.lost() > 0);
+        }
+        lost
+    }
+
     /// Sends the notice about lost records without waiting for the next one.
     pub(super) fn settle(&mut self, notice: impl FnOnce(u64) -> Vec<u8>) {
         self.losses.settle(notice, |line| self.connection.send(line));

@@ -1,6 +1,7 @@
 //! `--audit-log`: the records of a server, as JSON lines in a file and as entries of the journal.
 //!
 //! - `event`: the events of the process itself, and the form of a line;
+//! - `append`: whole lines at the end of a file;
 //! - `file`: the file, and what happens when it cannot be written;
 //! - `journal`: the journal, with a field for each field of a record;
 //! - `writer`: the thread that writes both, behind a bounded queue, so that nothing waits for a
@@ -8,6 +9,7 @@
 //!
 //! The records of clients and sessions are made by the library; `docs/records.md` describes all.
 
+mod append;
 mod event;
 mod file;
 mod journal;

@@ -17,6 +17,9 @@ use crate::logging::{LogItem, LogQueue};
 /// The stack of the thread: it writes one line at a time.
 const STACK: usize = 256 << 10;
 
+/// Records are written together until they have this many bytes.
+const MAX_TOGETHER: usize = 64 << 10;
+
 /// Interval at which a thread that could not be started is tried again.
 const THREAD_AGAIN: Duration = Duration::from_secs(10);
 
@@ -41,20 +44,20 @@ impl RecordOutputs {
         Self { files: files.collect(), journal, warned_at: None }
     }
 
-    fn write(&mut self, item: &LogItem) {
-        match item {
-            LogItem::Line(line) => {
-                self.files.iter_mut().for_each(|file| file.write(line, notice));
-                if let Some(journal) = &mut self.journal {
-                    journal.write(line, notice);
-                }
-            }
-            LogItem::Lost(count) => {
-                self.files.iter_mut().for_each(|file| file.lose(*count));
-                self.journal.iter_mut().for_each(|journal| journal.lose(*count));
-            }
-        }
+    /// Writes records to each place. Returns how many could not be written, each counted once for
+    /// each place.
+    fn write(&mut self, lines: &[Vec<u8>]) -> u64 {
+        let files = self.files.iter_mut().map(|file| file.write_all(lines, notice));
+        let journal = self.journal.iter_mut().map(|journal| journal.write_all(lines, notice));
+        let lost = files.chain(journal).sum();
         self.tell_errors();
+        lost
+    }
+
+    /// Counts records that were dropped before they came here.
+    fn lose(&mut self, count: u64) {
+        self.files.iter_mut().for_each(|file| file.lose(count));
+        self.journal.iter_mut().for_each(|journal| journal.lose(count));
     }
 
     fn reopen(&mut self) {
@@ -67,13 +70,6 @@ impl RecordOutputs {
         self.files.iter_mut().for_each(|file| file.settle(notice));
         self.journal.iter_mut().for_each(|journal| journal.settle(notice));
         self.tell_errors();
-    }
-
-    /// Returns how many places lack the record that was written last.
-    fn failing(&self) -> u64 {
-        let files = self.files.iter().map(RecordFile::lost);
-        let all = files.chain(self.journal.iter().map(Journal::lost));
-        all.map(|lost| u64::from(lost > 0)).sum()
     }
 
     /// Returns how many records a place lacks and does not say so, at most.
@@ -117,8 +113,12 @@ struct RecordQueueState {
     is_reopen_due: bool,
     /// Lost records are to be told, although no further record comes.
     is_settle_due: bool,
-    /// Something is being written.
+    /// The thread waits for something to do.
+    is_asleep: bool,
+    /// The thread is at work.
     is_busy: bool,
+    /// Records that are being written.
+    writing: u64,
     /// Records that a place lacks and does not say so, when the thread last looked.
     lost: u64,
     /// Records that could not be written so far, each counted once for each place.
@@ -132,7 +132,8 @@ struct RecordQueueState {
 /// A task of the thread.
 enum RecordTask {
     Reopen,
-    Write(LogItem),
+    Write(Vec<Vec<u8>>),
+    Lose(u64),
     Settle,
 }
 
@@ -146,9 +147,14 @@ impl RecordQueueState {
         if std::mem::take(&mut self.is_reopen_due) {
             return Some(RecordTask::Reopen);
         }
-        if let Some(item) = self.queue.pop() {
-            self.is_settle_due |= matches!(item, LogItem::Lost(_));
-            return Some(RecordTask::Write(item));
+        let lines = self.queue.pop_lines(MAX_TOGETHER);
+        self.writing = lines.len() as u64;
+        if !lines.is_empty() {
+            return Some(RecordTask::Write(lines));
+        }
+        if let Some(LogItem::Lost(count)) = self.queue.pop() {
+            self.is_settle_due = true;
+            return Some(RecordTask::Lose(count));
         }
         std::mem::take(&mut self.is_settle_due).then_some(RecordTask::Settle)
     }
@@ -190,8 +196,7 @@ impl RecordQueue {
             None => state.queue.lose(),
         }
         let is_started = state.unstarted.is_none();
-        drop(state);
-        self.filled.notify_one();
+        self.wake(state);
         if !is_started {
             self.start_thread();
         }
@@ -199,8 +204,17 @@ impl RecordQueue {
 
     /// Lets the thread open the files again before it writes another record.
     pub(super) fn reopen(&self) {
-        self.lock().is_reopen_due = true;
-        self.filled.notify_one();
+        let mut state = self.lock();
+        state.is_reopen_due = true;
+        self.wake(state);
+    }
+
+    /// Wakes the thread if it sleeps: one that works looks for more before it sleeps again.
+    fn wake(&self, mut state: MutexGuard<'_, RecordQueueState>) {
+        if std::mem::take(&mut state.is_asleep) {
+            drop(state);
+            self.filled.notify_one();
+        }
     }
 
     /// Returns how many records did not fit, or could not be written at a place, so far.
@@ -213,32 +227,37 @@ impl RecordQueue {
     pub(super) fn finish(&self, limit: Duration) -> u64 {
         let mut state = self.lock();
         state.is_settle_due = true;
-        self.filled.notify_one();
+        self.wake(state);
+        let state = self.lock();
         let waited = self.drained.wait_timeout_while(state, limit, RecordQueueState::is_pending);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.queue.lines() + u64::from(state.is_busy) + state.lost
+        state.queue.lines() + state.writing + state.lost
     }
 
     /// Runs the thread.
     fn run(&self, mut outputs: RecordOutputs) {
         let mut state = self.lock();
         loop {
-            (state.is_busy, state.lost) = (false, outputs.lost());
+            (state.is_busy, state.writing, state.lost) = (false, 0, outputs.lost());
             let Some(task) = state.next() else {
                 self.drained.notify_all();
-                state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.is_asleep = true;
+                let asleep = |state: &mut RecordQueueState| state.is_asleep;
+                let woken = self.filled.wait_while(state, asleep);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             state.is_busy = true;
             drop(state);
-            let is_record = matches!(task, RecordTask::Write(LogItem::Line(_)));
+            let mut failures = 0;
             match task {
                 RecordTask::Reopen => outputs.reopen(),
-                RecordTask::Write(item) => outputs.write(&item),
+                RecordTask::Write(lines) => failures = outputs.write(&lines),
+                RecordTask::Lose(count) => outputs.lose(count),
                 RecordTask::Settle => outputs.settle(),
             }
             state = self.lock();
-            state.failures += if is_record { outputs.failing() } else { 0 };
+            state.failures += failures;
         }
     }
 

@@ -82,6 +82,17 @@ impl LogQueue {
         entry
     }
 
+    /// Takes the lines up to the next gap, but no more after `most` bytes.
+    pub(crate) fn pop_lines(&mut self, most: usize) -> Vec<Vec<u8>> {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while bytes < most && matches!(self.entries.front(), Some(LogItem::Line(_))) {
+            let Some(LogItem::Line(line)) = self.pop() else { break };
+            bytes += line.len();
+            lines.push(line);
+        }
+        lines
+    }
+
     /// Returns the number of lines that wait, with those that were lost among them.
     pub(crate) fn lines(&self) -> u64 {
         let lines = |entry: &LogItem| match entry {
@@ -116,6 +127,20 @@ mod tests {
         assert_eq!(queue.pop(), None);
         assert!(queue.is_empty() && queue.bytes == 0);
         assert_eq!(queue.lost(), 5);
+    }
+
+    #[test]
+    fn lines_are_taken_together_up_to_a_gap_or_a_limit() {
+        let mut queue = LogQueue::default();
+        (0..5).for_each(|number| queue.push(line(number)));
+        queue.lose();
+        queue.push(line(6));
+        assert_eq!(queue.pop_lines(2002), [line(0), line(1)]);
+        assert_eq!(queue.pop_lines(2003), [line(2), line(3), line(4)]);
+        assert!(queue.pop_lines(2003).is_empty());
+        assert_eq!(queue.pop(), Some(LogItem::Lost(1)));
+        assert_eq!(queue.pop_lines(1), [line(6)]);
+        assert!(queue.is_empty() && queue.bytes == 0);
     }
 
     #[test]
