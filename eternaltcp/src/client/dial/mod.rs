@@ -1,6 +1,7 @@
 //! Makes carriers: from a request to dial to a carrier whose handshake is done.
 //!
 //! - `names`: from a server's name to addresses;
+//! - `over_path`: the race over one path;
 //! - `attempt`: one attempt: socket, path, TCP, TLS;
 //! - `judge`: whether it is the right server;
 //! - `through`: the path through a proxy;
@@ -17,6 +18,7 @@ mod judge;
 #[cfg(target_os = "linux")]
 mod left;
 mod names;
+mod over_path;
 mod program;
 mod segments;
 #[cfg(test)]
@@ -43,12 +45,13 @@ use super::questions::{AgentAccess, Questions};
 use super::{ClientConfig, Pins, Proxy, Servers, StartError, Via};
 use crate::driver::CarrierIo;
 use crate::net::congestion::Congestion;
-use crate::net::race::{self, AttemptError as _, race};
+use crate::net::race::{self, AttemptError as _};
 use crate::net::socket::Mptcp;
 use attempt::Attempts;
 use eternaltcp_tls::{ClientTls, PublicKey};
 use judge::{Judge, Verdicts};
 use names::NameCache;
+use over_path::over_path;
 use segments::Segments;
 
 /// Makes carriers to the servers of one client. Cheap to clone.
@@ -329,44 +332,6 @@ impl Dialer {
 
 /// Called when a machine has answered.
 type Connected = Arc<dyn Fn() + Send + Sync>;
-
-/// Races over one path, to this many of the servers.
-async fn over_path(attempts: Attempts, servers: Option<usize>) -> Result<Dialed, DialError> {
-    let attempts = Arc::new(attempts);
-    let common = &attempts.common;
-    let source = attempts.source();
-    let family = common.pins.family;
-    let fits = move |it: &DialAddress| {
-        servers.is_none_or(|count| it.server < count)
-            && family.is_none_or(|family| family.has(it.address.ip()))
-            && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
-    };
-    let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let last = last.into_iter().filter(fits).collect();
-    let mut lookups = JoinSet::new();
-    for (server, name) in common.servers.iter().take(servers.unwrap_or(usize::MAX)).enumerate() {
-        // If there is a proxy, it is the one that is dialled.
-        let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
-        let common = Arc::clone(common);
-        lookups.spawn(async move {
-            let found = common.names.resolve(&name).await?;
-            let found = found.into_iter().map(|address| DialAddress { server, address });
-            let fitting: Vec<_> = found.filter(fits).collect();
-            match (family, source) {
-                (Some(family), _) if fitting.is_empty() => {
-                    Err(DialError::NoFamily(name.to_string(), family))
-                }
-                (_, Some(source)) if fitting.is_empty() => {
-                    Err(DialError::NoAddress(name.to_string(), source))
-                }
-                _ => Ok(fitting),
-            }
-        });
-    }
-    let result = race(last, lookups, |candidate| Arc::clone(&attempts).run(candidate)).await;
-    let nobody = || DialError::TimedOut(attempts.common.servers.to_string());
-    result.map_err(|error| error.unwrap_or_else(nobody))
-}
 
 impl Common {
     /// Returns the proxy for this server.
