@@ -20,15 +20,25 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, KeyLog, ServerConfig, SupportedCipherSuite};
 
+use super::node::NodeKey;
+use super::side::Unbuffered;
 use super::verify::{AnyOwnedKey, Judgement};
-use super::{Identity, SigningPermit, TlsError};
+use super::{Identity, NodeName, SigningPermit, TlsError};
 
 /// The application protocol that both sides must agree on (RFC 7301).
 pub(super) const ALPN: &[u8] = b"eternaltcp/1";
 
+/// The same protocol, on which a client agrees with the node that it asked for. A server that does
+/// not look at names agrees on [`ALPN`].
+pub(super) const NODE_ALPN: &[u8] = b"eternaltcp/1/node";
+
 /// The configuration that the connections of a client share. Clones are cheap.
 #[derive(Clone)]
-pub struct ClientTls(pub(super) Arc<ClientConfig>);
+pub struct ClientTls {
+    pub(super) config: Arc<ClientConfig>,
+    /// The node that its connections ask for.
+    node: Option<NodeName>,
+}
 
 /// The configuration that the connections of a server share. Clones are cheap.
 #[derive(Clone)]
@@ -62,35 +72,57 @@ impl ClientTls {
                 certified(identity, permit)?,
             )));
         config.alpn_protocols = vec![ALPN.to_vec()];
-        config.enable_sni = false;
+        // Sent for a node alone: see `for_node`.
+        config.enable_sni = true;
         config.enable_early_data = false;
         config.resumption = Resumption::disabled();
         config.enable_secret_extraction = true; // For `traffic`.
-        Ok(Self(Arc::new(config)))
+        Ok(Self::of_config(config))
+    }
+
+    pub(super) fn of_config(config: ClientConfig) -> Self {
+        Self { config: Arc::new(config), node: None }
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        change(&mut config);
+        Self { config: Arc::new(config), node: self.node.clone() }
+    }
+
+    /// Returns the same configuration for the node of this name, which the first message states in
+    /// the clear. With any other server the handshake fails ([`TlsError::OtherNode`]).
+    #[must_use]
+    pub fn for_node(&self, node: NodeName) -> Self {
+        let asking = self.changed(|config| {
+            config.alpn_protocols = vec![NODE_ALPN.to_vec(), ALPN.to_vec()];
+        });
+        Self { node: Some(node), ..asking }
     }
 
     /// Returns the same configuration for servers that `judgement` accepts. Any other server sees
     /// nothing of this side's key and gets no signature.
     pub fn judging(&self, judgement: Judgement) -> Self {
-        let mut config = ClientConfig::clone(&self.0);
-        let algorithms = config.crypto_provider().signature_verification_algorithms;
+        let algorithms = self.config.crypto_provider().signature_verification_algorithms;
         let verifier = AnyOwnedKey::judged(algorithms, judgement);
-        config.dangerous().set_certificate_verifier(Arc::new(verifier));
-        Self(Arc::new(config))
+        self.changed(|config| config.dangerous().set_certificate_verifier(Arc::new(verifier)))
     }
 
     /// Returns the same configuration for one connection, whose secrets are reported to `log`.
     pub(super) fn reporting(&self, log: Arc<dyn KeyLog>) -> Self {
-        let mut config = ClientConfig::clone(&self.0);
-        config.key_log = log;
-        Self(Arc::new(config))
+        self.changed(|config| config.key_log = log)
     }
 
-    pub(super) fn connect(&self) -> Result<UnbufferedClientConnection, TlsError> {
-        // rustls requires a name for looking up tickets. There are none, and the name is never
-        // sent.
-        let name = ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Ok(UnbufferedClientConnection::new(self.0.clone(), name)?)
+    pub(super) fn connect(&self) -> Result<Unbuffered, TlsError> {
+        let name = match &self.node {
+            Some(node) => ServerName::try_from(node.as_str().to_owned())
+                .map_err(|error| TlsError::Internal(error.to_string()))?,
+            // rustls requires a name for looking up tickets. There are none, and an address is
+            // never sent.
+            None => ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        };
+        let connection = UnbufferedClientConnection::new(Arc::clone(&self.config), name)?;
+        Ok(Unbuffered::Client { connection, asks_for_node: self.node.is_some() })
     }
 }
 
@@ -114,6 +146,18 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         config.enable_secret_extraction = true; // For `traffic`.
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Returns the same configuration for the node of this name, which proves the same `identity`.
+    /// It rejects clients that ask for another node, before it proves its key.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_node(&self, identity: &Identity, node: NodeName) -> Result<Self, TlsError> {
+        let mut config = ServerConfig::clone(&self.0);
+        config.cert_resolver = Arc::new(NodeKey { node, key: certified(identity, None)? });
+        config.alpn_protocols = vec![NODE_ALPN.to_vec(), ALPN.to_vec()];
         Ok(Self(Arc::new(config)))
     }
 

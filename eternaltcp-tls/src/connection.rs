@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::config::{ALPN, ClientTls, ServerTls};
+use super::config::{ClientTls, ServerTls};
 use super::continuation::ReportedSecrets;
 use super::delivery::PlaintextSink;
 use super::error::HANDSHAKE_LIMIT;
@@ -72,7 +72,7 @@ impl Connection {
     /// # Errors
     /// [`TlsError::Internal`], for example without randomness.
     pub fn client(tls: &ClientTls) -> Result<Self, TlsError> {
-        Ok(Self::new(Unbuffered::Client(tls.connect()?)))
+        Ok(Self::new(tls.connect()?))
     }
 
     /// Creates the server's end of a new connection.
@@ -250,9 +250,7 @@ impl Connection {
         if side.is_handshaking() {
             return Ok(());
         }
-        if side.alpn() != Some(ALPN) {
-            return Err(TlsError::no_alpn());
-        }
+        side.check_protocol()?;
         self.peer = Some(side.peer_key()?);
         Ok(())
     }

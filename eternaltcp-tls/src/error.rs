@@ -3,7 +3,7 @@
 use rustls::{CertificateError, Error as RustlsError, PeerIncompatible};
 
 use super::agent_signing::SigningError;
-use super::{ALPN, Alert, Foreign};
+use super::{ALPN, Alert, Foreign, node};
 
 /// The maximum number of bytes of a peer's handshake, or of a later handshake message. An honest
 /// handshake has less than 1 KiB.
@@ -41,6 +41,9 @@ pub enum TlsError {
         "the peer does not trust this side's key: its known_hosts has another key, or does not have this one"
     )]
     Distrusted,
+    /// The client asked for another node than the server.
+    #[error("this server is not the node that the client asks for")]
+    OtherNode,
     /// A record does not authenticate: it was changed in transit, or forged.
     #[error(
         "a TLS record was changed on the path: something between the two sides alters the data"
@@ -89,6 +92,7 @@ impl From<RustlsError> for TlsError {
             }
             RustlsError::InvalidCertificate(why) => Self::PeerKey(why.to_string()),
             RustlsError::DecryptError => Self::Tampered,
+            RustlsError::General(why) if why == node::NO_KEY => Self::OtherNode,
             error @ (RustlsError::InvalidMessage(_)
             | RustlsError::PeerMisbehaved(_)
             | RustlsError::InappropriateMessage { .. }

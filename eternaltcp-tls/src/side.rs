@@ -5,15 +5,20 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets};
 
+use super::config::NODE_ALPN;
 use super::traffic::Secrets;
-use super::{PublicKey, TlsError};
+use super::{ALPN, PublicKey, TlsError, node};
 
 /// Room for a protected alert.
 const CLOSING: usize = 5 + 2 + 1 + 16;
 
 /// A TLS connection that holds no records, neither incoming nor outgoing.
 pub(super) enum Unbuffered {
-    Client(UnbufferedClientConnection),
+    Client {
+        connection: UnbufferedClientConnection,
+        /// It has asked for a node by name.
+        asks_for_node: bool,
+    },
     Server(UnbufferedServerConnection),
 }
 
@@ -36,7 +41,10 @@ impl Unbuffered {
         outgoing: &mut Vec<u8>,
     ) -> (usize, Result<HandshakeStep, TlsError>) {
         match self {
-            Self::Client(c) => on_read(c.process_tls_records(incoming), outgoing),
+            Self::Client { connection, asks_for_node } => {
+                let (used, step) = on_read(connection.process_tls_records(incoming), outgoing);
+                (used, step.map_err(|error| node::explain(error, *asks_for_node)))
+            }
             Self::Server(s) => on_read(s.process_tls_records(incoming), outgoing),
         }
     }
@@ -46,7 +54,9 @@ impl Unbuffered {
     pub(super) fn close(&mut self, held: &mut [u8], outgoing: &mut Vec<u8>) {
         loop {
             let step = match self {
-                Self::Client(c) => on_close(c.process_tls_records(held), outgoing),
+                Self::Client { connection: c, .. } => {
+                    on_close(c.process_tls_records(held), outgoing)
+                }
                 Self::Server(s) => on_close(s.process_tls_records(held), outgoing),
             };
             if !matches!(step, Ok(HandshakeStep::Again)) {
@@ -59,8 +69,8 @@ impl Unbuffered {
     /// written.
     pub(super) fn into_secrets(self) -> Result<(ExtractedSecrets, Secrets), TlsError> {
         Ok(match self {
-            Self::Client(client) => {
-                let (keys, kernel) = client.dangerous_into_kernel_connection()?;
+            Self::Client { connection, .. } => {
+                let (keys, kernel) = connection.dangerous_into_kernel_connection()?;
                 (keys, Secrets::Client(kernel))
             }
             Self::Server(server) => {
@@ -84,9 +94,16 @@ impl Unbuffered {
         self.common().is_handshaking()
     }
 
-    /// Returns the application protocol that both sides have agreed on.
-    pub(super) fn alpn(&self) -> Option<&[u8]> {
-        self.common().alpn_protocol()
+    /// Checks the application protocol that both sides have agreed on.
+    pub(super) fn check_protocol(&self) -> Result<(), TlsError> {
+        let asks_for_node = matches!(self, Self::Client { asks_for_node: true, .. });
+        match self.common().alpn_protocol() {
+            Some(NODE_ALPN) => Ok(()),
+            // A server without a name accepts any: it is not the node.
+            Some(ALPN) if asks_for_node => Err(TlsError::OtherNode),
+            Some(ALPN) => Ok(()),
+            _ => Err(TlsError::no_alpn()),
+        }
     }
 
     /// Returns the key that the peer has proved.
@@ -99,7 +116,7 @@ impl Unbuffered {
 
     fn common(&self) -> &CommonState {
         match self {
-            Self::Client(client) => client,
+            Self::Client { connection, .. } => connection,
             Self::Server(server) => server,
         }
     }

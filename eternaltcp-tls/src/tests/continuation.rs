@@ -34,7 +34,8 @@ fn talk(client: &mut BufferedConnection, server: &mut BufferedConnection) {
 #[test]
 fn a_connection_goes_on_in_another_process_with_every_suite() {
     for suite in 0..3 {
-        let (mut client, mut server) = continuable(&one_suite(&client_tls().0, suite, 1 << 20));
+        let (mut client, mut server) =
+            continuable(&one_suite(&client_tls().config, suite, 1 << 20));
         talk(&mut client, &mut server);
         let peer = client.connection.peer_key();
         let mut client = continued(client);
@@ -46,7 +47,7 @@ fn a_connection_goes_on_in_another_process_with_every_suite() {
 #[test]
 fn keys_are_changed_both_ways_after_that() {
     for suite in 0..3 {
-        let (client, mut server) = continuable(&one_suite(&client_tls().0, suite, 1 << 20));
+        let (client, mut server) = continuable(&one_suite(&client_tls().config, suite, 1 << 20));
         let mut client = continued(client);
         for _ in 0..3 {
             let BufferedConnection { connection, outgoing, .. } = &mut server;

@@ -126,7 +126,7 @@ fn small_and_large_records_keep_their_order() {
 
 #[test]
 fn keys_are_changed_before_their_limit_and_data_go_on() {
-    let mut client = BufferedConnection::client(&one_suite(&client_tls().0, 0, 5));
+    let mut client = BufferedConnection::client(&one_suite(&client_tls().config, 0, 5));
     let mut server = BufferedConnection::server(&server_tls());
     let (c, s) = converse(&mut client, &mut server);
     assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);

@@ -61,7 +61,8 @@ fn handshake_messages_may_be_split_over_many_records() {
 fn every_cipher_suite_carries_data() {
     for suite in 0..3 {
         let mut server = BufferedConnection::server(&server_tls());
-        let mut client = BufferedConnection::client(&one_suite(&client_tls().0, suite, 1 << 24));
+        let mut client =
+            BufferedConnection::client(&one_suite(&client_tls().config, suite, 1 << 24));
         let (c, s) = converse(&mut client, &mut server);
         assert!(c.unwrap().handshake_done && s.unwrap().handshake_done);
         client.encrypt(&noise(40_000));

@@ -10,7 +10,7 @@ use super::*;
 
 fn stock_client(tls: &ClientTls) -> rustls::ClientConnection {
     let name = ServerName::try_from("peer.example").unwrap();
-    let mut client = rustls::ClientConnection::new(tls.0.clone(), name).unwrap();
+    let mut client = rustls::ClientConnection::new(tls.config.clone(), name).unwrap();
     client.set_buffer_limit(None);
     client
 }
@@ -119,7 +119,7 @@ fn data_pass_both_ways() {
 
 #[test]
 fn key_updates_of_this_side_are_understood() {
-    let limited = one_suite(&client_tls().0, 0, 4);
+    let limited = one_suite(&client_tls().config, 0, 4);
     let mut end = BufferedConnection::client(&limited);
     let mut peer = stock_server(&server_tls()).into();
     exchange(&mut end, &mut peer);

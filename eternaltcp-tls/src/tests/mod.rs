@@ -10,6 +10,7 @@ mod interop;
 mod key_files;
 mod keys_in_tls;
 mod messages;
+mod nodes;
 mod socket;
 
 use std::sync::Arc;
@@ -103,9 +104,9 @@ fn established() -> (BufferedConnection, BufferedConnection) {
 
 /// Returns the client's configuration with a change.
 fn changed_client(change: impl FnOnce(&mut rustls::ClientConfig)) -> ClientTls {
-    let mut config = (*client_tls().0).clone();
+    let mut config = (*client_tls().config).clone();
     change(&mut config);
-    ClientTls(Arc::new(config))
+    ClientTls::of_config(config)
 }
 
 /// Returns the server's configuration with a change.
@@ -135,7 +136,7 @@ fn one_suite(config: &rustls::ClientConfig, index: usize, limit: u64) -> ClientT
         .with_client_cert_resolver(config.client_auth_cert_resolver.clone());
     changed.alpn_protocols = config.alpn_protocols.clone();
     changed.enable_secret_extraction = true;
-    ClientTls(Arc::new(changed))
+    ClientTls::of_config(changed)
 }
 
 /// Returns bytes without a pattern, the same every time.

@@ -39,6 +39,7 @@ impl AcceptFailure {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => "timed-out",
+            Self::Handshake(HandshakeError::Tls(TlsError::OtherNode)) => "other-node",
             Self::Handshake(HandshakeError::Tls(_)) => "not-tls",
             Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => "broken",
             Self::Refused(_) => "refused",
@@ -51,6 +52,8 @@ impl AcceptFailure {
     pub(super) fn fault(&self) -> Option<Offence> {
         match self {
             Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => Some(Offence::TooSlow),
+            // Whoever routed it here was at fault, not the client.
+            Self::Handshake(HandshakeError::Tls(TlsError::OtherNode)) => None,
             Self::Handshake(HandshakeError::Tls(error)) if *error != TlsError::Distrusted => {
                 Some(Offence::NotTls)
             }
