@@ -1,5 +1,6 @@
 //! The client: one tunnel to one server, which it keeps alive.
 
+mod config;
 mod connect;
 mod dial;
 mod dialing;
@@ -34,14 +35,14 @@ mod via;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use eternaltcp_proto::{Closing, Instance, Stats};
+use eternaltcp_proto::{Closing, Stats};
 use tokio::sync::watch::Receiver;
 use tokio::task::JoinHandle;
 use tracing::Span;
 
 pub use crate::driver::{EndKind, Killed};
+pub use config::ClientConfig;
 pub use connect::{ConfigError, ConnectError};
 pub(crate) use dial::DialError;
 pub use dynamic::serve_dynamic;
@@ -63,94 +64,13 @@ pub use via::Via;
 use crate::address::{Listen, Target};
 use crate::driver::{DriverCommand, Shared};
 use crate::metrics::ProcessCounters;
-use crate::net::congestion::{Congestion, CongestionError};
-use crate::net::slots::Slots;
-use crate::net::socket::Mptcp;
+use crate::net::congestion::CongestionError;
 use crate::recovery::Recovery;
 use crate::session::Session;
 use crate::status::{Events, TunnelStatus};
 use eternaltcp_tls::{IdentityError, TlsError};
 use event::{ClientEvent, ClientHandle};
 use start::RestoredClient;
-
-/// The configuration of a client.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ClientConfig {
-    /// The addresses of sproxy.
-    pub servers: Servers,
-    /// The pinned parts of the path.
-    pub pins: Pins,
-    /// A program whose stdio carriers go through; `None` for direct connections.
-    pub via: Option<Via>,
-    /// The proxy that carriers go through; `None` for direct connections. `via` overrides it.
-    pub proxy: Option<Proxy>,
-    /// Whether carriers use MPTCP.
-    pub mptcp: Mptcp,
-    /// The congestion control of carriers; `None` for the system's.
-    pub congestion: Option<Congestion>,
-    /// The user's keys.
-    pub keys: UserKeys,
-    /// The trusted servers.
-    pub trust: Trust,
-    /// The identity of this client, with which a later one ends its ghost.
-    pub instance: Instance,
-    /// The protocol's settings.
-    pub tunnel: eternaltcp_proto::Config,
-    /// The client ends when the server could not be reached for this long; `None` for never.
-    pub give_up_after: Option<Duration>,
-    /// The client ends if the server is not reached for the first time within this time.
-    pub connect_timeout: Option<Duration>,
-    /// New sessions that the server has not been told of; further ones wait to be accepted. At
-    /// least one.
-    pub max_waiting: usize,
-    /// The time for which such a connection waits while there is no carrier; then it is reset.
-    pub wait: Duration,
-    /// Whether to keep a second carrier, authenticated and not attached, over another interface: a dead path
-    /// then costs one round trip.
-    pub spare: bool,
-    /// The number of carriers at a time, 1 to [`MAX_CARRIERS`]. With more than one, the others
-    /// carry bulk: together they get a larger share of a path that loses packets.
-    pub carriers: usize,
-    /// Closes the tunnel when its last session has ended.
-    pub ends_when_idle: bool,
-    /// The descriptors for connections that [remote forwards](Client::forward_remotely) make here;
-    /// `None`: the descriptors that everything in this process shares ([`Slots::of_process`]).
-    pub slots: Option<Slots>,
-}
-
-impl ClientConfig {
-    /// Creates a configuration with defaults: it never gives up, and at most 128 new connections
-    /// wait for up to a minute.
-    #[must_use]
-    pub fn new(
-        servers: Servers,
-        keys: impl Into<UserKeys>,
-        trust: Trust,
-        instance: Instance,
-    ) -> Self {
-        Self {
-            servers,
-            pins: Pins::default(),
-            via: None,
-            proxy: None,
-            mptcp: Mptcp::default(),
-            congestion: None,
-            keys: keys.into(),
-            trust,
-            instance,
-            tunnel: eternaltcp_proto::Config::default(),
-            give_up_after: None,
-            connect_timeout: None,
-            max_waiting: 128,
-            wait: Duration::from_secs(60),
-            spare: false,
-            carriers: 1,
-            ends_when_idle: false,
-            slots: None,
-        }
-    }
-}
 
 /// The maximum number of concurrent carriers of a tunnel, without standby carriers.
 pub const MAX_CARRIERS: usize = 8;
