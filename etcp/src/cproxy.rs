@@ -197,6 +197,7 @@ pub(crate) fn configure(
     config.carriers = args.carriers;
     config.tunnel = tunnel_config(&args.tunnel)?;
     config.give_up_after = args.give_up_after;
+    config.node_wait = args.node_wait;
     config.spare = args.spare;
     Ok(config)
 }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use eternaltcp_proto::{Announcement, Topic, TunnelId};
 use eternaltcp_tls::{Identity, PublicKey, SignatureError};
 
+use crate::fields::{push_counted, take_counted};
+
 /// The maximum number of keys of which a server tells its clients.
 pub const MAX_NEXT_KEYS: usize = 4;
 
@@ -56,21 +58,6 @@ pub(crate) fn announced(tunnel: TunnelId, present: &PublicKey, content: &Bytes) 
         }
     }
     keys
-}
-
-/// Appends a 16-bit count and that many bytes.
-fn push_counted(content: &mut Vec<u8>, bytes: &[u8]) {
-    let count = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
-    content.extend_from_slice(&count.to_le_bytes());
-    content.extend_from_slice(&bytes[..usize::from(count)]);
-}
-
-/// Takes counted bytes from the beginning.
-fn take_counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (count, behind) = rest.split_first_chunk()?;
-    let (bytes, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*count)))?;
-    *rest = behind;
-    Some(bytes)
 }
 
 #[cfg(test)]

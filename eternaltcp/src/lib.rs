@@ -161,6 +161,7 @@ mod driver;
 pub mod duration;
 mod dynamic;
 mod fair;
+mod fields;
 #[cfg(all(feature = "client", feature = "server"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -178,6 +179,7 @@ pub mod process;
 #[doc(hidden)]
 pub mod recovery;
 pub mod report;
+mod route;
 #[cfg(feature = "server")]
 pub mod server;
 mod session;
@@ -194,8 +196,8 @@ mod word;
 pub mod tls {
     pub use eternaltcp_tls::{
         Agent, AgentError, AgentKey, Alert, ClientTls, Connection, Foreign, HandshakeError,
-        Handshaken, Identity, IdentityError, KeyError, NewKey, PrivateFile, PublicKey, ServerTls,
-        Status, TlsError, answers_hello, handshake, identify,
+        Handshaken, Identity, IdentityError, KeyError, NewKey, NodeName, NodeNameError,
+        PrivateFile, PublicKey, ServerTls, Status, TlsError, answers_hello, handshake, identify,
     };
 }
 

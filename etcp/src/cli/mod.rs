@@ -11,6 +11,7 @@ mod cproxy;
 mod demo;
 mod doctor;
 mod examples;
+mod fleet;
 mod group;
 mod group_limits;
 mod install;

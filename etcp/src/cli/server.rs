@@ -9,6 +9,7 @@ use clap::Args;
 use eternaltcp::Congestion;
 use eternaltcp::address::ServerAddress;
 use eternaltcp::client::MAX_CARRIERS;
+use eternaltcp::duration::parse_duration;
 
 use super::common::{MptcpArg, TunnelArgs, parse_path, parse_positive};
 use crate::source::{SourceAddress, parse_interface};
@@ -97,6 +98,16 @@ pub(crate) struct ServerArgs {
         help_heading = "Connection"
     )]
     pub(crate) give_up_after: Option<Duration>,
+    /// Time for which a node of several servers that has the connections is waited for while others
+    /// answer; then the connections are reset, and new ones go to any server
+    #[arg(
+        long,
+        value_parser = parse_duration,
+        default_value = "60s",
+        value_name = "DURATION",
+        help_heading = "Connection"
+    )]
+    pub(crate) node_wait: Duration,
     #[command(flatten)]
     pub(crate) tunnel: TunnelArgs,
 }

@@ -14,6 +14,7 @@ use eternaltcp::server::{MaxStartups, PenaltyRange};
 use super::audit::AuditArgs;
 use super::common::{ConfigArgs, HolderArgs, MptcpArg, TunnelArgs, parse_path, parse_positive};
 use super::control::OperatorArgs;
+use super::fleet::NodeArgs;
 use super::group::GroupLine;
 use super::limits::LimitArgs;
 
@@ -24,6 +25,8 @@ pub(crate) struct SproxyArgs {
     /// Listen for cproxies on this address; [::] includes IPv4
     #[arg(long, default_value = "[::]:6200", value_name = "ADDR", help_heading = "Connection")]
     pub(crate) listen: Listen,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
     /// The target of connections whose client names none
     #[arg(
         long,

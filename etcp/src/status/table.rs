@@ -96,7 +96,11 @@ impl Page<'_> {
             tunnel.tunnel.as_ref().map_or("new tunnel".to_owned(), |id| format!("tunnel {id}"));
         let state = self.state(tunnel);
         match &tunnel.peer {
-            Peer::Server(server) => self.line(2, &format!("{name} to {}: {state}", server.address)),
+            Peer::Server(server) => {
+                let node =
+                    server.node.as_ref().map_or_else(String::new, |it| format!(", node {it}"));
+                self.line(2, &format!("{name} to {}{node}: {state}", server.address));
+            }
             Peer::Client(client) => {
                 self.line(2, &format!("{name} of {:?} from {}: {state}", client.name, client.from));
                 // A name is a comment, which several keys may have.

@@ -19,6 +19,7 @@ fn meet(
     converse(&mut BufferedConnection::client(client), &mut BufferedConnection::server(server))
 }
 
+/// [ROUTE-2]
 #[test]
 fn a_node_admits_clients_that_ask_for_it_or_for_none() {
     let node = node("Node-1.etcp");
@@ -28,6 +29,7 @@ fn a_node_admits_clients_that_ask_for_it_or_for_none() {
     }
 }
 
+/// [ROUTE-2]
 #[test]
 fn another_node_shows_no_key_and_both_sides_know_why() {
     let (c, s) = meet(&client_tls().for_node(name("node-2.etcp")), &node("node-1.etcp"));
@@ -35,6 +37,7 @@ fn another_node_shows_no_key_and_both_sides_know_why() {
     assert_eq!(s, Err(TlsError::OtherNode));
 }
 
+/// [ROUTE-3]
 #[test]
 fn a_server_without_a_name_is_not_the_node() {
     let (c, _) = meet(&client_tls().for_node(name("node-1.etcp")), &server_tls());

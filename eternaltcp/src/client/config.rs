@@ -35,6 +35,9 @@ pub struct ClientConfig {
     pub tunnel: eternaltcp_proto::Config,
     /// The client ends when the server could not be reached for this long; `None` for never.
     pub give_up_after: Option<Duration>,
+    /// The time for which the node that has the tunnel is waited for while other machines answer;
+    /// then any server is asked for the tunnel.
+    pub node_wait: Duration,
     /// The client ends if the server is not reached for the first time within this time.
     pub connect_timeout: Option<Duration>,
     /// New sessions that the server has not been told of; further ones wait to be accepted. At
@@ -77,6 +80,7 @@ impl ClientConfig {
             instance,
             tunnel: eternaltcp_proto::Config::default(),
             give_up_after: None,
+            node_wait: Duration::from_secs(60),
             connect_timeout: None,
             max_waiting: 128,
             wait: Duration::from_secs(60),

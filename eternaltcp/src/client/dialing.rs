@@ -10,7 +10,9 @@ use tracing::Instrument;
 
 use super::dial::{DialRequest, Dialed, Dialer};
 use super::event::{ClientEvent, ClientHandle};
+use super::node_wait::NodeWait;
 use super::path::NetworkPath;
+use crate::route::Node;
 
 /// A tunnel that was attached for at least this long is recreated at once.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ pub(super) struct Dialing {
     preferred_at: Instant,
     /// The tunnel's statistics when progress was last checked.
     seen: Stats,
+    node_wait: NodeWait,
 }
 
 /// The carrier that is bound, or has asked to be.
@@ -42,6 +45,8 @@ struct Current {
     path: NetworkPath,
     /// Its server, as an index in the order of preference.
     server: usize,
+    /// Its server is the node that has the tunnel.
+    is_of_node: bool,
 }
 
 /// A running dial; dropping this abandons it.
@@ -78,7 +83,12 @@ pub(super) enum Finished {
 }
 
 impl Dialing {
-    pub(super) fn new(dialer: Dialer, handle: ClientHandle, is_new: bool) -> Self {
+    pub(super) fn new(
+        dialer: Dialer,
+        handle: ClientHandle,
+        is_new: bool,
+        node_wait: NodeWait,
+    ) -> Self {
         Self {
             failover: Failover::new(Time::ZERO),
             dialer,
@@ -90,6 +100,7 @@ impl Dialing {
             attached_at: Instant::now(),
             preferred_at: Instant::now(),
             seen: Stats::default(),
+            node_wait,
         }
     }
 
@@ -160,6 +171,7 @@ impl Dialing {
             path: self.next_path.take(),
             servers: (occasion == Occasion::Preference && server > 0).then_some(server),
             is_small: self.failover.wants_small_segments(occasion),
+            probes: self.node_wait.is_over(),
             is_continuable: false,
         }
     }
@@ -219,12 +231,36 @@ impl Dialing {
     }
 
     /// Records the path and the server of the carrier that asks to be bound.
-    pub(super) fn set_current(&mut self, path: NetworkPath, server: usize) {
-        self.current = Some(Current { path, server });
+    pub(super) fn set_current(&mut self, path: NetworkPath, server: usize, is_of_node: bool) {
+        self.current = Some(Current { path, server, is_of_node });
+    }
+
+    /// Records what the server of the attached carrier states about itself: its name, as the node
+    /// that has the tunnel. Returns whether that is news.
+    pub(super) fn set_node(&mut self, node: Option<Node>) -> bool {
+        if let (Some(current), true) = (&mut self.current, node.is_some()) {
+            current.is_of_node = true;
+        }
+        self.dialer.set_node(node)
+    }
+
+    /// Returns whether the carrier leads to a server that is not known to be the tunnel's node.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let is_of_node = self.current.as_ref().is_some_and(|current| current.is_of_node);
+        self.dialer.node().is_some() && !is_of_node
+    }
+
+    /// Handles the answer of a server that does not know the tunnel and is not its node. Returns
+    /// whether the tunnel is to be given up, after this long.
+    pub(super) fn handle_unknown(&mut self) -> Option<Duration> {
+        self.node_wait.handle_unknown().then(|| self.node_wait.waited())
     }
 
     /// Handles a failed dial. `is_answered` says whether the server's machine answered.
     pub(super) fn handle_failed(&mut self, now: Time, id: DialId, is_answered: bool) {
+        if is_answered && !self.is_carried() && self.dialer.node().is_some() {
+            self.node_wait.handle_answered();
+        }
         self.failover.handle_failed(now, id, is_answered, random());
     }
 
@@ -246,6 +282,11 @@ impl Dialing {
     /// Handles the attach of the carrier.
     pub(super) fn handle_attached(&mut self, now: Time, tunnel: &Tunnel) {
         self.failover.handle_attached(now, tunnel.suspicion());
+        self.node_wait.handle_attached();
+        if self.is_elsewhere() {
+            // The server that has the tunnel is not called this way any more.
+            self.dialer.set_node(None);
+        }
         (self.is_new, self.next_path) = (false, None);
         (self.attached_at, self.preferred_at) = (Instant::now(), Instant::now());
         // The previous carrier's progress may only show now.
@@ -262,6 +303,7 @@ impl Dialing {
     /// Handles the replacement of the tunnel by a new one.
     pub(super) fn handle_restart(&mut self, now: Time) {
         self.is_new = true;
+        self.dialer.set_node(None);
         let is_settled = self.attached_at.elapsed() >= SETTLED;
         self.failover.handle_restart(now, random(), is_settled);
     }

@@ -41,8 +41,12 @@ impl CarrierNote {
         writer.bytes(&self.continuation.encode());
     }
 
-    /// Reads what [`Self::encode`] has written. `None` if there is nothing: no socket has the
-    /// number zero.
+    /// Appends that there is none: no socket has the number zero.
+    pub(super) fn encode_none(writer: &mut RecordWriter) {
+        writer.u64(0);
+    }
+
+    /// Reads what [`Self::encode`] has written. `None` if there is nothing.
     pub(super) fn decode(reader: &mut RecordReader<'_>) -> Result<Option<Self>, MalformedRecord> {
         let cookie = reader.u64();
         if cookie == 0 {

@@ -15,6 +15,7 @@ mod leaving;
 mod left;
 mod listening;
 mod monitor;
+mod node_wait;
 mod opener;
 mod own_key;
 mod path;

@@ -6,6 +6,7 @@ use eternaltcp_tls::{Identity, IdentityError, PublicKey};
 use zeroize::Zeroizing;
 
 use super::left::CarrierNote;
+use crate::route::Node;
 #[cfg(target_os = "linux")]
 use crate::store::{MalformedRecord, RecordReader, RecordWriter};
 
@@ -33,6 +34,8 @@ pub(super) struct ClientNote {
     pub(super) server: Option<PublicKey>,
     /// A carrier that the previous process has left.
     pub(super) carrier: Option<CarrierNote>,
+    /// The node that has the tunnel, if its server is one of several.
+    pub(super) node: Option<Node>,
 }
 
 impl TunnelKey {
@@ -62,7 +65,7 @@ impl ClientNote {
     /// # Errors
     /// [`IdentityError::Random`] if the system has no randomness.
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { key: TunnelKey::generate()?, server: None, carrier: None })
+        Ok(Self { key: TunnelKey::generate()?, server: None, carrier: None, node: None })
     }
 }
 
@@ -72,12 +75,18 @@ pub(super) fn encode_note(
     seed: &KeySeed,
     server: Option<&PublicKey>,
     carrier: Option<&CarrierNote>,
+    node: Option<&Node>,
 ) -> Vec<u8> {
     let mut writer = RecordWriter::default();
     writer.array(*seed.0);
     writer.text(&server.map(ToString::to_string).unwrap_or_default());
-    if let Some(carrier) = carrier {
-        carrier.encode(&mut writer);
+    match carrier {
+        Some(carrier) => carrier.encode(&mut writer),
+        None => CarrierNote::encode_none(&mut writer),
+    }
+    // An earlier version does not read this.
+    if let Some(node) = node {
+        writer.bytes(&node.announce().content);
     }
     writer.into_bytes()
 }
@@ -93,8 +102,10 @@ impl ClientNote {
             server.map(PublicKey::from_openssh).transpose().map_err(|_| MalformedRecord)?;
         let key = TunnelKey::from_seed(seed).map_err(|_| MalformedRecord)?;
         // Without the carrier, another one is made.
-        let carrier = CarrierNote::decode(&mut reader).unwrap_or_default();
-        Ok(Self { key, server, carrier })
+        let carrier = CarrierNote::decode(&mut reader);
+        // An earlier version wrote none, and what follows a damaged carrier cannot be found.
+        let node = carrier.is_ok().then(|| reader.bytes().ok().and_then(Node::announced)).flatten();
+        Ok(Self { key, server, carrier: carrier.unwrap_or_default(), node })
     }
 }
 
@@ -110,10 +121,16 @@ mod tests {
         let server = TunnelKey::generate().unwrap().identity.public_key();
         let seed = key.into_seed();
         for server in [None, Some(&server)] {
-            let note = ClientNote::decode(&encode_note(&seed, server, None)).unwrap();
+            let note = ClientNote::decode(&encode_note(&seed, server, None, None)).unwrap();
             assert_eq!(note.key.identity.public_key(), public);
-            assert_eq!(note.server.as_ref(), server);
+            assert_eq!((note.server.as_ref(), note.node), (server, None));
         }
+        let mut node = Node::new("node-1.etcp".parse().unwrap());
+        node.addresses = vec!["192.0.2.1:7".parse().unwrap()];
+        let note = encode_note(&seed, None, None, Some(&node));
+        assert_eq!(ClientNote::decode(&note).unwrap().node, Some(node));
+        // An earlier version stored the seed and an empty text.
+        assert_eq!(ClientNote::decode(&note[..36]).unwrap().node, None);
         assert!(ClientNote::decode(&[7; 40]).is_err());
     }
 
@@ -121,10 +138,12 @@ mod tests {
     fn a_damaged_carrier_does_not_damage_the_rest_of_the_note() {
         let key = TunnelKey::generate().unwrap();
         let public = key.identity.public_key();
-        let note = encode_note(&key.into_seed(), None, None);
-        let without = ClientNote::decode(&[&note[..], &[0; 8]].concat()).unwrap();
+        let note = encode_note(&key.into_seed(), None, None, None);
+        // Without the zero that says that there is no carrier.
+        let note = &note[..note.len() - 8];
+        let without = ClientNote::decode(&[note, &[0; 8]].concat()).unwrap();
         for length in [1, 8, 12, 100] {
-            let damaged = [&note[..], &vec![7; length]].concat();
+            let damaged = [note, &vec![7; length]].concat();
             let read = ClientNote::decode(&damaged).unwrap();
             assert_eq!(read.key.identity.public_key(), public);
             assert!(read.carrier.is_none() && without.carrier.is_none(), "{length}");

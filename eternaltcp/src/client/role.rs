@@ -22,6 +22,7 @@ use super::event::{ClientEvent, ClientHandle};
 use super::event_log::EventLog;
 use super::host_key_updates::HostKeyUpdates;
 use super::listening::RemoteListener;
+use super::node_wait::NodeWait;
 use super::patience::CarrierWait;
 use super::pool::Pool;
 use super::statistics::Statistics;
@@ -34,6 +35,7 @@ use crate::driver::{
 use crate::log_limit::Admit;
 use crate::metrics::ProcessCounters;
 use crate::net::stream::Stream;
+use crate::route::{Node, ROUTE};
 use crate::status::{CarrierStatus, Events, TunnelStatus};
 use crate::target::encode_listen;
 use actions::Actions;
@@ -62,6 +64,8 @@ impl ClientRole {
         is_known: bool,
     ) -> Self {
         let patience = CarrierWait::new(config.connect_timeout, config.give_up_after);
+        let node_wait = NodeWait::new(config.node_wait);
+        let dialing = Dialing::new(dialer.clone(), handle.clone(), !is_known, node_wait);
         Self {
             handle: handle.clone(),
             patience: if is_known { patience.resuming() } else { patience },
@@ -70,7 +74,7 @@ impl ClientRole {
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
             event_log: EventLog::new(config.servers.to_string()),
             config,
-            dialing: Dialing::new(dialer.clone(), handle.clone(), !is_known),
+            dialing,
             actions: Actions::default(),
             _watch: Watch::start(dialer, handle),
         }
@@ -180,6 +184,12 @@ impl ClientRole {
         if stated.topic == Topic::HOST_KEYS {
             let keys = self.host_key_updates.handle_announced(tunnel, &stated.content);
             self.dialing.dialer().expect_keys(keys);
+        }
+        if stated.topic == ROUTE {
+            let node = Node::announced(&stated.content);
+            if self.dialing.set_node(node) {
+                self.actions.push(Action::Keep);
+            }
         }
     }
 

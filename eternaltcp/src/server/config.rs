@@ -11,6 +11,7 @@ use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
 use crate::policy::{ListenPermit, Permit, StrictModes};
+use crate::route::Node;
 use eternaltcp_tls::Identity;
 
 /// The configuration of a server.
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub identity: Identity,
     /// The server's next keys, which clients are told of: the first [`super::MAX_NEXT_KEYS`].
     pub next_identities: Vec<Identity>,
+    /// The name of this server among several that serve one name, and how clients reach it.
+    pub node: Option<Node>,
     /// The admitted keys.
     pub authorized_keys: KeySource,
     /// Further admitted keys, such as those of groups.
@@ -88,6 +91,7 @@ impl ServerConfig {
             congestion: None,
             identity,
             next_identities: Vec::new(),
+            node: None,
             authorized_keys: authorized_keys.into(),
             more_keys: Vec::new(),
             strict_modes: Some(StrictModes::of_this_user()),

@@ -74,6 +74,7 @@ use rules::{Replaceable, ServerRules};
 use sibling::Sibling;
 
 pub use crate::host_keys::MAX_NEXT_KEYS;
+pub use crate::route::{MAX_NODE_ADDRESSES, Node};
 pub use config::{ServerConfig, ServerLimits};
 pub use gate::{MaxStartups, PenaltyRange};
 pub use incoming::IncomingSession;
@@ -113,6 +114,8 @@ struct Context {
     tls: ServerTls,
     /// The server's key.
     key: PublicKey,
+    /// The server's name among several.
+    node: Option<Node>,
     keys: Replaceable<KeyStore>,
     rules: Replaceable<ServerRules>,
     registry: Registry,
@@ -138,9 +141,12 @@ struct Context {
 impl Context {
     fn new(config: ServerConfig, slots: Slots, sibling: Sibling) -> Result<Self, ServerError> {
         let counts = Arc::new(ProcessCounters::default());
+        let tls = ServerTls::new(&config.identity)?;
+        let named = config.node.as_ref().map(|node| node.name.clone());
         Ok(Self {
             gate: Gate::new(&config.limits, slots.carriers(), Arc::clone(&counts)),
-            tls: ServerTls::new(&config.identity)?,
+            tls: named.map_or(Ok(tls.clone()), |name| tls.of_node(&config.identity, name))?,
+            node: config.node.clone(),
             key: config.identity.public_key(),
             rules: Replaceable::new(ServerRules::of(&config)),
             keys: KeyStore::new(config.key_sets(), config.strict_modes)

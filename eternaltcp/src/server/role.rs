@@ -1,7 +1,7 @@
 //! The decisions of the server's end of a tunnel.
 
+mod announcer;
 mod answer;
-mod host_key_announcer;
 mod limit_hits;
 mod loss;
 mod outages;
@@ -37,8 +37,8 @@ use crate::report::{bytes, counted};
 use crate::spans;
 use crate::status::TunnelStatus;
 use crate::waiting::WaitingSessions;
+use announcer::Announcer;
 use answer::answer;
-use host_key_announcer::HostKeyAnnouncer;
 use limit_hits::LimitHits;
 use loss::LossHistory;
 use records::TunnelRecords;
@@ -52,7 +52,7 @@ pub(super) struct ServerRole {
     connecting: Arc<Semaphore>,
     losses: LossHistory,
     records: TunnelRecords,
-    host_keys: HostKeyAnnouncer,
+    announcer: Announcer,
     /// Connections to its listeners that wait for the client.
     waiting: WaitingSessions,
     /// The time at which to request more memory again, after there was none.
@@ -93,7 +93,7 @@ impl ServerRole {
             connecting,
             losses,
             records,
-            host_keys: HostKeyAnnouncer::default(),
+            announcer: Announcer::default(),
             waiting,
             grows_at: Time::ZERO,
             log,
@@ -152,7 +152,7 @@ impl ServerRole {
                 self.records.attached(attached);
             }
             self.actions.push_back(Action::Keep);
-            self.announce_host_keys();
+            self.announce();
             limited!(&*self.log, info, %peer, "attached{again}");
         }
     }
@@ -171,8 +171,8 @@ impl ServerRole {
         );
     }
 
-    fn announce_host_keys(&mut self) {
-        self.actions.extend(self.host_keys.poll(&self.context, self.id).map(Action::Announce));
+    fn announce(&mut self) {
+        self.actions.extend(self.announcer.poll(&self.context, self.id).map(Action::Announce));
     }
 
     /// Returns whether sessions may be forbidden that were permitted at the last call.
@@ -253,9 +253,8 @@ impl Role for ServerRole {
                 self.records.closed_by_client(why);
                 self.actions.push_back(Action::End);
             }
-            // A server waits for carriers: it suspects none, and nobody refuses one.
+            // A server waits for carriers: it suspects none, and nobody refuses it one.
             Change::Suspected(_) | Change::Relieved | Change::Refused(_) => {}
-            // The tunnel of a server takes no announcements.
             Change::Announced(_) => {}
             Change::Rejected { peer, refusal } => {
                 record_refusal(&self.context, peer.ip(), (Some(&self.entry.own), true), &refusal);
@@ -276,7 +275,7 @@ impl Role for ServerRole {
             self.actions.push_back(Action::Keep);
             self.end_forbidden(now, tunnel, sockets);
         }
-        self.announce_host_keys();
+        self.announce();
         for id in self.waiting.tick(now, tunnel, |_| false) {
             if sockets.awaits_end(id) {
                 self.records.note_end(id, AuditEnd::TimedOut);

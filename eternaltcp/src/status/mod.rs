@@ -94,6 +94,9 @@ pub struct ServerPeer {
     /// The fingerprint of its key, once a tunnel was requested there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Its name among the servers of a fleet, if it has told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The user's key that it has admitted: the fingerprint and the name here. `None` before that,
     /// and if an earlier process made the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ use crate::client::path::{NetworkPath, chosen_path, path_from, source_address};
 use crate::client::questions::AgentAccess;
 use crate::driver::CarrierIo;
 use crate::net::socket::{carrier_socket, prepare_carrier, use_small_segments};
+use crate::route::Node;
 use eternaltcp_sys::bind_to_device;
 use eternaltcp_tls::{
     ClientTls, Connection, HandshakeError, Judgement, TlsError, handshake_off_path,
@@ -37,6 +38,8 @@ pub(super) struct Attempts {
     pub(super) common: Arc<Common>,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) is_new: bool,
+    /// The node to ask for.
+    pub(super) node: Option<Arc<Node>>,
     /// The path to use; `None` for the system's choice within the user's pins.
     pub(super) path: Option<NetworkPath>,
     pub(super) is_small: bool,
@@ -118,13 +121,25 @@ impl Attempts {
             HandshakeError::Tls(TlsError::Unsigned(why)) => {
                 DialError::Key(self.common.keys.note_failed(why))
             }
+            HandshakeError::Tls(TlsError::OtherNode) => self.other_node(candidate),
             error => DialError::Handshake(address, error),
         })?;
         limit_silence(&stream, None);
         let path = self.path_of(&stream).map_err(&failed)?;
         let carrier = CarrierIo::new(stream, connection, incoming).map_err(failed)?;
         let (is_small, key) = (self.is_small, done.peer);
-        Ok(Dialed { carrier, server, path, is_small, round_trip, address, key, _asker: asker })
+        let is_of_node = self.node.is_some();
+        Ok(Dialed {
+            carrier,
+            server,
+            path,
+            is_small,
+            is_of_node,
+            round_trip,
+            address,
+            key,
+            _asker: asker,
+        })
     }
 
     /// Loads the user's key; that may read its file, and ask for a passphrase.
@@ -156,7 +171,11 @@ impl Attempts {
                 Ok((ClientTls::with_permit(&identity, Some(permit))?, Some(asker)))
             }
             Some(Loaded::Here(tls)) => Ok((tls, None)),
-            None => Ok((self.common.tunnel.clone(), None)),
+            None => {
+                let tls = &self.common.tunnel;
+                let named = self.node.as_ref().map(|node| tls.for_node(node.name.clone()));
+                Ok((named.unwrap_or_else(|| tls.clone()), None))
+            }
         }
     }
 
@@ -223,6 +242,15 @@ impl Attempts {
         match self.common.proxy_to(candidate.server) {
             Some(_) => DialError::ConnectProxy(name, error),
             None => DialError::Connect(name, error),
+        }
+    }
+
+    /// Returns the error of a server that is not the node.
+    fn other_node(&self, candidate: DialAddress) -> DialError {
+        let server = self.describe(candidate);
+        match &self.node {
+            Some(node) => DialError::OtherNode { server, node: node.name.clone() },
+            None => DialError::Tls(TlsError::OtherNode),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::client::{Family, ProxyRefusal, Rejection};
 use crate::net::race::AttemptError;
-use eternaltcp_tls::{HandshakeError, TlsError};
+use eternaltcp_tls::{HandshakeError, NodeName, TlsError};
 
 /// The reason why there is no carrier. All except [`DialError::Trust`] and [`DialError::Key`] may
 /// be gone at the next attempt.
@@ -68,6 +68,14 @@ pub(crate) enum DialError {
         /// The fingerprint of the server that has the tunnel.
         expected: String,
     },
+    /// The server is not the node that has the tunnel.
+    #[error("{server} leads to another server than the node {node}, which has the tunnel")]
+    OtherNode {
+        /// The server, as the user wrote it, and its address.
+        server: String,
+        /// The node that was asked for.
+        node: NodeName,
+    },
     /// The user's key cannot be used.
     #[error("{0}")]
     Key(String),
@@ -90,6 +98,7 @@ impl DialError {
             Self::Program(..)
             | Self::Tls(_)
             | Self::OtherServer { .. }
+            | Self::OtherNode { .. }
             | Self::Key(_)
             | Self::Trust(_) => true,
             _ => false,
@@ -107,7 +116,7 @@ impl DialError {
             | Self::Pin(_)
             | Self::Proxy(..) => 4,
             Self::Handshake(..) | Self::Tls(_) => 5,
-            Self::OtherServer { .. } => 6,
+            Self::OtherServer { .. } | Self::OtherNode { .. } => 6,
             Self::Key(_) => 7,
             Self::Trust(_) => 8,
         }

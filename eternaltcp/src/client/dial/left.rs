@@ -20,7 +20,8 @@ impl Dialed {
         if is_relayed {
             carrier.set_relayed();
         }
-        let (round_trip, _asker) = (Duration::ZERO, None);
-        Ok(Self { carrier, server, path, is_small, round_trip, address, key, _asker })
+        // It stood by for the tunnel at the node that has it.
+        let (round_trip, is_of_node, _asker) = (Duration::ZERO, true, None);
+        Ok(Self { carrier, server, path, is_small, is_of_node, round_trip, address, key, _asker })
     }
 }

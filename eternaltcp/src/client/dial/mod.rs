@@ -47,6 +47,7 @@ use crate::driver::CarrierIo;
 use crate::net::congestion::Congestion;
 use crate::net::race::{self, AttemptError as _};
 use crate::net::socket::Mptcp;
+use crate::route::Node;
 use attempt::Attempts;
 use eternaltcp_tls::{ClientTls, PublicKey};
 use judge::{Judge, Verdicts};
@@ -95,6 +96,8 @@ struct Common {
     seed: KeySeed,
     /// The addresses that worked last, at most one for each server.
     last: Mutex<Vec<DialAddress>>,
+    /// The node that has the tunnel, if its server is one of several.
+    node: Mutex<Option<Arc<Node>>>,
     segments: Segments,
 }
 
@@ -112,6 +115,8 @@ pub(super) struct DialRequest {
     pub(super) servers: Option<usize>,
     /// Only small packets may pass: use small segments.
     pub(super) is_small: bool,
+    /// If the node that has the tunnel is not reached, any server is.
+    pub(super) probes: bool,
     /// Another process may continue the carrier.
     pub(super) is_continuable: bool,
 }
@@ -126,6 +131,8 @@ pub(crate) struct Dialed {
     pub(super) path: NetworkPath,
     /// Its segments are small.
     pub(super) is_small: bool,
+    /// The server has confirmed that it is the node that has the tunnel.
+    pub(super) is_of_node: bool,
     /// Time that TCP took to connect: a round trip, or more if packets were lost.
     pub(super) round_trip: Duration,
     pub(super) address: SocketAddr,
@@ -147,7 +154,7 @@ impl Dialer {
     ) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
-        let ClientNote { key, server, .. } = note;
+        let ClientNote { key, server, node, .. } = note;
         let judge = Judge::new(config.trust.clone(), config.servers.clone());
         server.into_iter().for_each(|server| judge.record_server(server));
         Ok(Self(Arc::new(Common {
@@ -166,6 +173,7 @@ impl Dialer {
             tunnel_key: key.identity.public_key(),
             seed: key.into_seed(),
             last: Mutex::default(),
+            node: Mutex::new(node.map(Arc::new)),
             segments: Segments::default(),
         })))
     }
@@ -190,7 +198,8 @@ impl Dialer {
     pub(super) fn note(&self, carrier: Option<&CarrierNote>) -> Vec<u8> {
         #[cfg(target_os = "linux")]
         {
-            encode_note(&self.0.seed, self.0.judge.expected_server().as_ref(), carrier)
+            let (server, node) = (self.0.judge.expected_server(), self.node());
+            encode_note(&self.0.seed, server.as_ref(), carrier, node.as_deref())
         }
         #[cfg(not(target_os = "linux"))]
         {
@@ -202,6 +211,19 @@ impl Dialer {
     /// Returns the fingerprint of the server that has the tunnel.
     pub(super) fn server_key(&self) -> Option<String> {
         self.0.judge.expected_server().map(|key| key.fingerprint())
+    }
+
+    /// Returns the node that has the tunnel, if it is known.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.0.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records the node that has the tunnel. Returns whether that is news.
+    pub(super) fn set_node(&self, node: Option<Node>) -> bool {
+        let mut present = self.0.node.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = present.as_deref() != node.as_ref();
+        *present = node.map(Arc::new);
+        is_news
     }
 
     /// Returns the user's keys.
@@ -269,9 +291,9 @@ impl Dialer {
         last.last().map(|candidate| candidate.address)
     }
 
-    /// Makes one carrier. Over each path, all addresses of all servers race: those that worked
-    /// last, then those of the names, by preference. The first whose handshake is done, and whose
-    /// server is trusted, wins.
+    /// Makes one carrier. Over each path, all addresses of all servers race: those that the node
+    /// has told, those that worked last, then those of the names, by preference. The first whose
+    /// handshake is done, and whose server is trusted, wins.
     ///
     /// Dropping the future ends all attempts; only a name look-up continues, for the next dial.
     ///
@@ -289,32 +311,51 @@ impl Dialer {
             self.0.keys.begin();
         }
         let connected: Connected = Arc::new(connected);
-        if let Some(via) = &self.0.via {
-            let verdicts = Arc::new(Verdicts::default());
-            let common = Arc::clone(&self.0);
-            let (path, is_small) = (self.chosen_path(), false);
-            let (is_new, is_continuable) = (request.is_new, false);
-            let attempts =
-                Attempts { common, verdicts, is_new, path, is_small, is_continuable, connected };
-            return attempts.run_program(via).await;
+        let node = self.node().filter(|_| !request.is_new);
+        let is_probe = request.probes && node.is_some();
+        let result = self.dial_node(request.clone(), node, &connected).await;
+        match result {
+            Err(error) if is_probe && error.is_answered() => {
+                debug!("{error}; trying any server");
+                self.dial_node(request, None, &connected).await
+            }
+            result => result,
         }
-        let DialRequest { is_new, path, also, servers, is_small, is_continuable } = request;
+    }
+
+    /// Makes one carrier, to this node if there is one.
+    async fn dial_node(
+        &self,
+        request: DialRequest,
+        node: Option<Arc<Node>>,
+        connected: &Connected,
+    ) -> Result<Dialed, DialError> {
+        let DialRequest { is_new, path, also, servers, is_small, is_continuable, .. } = request;
+        let verdicts = Arc::new(Verdicts::default());
+        let attempts = |path, is_small| Attempts {
+            common: Arc::clone(&self.0),
+            verdicts: Arc::clone(&verdicts),
+            is_new,
+            node: node.clone(),
+            path,
+            is_small,
+            is_continuable: is_continuable && self.0.via.is_none(),
+            connected: Arc::clone(connected),
+        };
+        if let Some(via) = &self.0.via {
+            return attempts(self.chosen_path(), false).run_program(via).await;
+        }
         let mut paths = vec![path];
         for path in also.into_iter().map(Some) {
             if !paths.contains(&path) {
                 paths.push(path);
             }
         }
-        let verdicts = Arc::new(Verdicts::default());
         let mut lanes = JoinSet::new();
         for path in paths {
-            let (common, verdicts) = (Arc::clone(&self.0), Arc::clone(&verdicts));
-            let connected = Arc::clone(&connected);
             let source = path.clone().or_else(|| self.chosen_path()).map(|path| path.source);
             let is_small = self.0.segments.are_small(is_small, source);
-            let attempts =
-                Attempts { common, verdicts, is_new, path, is_small, is_continuable, connected };
-            lanes.spawn(over_path(attempts, servers).in_current_span());
+            lanes.spawn(over_path(attempts(path, is_small), servers).in_current_span());
         }
         let mut errors = Vec::new();
         while let Some(done) = lanes.join_next().await {

@@ -1,11 +1,13 @@
 //! The race over one path: all addresses of all servers.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 
 use tokio::task::JoinSet;
 
 use super::attempt::Attempts;
 use super::{DialAddress, DialError, Dialed};
+use crate::address::canonical_ip;
 use crate::client::Proxy;
 use crate::net::race::race;
 
@@ -24,8 +26,9 @@ pub(super) async fn over_path(
             && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
     };
     let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let last = last.into_iter().filter(fits).collect();
     let mut lookups = JoinSet::new();
+    let told = told(&attempts, last.last(), &mut lookups, fits);
+    let known = told.into_iter().chain(last.into_iter().filter(fits)).collect();
     for (server, name) in common.servers.iter().take(servers.unwrap_or(usize::MAX)).enumerate() {
         // If there is a proxy, it is the one that is dialled.
         let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
@@ -45,7 +48,48 @@ pub(super) async fn over_path(
             }
         });
     }
-    let result = race(last, lookups, |candidate| Arc::clone(&attempts).run(candidate)).await;
+    let result = race(known, lookups, |candidate| Arc::clone(&attempts).run(candidate)).await;
     let nobody = || DialError::TimedOut(attempts.common.servers.to_string());
     result.map_err(|error| error.unwrap_or_else(nobody))
+}
+
+/// Returns the addresses that the node has told for itself, which are tried first. Those of names
+/// come from `lookups`.
+///
+/// They count where carriers go to addresses: a proxy is asked for the servers that the user named.
+/// The node is judged as the server over which it was reached last.
+fn told(
+    attempts: &Attempts,
+    last: Option<&DialAddress>,
+    lookups: &mut JoinSet<Result<Vec<DialAddress>, DialError>>,
+    fits: impl Fn(&DialAddress) -> bool + Copy + Send + Sync + 'static,
+) -> Vec<DialAddress> {
+    let Some(node) = &attempts.node else { return Vec::new() };
+    let server = last.map_or(0, |last| last.server);
+    if attempts.common.proxy_to(server).is_some() {
+        return Vec::new();
+    }
+    let is_local = last.is_some_and(|last| last.address.ip().is_loopback());
+    let fits = move |it: &DialAddress| fits(it) && may_be_told(it.address.ip(), is_local);
+    let mut known = Vec::new();
+    for address in &node.addresses {
+        if let Ok(ip) = address.host.parse() {
+            known.push(DialAddress { server, address: SocketAddr::new(ip, address.port) });
+            continue;
+        }
+        let (common, address) = (Arc::clone(&attempts.common), address.clone());
+        lookups.spawn(async move {
+            let found = common.names.resolve(&address).await?;
+            let found = found.into_iter().map(|address| DialAddress { server, address });
+            Ok(found.filter(fits).collect())
+        });
+    }
+    known.into_iter().filter(fits).collect()
+}
+
+/// Returns whether a server may send its clients to this address: to one of the client's own
+/// machine only from there.
+fn may_be_told(address: IpAddr, is_local: bool) -> bool {
+    let address = canonical_ip(address);
+    !address.is_unspecified() && !address.is_multicast() && (is_local || !address.is_loopback())
 }

@@ -45,7 +45,7 @@ impl ClientRole {
             self.actions.push(Action::Keep);
         }
         self.event_log.handle_commit(now, dialed.path.clone(), tunnel);
-        self.dialing.set_current(dialed.path, dialed.server);
+        self.dialing.set_current(dialed.path, dialed.server, dialed.is_of_node);
         let (carrier, new) = (Box::new(dialed.carrier), Box::new(self.intent()));
         self.actions.push(Action::Attach { carrier, new });
     }
@@ -107,8 +107,7 @@ impl ClientRole {
         let text = explain(refusal, self.dialing.dialer());
         self.event_log.handle_refused(now, refusal, &text);
         if refusal.code == RefusalCode::TunnelUnknown {
-            warn!("the server does not know the tunnel any more: its sessions are reset");
-            return self.restart(now, Action::Restart(Cause::Unresumable));
+            return self.handle_unknown_tunnel(now, text);
         }
         let kept = self.kept_sessions(tunnel);
         // A successor may exist already, and another dial may reach it.
@@ -129,6 +128,29 @@ impl ClientRole {
         }
         self.patience.wait(text);
         self.dialing.handle_refused(now);
+    }
+}
+
+impl ClientRole {
+    /// Handles a server that does not know the tunnel. If that is another one than the tunnel's
+    /// node, the node itself may still have the tunnel.
+    fn handle_unknown_tunnel(&mut self, now: Time, text: String) {
+        if !self.dialing.is_elsewhere() {
+            warn!("the server does not know the tunnel any more: its sessions are reset");
+            return self.restart(now, Action::Restart(Cause::Unresumable));
+        }
+        let Some(waited) = self.dialing.handle_unknown() else {
+            self.patience.wait(text);
+            return self.dialing.handle_refused(now);
+        };
+        let waited = crate::report::duration(waited);
+        let node = self.dialing.dialer().node().map(|node| node.name.to_string());
+        warn!(
+            "the node {} was not reached for {waited}, and other servers do not know its tunnel: \
+             its sessions are reset",
+            node.unwrap_or_default()
+        );
+        self.restart(now, Action::Restart(Cause::Unresumable));
     }
 }
 

@@ -18,6 +18,7 @@ impl ClientRole {
             false_alarms: statistics.false_alarms,
             spare: self.pool.spare().map(|(_, path)| path.to_string()),
             key: self.dialing.dialer().server_key(),
+            node: self.dialing.dialer().node().map(|node| node.name.to_string()),
             user_key: self.dialing.dialer().keys().admitted(),
             features: features(tunnel),
         });

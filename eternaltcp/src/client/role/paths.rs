@@ -88,19 +88,20 @@ impl ClientRole {
         let Some((id, path, server)) = self.pool.claim_spare() else { return };
         info!("the spare carrier over {path} takes over");
         self.event_log.handle_commit(now, path.clone(), tunnel);
-        self.dialing.set_current(path, server);
+        // The node that has the tunnel has let it stand by.
+        self.dialing.set_current(path, server, true);
         self.actions.push(Action::AttachStandby(id));
     }
 
     /// Attaches the carrier that the process before this one has left.
     pub(super) fn attach_left(&mut self, now: Time, dialed: Dialed, tunnel: &Tunnel) {
-        let Dialed { carrier, path, server, is_small, .. } = dialed;
+        let Dialed { carrier, path, server, is_small, is_of_node, .. } = dialed;
         if !self.dialing.take_standby(now, is_small) {
             return;
         }
         info!("the carrier over {path} that the process before this one has left takes over");
         self.event_log.handle_commit(now, path.clone(), tunnel);
-        self.dialing.set_current(path, server);
+        self.dialing.set_current(path, server, is_of_node);
         let (carrier, new) = (Box::new(carrier), Box::new(self.intent()));
         self.actions.push(Action::Attach { carrier, new });
     }
