@@ -28,6 +28,7 @@ mod message;
 mod metrics;
 mod one_user;
 mod operator;
+mod page;
 mod passphrase;
 mod path_loop;
 mod paths;
@@ -163,6 +164,7 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
             run::run(args)
         }
         CliCommand::Status(args) => status::run(args),
+        CliCommand::Page(args) => page::run(&args),
         CliCommand::Sessions(args) => sessions::run(args),
         CliCommand::Tunnels(args) => tunnels::run(args),
         CliCommand::Reconnect(args) => reconnect::run(args),

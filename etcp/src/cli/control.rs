@@ -1,4 +1,4 @@
-//! The command lines of `etcp status`, `sessions`, `reconnect`, `reload`, `drain` and `upgrade`, and the flags of the
+//! The command lines of `etcp status`, `page`, `sessions`, `reconnect`, `reload`, `drain` and `upgrade`, and the flags of the
 //! proxies for them.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help that users read")]
@@ -140,6 +140,17 @@ impl StateArg {
         };
         own == state
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// The proxy: its role, its process id, or both, as in etcp status; or the path of its control
+    /// socket [default: the only proxy with a page]
+    #[arg(value_name = "NAME|PATH")]
+    pub(crate) proxy: Option<String>,
+    /// Only print the address of the page
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 #[derive(Debug, Args)]

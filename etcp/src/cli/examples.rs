@@ -83,6 +83,19 @@ Examples:
   Print the status of one proxy for a program:
     etcp status --json --control /run/etcp/control";
 
+pub(super) const PAGE: &str = "\
+Examples:
+  Open the page of the only proxy that has one, or of the client if there is a server, too:
+    etcp page
+    etcp page cproxy
+  Turn a page on:
+    etcp cproxy --metrics 9164 --server example.org
+  See the page of a server here, through ssh:
+    ssh -L 9163:localhost:9163 example.org
+    xdg-open http://localhost:9163/
+
+The page needs --metrics. Without a screen, its address is printed.";
+
 pub(super) const SESSIONS: &str = "\
 Examples:
   Reset session 5 of the only running proxy:

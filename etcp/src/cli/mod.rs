@@ -36,9 +36,9 @@ pub(crate) use connect::ConnectArgs;
 #[cfg(test)]
 pub(crate) use control::StateArg;
 pub(crate) use control::{
-    AccessArgs, ControlSocketArg, DrainArgs, OperatorArgs, ReconnectArgs, ReloadArgs, SessionArg,
-    SessionsArgs, SessionsCommand, StatusArgs, StatusFilterArgs, TunnelsArgs, TunnelsCommand,
-    UpgradeArgs,
+    AccessArgs, ControlSocketArg, DrainArgs, OperatorArgs, PageArgs, ReconnectArgs, ReloadArgs,
+    SessionArg, SessionsArgs, SessionsCommand, StatusArgs, StatusFilterArgs, TunnelsArgs,
+    TunnelsCommand, UpgradeArgs,
 };
 pub(crate) use cproxy::CproxyArgs;
 pub(crate) use demo::DemoArgs;
@@ -124,6 +124,9 @@ pub(crate) enum CliCommand {
     /// Show the running proxies with their tunnels and sessions
     #[command(after_long_help = examples::STATUS)]
     Status(StatusArgs),
+    /// Open the live page of a running proxy in a browser
+    #[command(after_long_help = examples::PAGE)]
+    Page(PageArgs),
     /// Reset sessions of a running proxy
     #[command(after_long_help = examples::SESSIONS)]
     Sessions(SessionsArgs),

@@ -12,6 +12,7 @@ _etcp_values() {
         -s|--server) kind=hosts ;;
         --control) kind=sockets ;;
         kill) [[ "${COMP_WORDS[1]}" == sessions ]] && kind=sessions ;;
+        page) [[ "$COMP_CWORD" -eq 2 && "$2" != -* ]] && kind=sockets ;;
         ssh) [[ "$COMP_CWORD" -eq 2 && "$2" != -* ]] && kind=hosts ;;
     esac
     if [[ -z "$kind" ]]; then
@@ -46,6 +47,7 @@ end
 for command in status reconnect reload drain sessions upgrade
     complete -c etcp -n "__fish_etcp_using_subcommand $command" -l control -r -F -a "(etcp complete-values sockets 2>/dev/null)"
 end
+complete -c etcp -n "__fish_etcp_using_subcommand page" -F -a "(etcp complete-values sockets 2>/dev/null)"
 complete -c etcp -n "__fish_etcp_using_subcommand ssh" -a "(etcp complete-values hosts 2>/dev/null)"
 complete -c etcp -n "__fish_etcp_using_subcommand sessions; and __fish_seen_subcommand_from kill" -f -a "(etcp complete-values sessions 2>/dev/null)"
 "#;
@@ -74,7 +76,8 @@ pub(super) fn zsh(script: Vec<u8>) -> Vec<u8> {
             .replace(":[BIND:]PORT:_default'", ":LISTEN: '")
             .replace(":START:RATE:FULL:_default'", ":STARTUPS: '")
             .replace(":MIN:MAX:_default'", ":PENALTIES: '");
-        let action = if line.starts_with("'--control=[") {
+        let is_socket = line.starts_with("'--control=[") || line.starts_with("'::proxy -- ");
+        let action = if is_socket {
             Some("_etcp_sockets")
         } else if line.starts_with("':session -- ") {
             Some("_etcp_sessions")
@@ -104,6 +107,7 @@ mod tests {
         let script = "'*--server=[Where]:HOST[:PORT]:_default' \\\n\
                       '--control=[A\\: b]:PATH:_files' \\\n\
                       ':session -- The number:_default' \\\n\
+                      '::proxy -- The proxy:_default' \\\n\
                       '*::ssh -- What\\: it:_default' \\\n\
                       if [ \"$funcstack[1]\" = \"_etcp\" ]; then\n";
         let script = String::from_utf8(zsh(script.into())).unwrap();
@@ -111,6 +115,7 @@ mod tests {
             "'*--server=[Where]:HOST:_etcp_hosts' \\",
             "'--control=[A\\: b]:PATH:_etcp_sockets' \\",
             "':session -- The number:_etcp_sessions' \\",
+            "'::proxy -- The proxy:_etcp_sockets' \\",
             "'*::ssh -- What\\: it:_etcp_hosts' \\",
             "_etcp_sockets() { _etcp_values sockets; _files }",
         ] {

@@ -72,6 +72,11 @@ const CLIENT_ENVIRONMENT: &str = "\
     How a passphrase is asked for, as for ssh(1).
 ";
 
+const PAGE_ENVIRONMENT: &str = "\
+  DISPLAY, WAYLAND_DISPLAY
+    If one is set, xdg-open opens the page; else only its address is printed.
+";
+
 const EVENT_ENVIRONMENT: &str = "\
   ETCP_EVENT, ETCP_TUNNEL, ETCP_PATH, ETCP_WHY, ETCP_OUTAGE_MS, ETCP_REPLAYED, ETCP_SESSIONS,
   ETCP_SERVER, ETCP_KEY, ETCP_PID, ETCP_CONTROL
@@ -216,6 +221,9 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
                 PLAIN_STATUS,
             ]
         }
+        "etcp-page.1" => {
+            vec!["Files:\n", CONTROL_FILES, common, PAGE_ENVIRONMENT, PLAIN_SIGNALS, PLAIN_STATUS]
+        }
         _ => vec!["Files:\n", CONTROL_FILES, common, PLAIN_SIGNALS, PLAIN_STATUS],
     }
 }
@@ -225,7 +233,7 @@ pub(super) fn see_also(page: &str) -> &'static str {
     match page {
         "etcp.1" => {
             "etcp-sproxy(1), etcp-cproxy(1), etcp-check(1), etcp-connect(1), etcp-run(1), etcp-ssh(1), etcp-doctor(1), \
-             etcp-keygen(1), etcp-status(1), etcp-sessions(1), etcp-reconnect(1), etcp-reload(1), etcp-drain(1), etcp-upgrade(1), \
+             etcp-keygen(1), etcp-status(1), etcp-page(1), etcp-sessions(1), etcp-reconnect(1), etcp-reload(1), etcp-drain(1), etcp-upgrade(1), \
              etcp-demo(1), "
         }
         "etcp-sproxy.1" => {
@@ -236,6 +244,7 @@ pub(super) fn see_also(page: &str) -> &'static str {
         }
         "etcp-check.1" => "etcp(1), etcp-sproxy(1), etcp-cproxy(1), ",
         "etcp-connect.1" | "etcp-run.1" => "etcp(1), etcp-cproxy(1), etcp-sproxy(1), ",
+        "etcp-page.1" => "etcp(1), etcp-cproxy(1), etcp-sproxy(1), etcp-status(1), xdg-open(1), ",
         "etcp-sessions-kill.1" => "etcp(1), etcp-sessions(1), etcp-status(1), ",
         "etcp-sessions.1" => "etcp(1), etcp-sessions-kill(1), etcp-status(1), ",
         _ => "etcp(1), ",

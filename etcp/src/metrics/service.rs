@@ -77,7 +77,7 @@ impl MetricsService {
     }
 
     fn serve(&self, listen: &Listen, listener: MonitoringListener) {
-        tell(&listener);
+        tell(&listener, &self.feed);
         let task = tokio::spawn(serve(listener, Arc::clone(&self.feed)));
         self.set(listen, task);
     }
@@ -92,7 +92,7 @@ impl MetricsService {
                     break listener;
                 }
             };
-            tell(&listener);
+            tell(&listener, &feed);
             serve(listener, feed).await;
         });
         self.set(listen, task);
@@ -150,6 +150,7 @@ impl MetricsService {
             task.abort();
             // The listener is closed when the task has ended.
             let _ = task.await;
+            self.feed.source().subject.set_metrics(Vec::new());
             info!("no more metrics on {listen}");
         }
     }
@@ -190,8 +191,11 @@ async fn bind(listen: &Listen) -> std::io::Result<MonitoringListener> {
     bound.await.map_err(std::io::Error::other)?
 }
 
-fn tell(listener: &MonitoringListener) {
-    for part in listener.parts() {
+/// Logs the addresses, and shows them in the status.
+fn tell(listener: &MonitoringListener, feed: &PageFeed) {
+    let parts: Vec<_> = listener.parts().iter().map(ToString::to_string).collect();
+    feed.source().subject.set_metrics(parts.clone());
+    for part in parts {
         info!("metrics on {part}");
     }
 }

@@ -257,6 +257,7 @@ impl ServedSocket {
             started_at: self.started_at,
             listen: self.addresses(),
             forwards: self.forwards(),
+            metrics: self.subject.metrics(),
             is_draining: self.subject.is_draining(),
             tunnels: self.subject.tunnels().await,
         }))

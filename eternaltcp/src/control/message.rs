@@ -278,6 +278,9 @@ pub struct ProcessStatus {
     /// Its forwards, if it is a cproxy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<ForwardStatus>,
+    /// The addresses of its metrics and its page.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<String>,
     /// Whether it no longer accepts new sessions.
     pub is_draining: bool,
     /// Its tunnels.

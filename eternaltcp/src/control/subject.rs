@@ -1,5 +1,6 @@
 //! The object that a control socket controls: a client or a server.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use eternaltcp_proto::SessionId;
@@ -20,6 +21,8 @@ pub struct Subject {
     role: ProxyKind,
     about: Option<String>,
     end: SubjectEnd,
+    /// The addresses of its metrics.
+    metrics: Arc<Mutex<Vec<String>>>,
 }
 
 /// The end of tunnels that a program is.
@@ -33,13 +36,17 @@ impl Subject {
     /// Returns a client, by default in the role of a cproxy.
     #[must_use]
     pub fn client(client: client::ClientMonitor) -> Self {
-        Self { role: ProxyKind::Cproxy, about: None, end: SubjectEnd::Client(client) }
+        Self::new(ProxyKind::Cproxy, SubjectEnd::Client(client))
     }
 
     /// Returns a server, by default in the role of an sproxy.
     #[must_use]
     pub fn server(server: server::ServerMonitor) -> Self {
-        Self { role: ProxyKind::Sproxy, about: None, end: SubjectEnd::Server(server) }
+        Self::new(ProxyKind::Sproxy, SubjectEnd::Server(server))
+    }
+
+    fn new(role: ProxyKind, end: SubjectEnd) -> Self {
+        Self { role, about: None, end, metrics: Arc::default() }
     }
 
     /// Changes the role under which the program is found and shown, and says what it runs for, in a
@@ -53,6 +60,19 @@ impl Subject {
     #[must_use]
     pub fn role(&self) -> ProxyKind {
         self.role
+    }
+
+    /// Changes the addresses of its metrics that the status shows.
+    pub fn set_metrics(&self, addresses: Vec<String>) {
+        *self.lock_metrics() = addresses;
+    }
+
+    pub(super) fn metrics(&self) -> Vec<String> {
+        self.lock_metrics().clone()
+    }
+
+    fn lock_metrics(&self) -> MutexGuard<'_, Vec<String>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what it runs for.

@@ -96,6 +96,7 @@ pub(in super::super) fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
         started_at: ago(10_800),
         listen: vec!["127.0.0.1:5200".to_owned()],
         forwards: Vec::new(),
+        metrics: Vec::new(),
         is_draining: false,
         tunnels,
     }

@@ -1,5 +1,6 @@
 //! `--metrics`: scraped by Prometheus, asked for readiness, looked at, moved, and continued after a death.
 
+mod command;
 mod documents;
 mod events;
 mod http;
