@@ -1,10 +1,12 @@
 //! `--metrics`: scraped by Prometheus, asked for readiness, looked at, moved, and continued after a death.
 
+mod chromium;
 mod command;
 mod documents;
 mod events;
 mod http;
 mod limits;
+mod look;
 mod page;
 mod prometheus;
 
