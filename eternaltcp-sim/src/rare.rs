@@ -54,12 +54,16 @@ impl Scenario {
     /// Makes large packets vanish from some moment on, one way or both.
     pub(crate) fn with_hole(mut self, rng: &mut Rng) -> Self {
         if rng.below(HOLES) == 0 {
-            let trouble = self.trouble.as_millis() as u64;
-            let at = Time::ZERO + rng.millis(0, trouble + 1000);
-            let [client, server] = rng.pick(&[[true, false], [false, true], [true, true]]);
-            self.deeds.push((at, Deed::Hole(Sides { client, server })));
+            self.make_hole(rng);
         }
         self
+    }
+
+    fn make_hole(&mut self, rng: &mut Rng) {
+        let trouble = self.trouble.as_millis() as u64;
+        let at = Time::ZERO + rng.millis(0, trouble + 1000);
+        let [client, server] = rng.pick(&[[true, false], [false, true], [true, true]]);
+        self.deeds.push((at, Deed::Hole(Sides { client, server })));
     }
 }
 
@@ -87,8 +91,12 @@ impl Scenario {
             self.fault_every = rng.chance(90).then(|| rng.millis(500, 5000));
             let sleep = Deed::Stop(rng.pick(&BOTH), rng.millis(500, 15_000));
             self.deeds.push((Time::ZERO + rng.millis(3000, 15_000), sleep));
-            self.deeds.sort_by_key(|(at, _)| *at);
         }
+        // Silence must not hide that a path swallows packets.
+        if rng.chance(25) {
+            self.make_hole(rng);
+        }
+        self.deeds.sort_by_key(|(at, _)| *at);
         self
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Liveness {
     /// The time at which a packet other than a sign of life was last sent or received.
     active_at: Time,
     silence: Silence,
+    /// A request for silence was sent since the last answer to anything.
+    has_asked_for_silence: bool,
     /// The time before which everything that was sent has reached the peer, as its answers show.
     reached: Time,
     /// The time at which this side last answered a heartbeat, if it only listens.
@@ -100,6 +102,7 @@ impl Liveness {
             last_sent: now,
             active_at: now,
             silence: Silence::None,
+            has_asked_for_silence: false,
             reached: now,
             echoed: None,
             beats: Beats::default(),

@@ -71,17 +71,18 @@ impl Liveness {
 
     /// Returns the request to be quiet in place of a heartbeat that is due, if nothing but signs of
     /// life was sent or received for long enough: the client's part. After a request without an
-    /// answer it is the heartbeat's turn, because a late answer to a request raises no doubt.
+    /// answer it is the heartbeats' turn, because a late answer to a request raises no doubt.
     pub(crate) fn poll_quiet(&mut self, now: Time, config: QuietConfig) -> Option<Transmit> {
         let is_idle = self.rhythm == Rhythm::Mutual && now.since(self.active_at) >= config.after;
         let is_regular = self.beats.is_due() && !self.beats.is_probe_due();
-        let is_asked = matches!(self.silence, Silence::Asked { .. });
-        if !(is_idle && is_regular && self.suspicion().is_none()) || is_asked {
+        let may_ask = !self.has_asked_for_silence && self.suspicion().is_none();
+        if !(is_idle && is_regular && may_ask) {
             return None;
         }
         let (is_again, beat) = (self.is_quiet(), self.poll_beat(now)?);
         self.end_agreement(now);
         self.silence = Silence::Asked { beat, until: now + config.heartbeat, is_again };
+        self.has_asked_for_silence = true;
         Some(Transmit::quiet(beat, millis(config.heartbeat)))
     }
 
@@ -94,6 +95,7 @@ impl Liveness {
 
     /// Handles the answer to a heartbeat: the server has agreed if it was the request.
     pub(super) fn handle_agreed(&mut self, echoed: Seq) {
+        self.has_asked_for_silence = false;
         if let Silence::Asked { beat, until, .. } = self.silence
             && beat == echoed
         {
