@@ -230,6 +230,7 @@ fn configure(
     config.next_identities = next_identities(&args.next_identity)?;
     config.also_listen = also_listen;
     config.node = args.node.node()?;
+    config.proxy_from = args.node.proxy_from;
     config.mptcp = args.mptcp.into();
     config.congestion = args.congestion;
     config.strict_modes = (args.strict_modes == YesNo::Yes).then(StrictModes::of_this_user);

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use eternaltcp::address::ServerAddress;
+use eternaltcp::policy::Network;
 use eternaltcp::server::{MAX_NODE_ADDRESSES, Node};
 use eternaltcp::tls::NodeName;
 
@@ -18,6 +19,10 @@ pub(crate) struct NodeArgs {
     /// An address that leads to this server alone, which clients try first; may be given four times
     #[arg(long, value_name = "HOST:PORT", requires = "node")]
     node_address: Vec<ServerAddress>,
+    /// Take the client's address from the PROXY header (v1 or v2) with which each connection from
+    /// this network must begin: an address or a CIDR of load balancers; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) proxy_from: Vec<Network>,
 }
 
 impl NodeArgs {

@@ -26,7 +26,7 @@ pub(crate) struct SproxyArgs {
     #[arg(long, default_value = "[::]:6200", value_name = "ADDR", help_heading = "Connection")]
     pub(crate) listen: Listen,
     #[command(flatten)]
-    pub(crate) node: NodeArgs,
+    pub(crate) node: Box<NodeArgs>,
     /// The target of connections whose client names none
     #[arg(
         long,

@@ -39,6 +39,7 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
         "permit",
         "permit-listen",
         "permit-resolver",
+        "proxy-from",
         "send-proxy",
         "signature-grace",
         "standby-silence",

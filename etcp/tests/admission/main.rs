@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod memory;
 mod one_key;
+mod proxy_from;
 mod rewrites;
 mod standby;
 mod strict_modes;

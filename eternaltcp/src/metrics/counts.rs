@@ -17,7 +17,7 @@ const TOO_FAST: &str = "too-fast";
 
 /// The reasons for which a connection does not become a carrier without a refusal.
 const FAILED_HANDSHAKES: &[&str] =
-    &["timed-out", "not-tls", "other-node", "broken", "silent", "over"];
+    &["timed-out", "no-proxy-header", "not-tls", "other-node", "broken", "silent", "over"];
 
 /// The flags of the limits whose hits are counted, without their dashes.
 const LIMITS: &[&str] = &[

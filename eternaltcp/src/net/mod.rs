@@ -13,6 +13,7 @@ pub(crate) mod listener;
 pub(crate) mod lookup;
 pub(crate) mod origin;
 pub(crate) mod prologue;
+pub(crate) mod proxy_header;
 pub(crate) mod race;
 pub(crate) mod reach;
 pub(crate) mod slots;

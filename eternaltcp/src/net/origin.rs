@@ -59,7 +59,7 @@ impl FromStr for Origin {
 }
 
 /// The bytes at the start of every header.
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Version 2, with the command: the proxy's own connection, or a forwarded one.
 const LOCAL: u8 = 0x20;

@@ -4,6 +4,7 @@ use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
 use super::gate::Offence;
 use crate::driver::{CarrierError, CarrierIo};
+use crate::net::proxy_header::HeaderError;
 use eternaltcp_tls::{HandshakeError, PublicKey, TlsError};
 
 /// The reason why a connection did not become a carrier.
@@ -11,6 +12,8 @@ use eternaltcp_tls::{HandshakeError, PublicKey, TlsError};
 pub(super) enum AcceptFailure {
     #[error("it took too long")]
     TimedOut,
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]
@@ -39,6 +42,7 @@ impl AcceptFailure {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::TimedOut | Self::Handshake(HandshakeError::TimedOut) => "timed-out",
+            Self::Header(_) => "no-proxy-header",
             Self::Handshake(HandshakeError::Tls(TlsError::OtherNode)) => "other-node",
             Self::Handshake(HandshakeError::Tls(_)) => "not-tls",
             Self::Handshake(_) | Self::Carrier(_) | Self::Accept(_) => "broken",
@@ -61,6 +65,8 @@ impl AcceptFailure {
             Self::Refused(Refusal { code: RefusalCode::KeyUnknown, .. }) => {
                 Some(Offence::UnknownKey)
             }
+            // The load balancer stands for all its clients, none of which is to suffer for another.
+            Self::Header(_) => None,
             // A client whose server was restarted is not a stranger, and not at fault.
             Self::Refused(_) | Self::Silent | Self::Over => None,
         }

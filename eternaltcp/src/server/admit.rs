@@ -48,7 +48,7 @@ pub(super) async fn accept_carrier(
 ) {
     let peer = SocketAddr::new(canonical_ip(peer.ip()), peer.port());
     let mut guard = Guard::Stranger(ticket);
-    let admitted = admit(&context, stream, peer.ip(), &mut guard).await;
+    let admitted = admit(&context, stream, peer, &mut guard).await;
     let Err(RejectedCarrier { why, carrier, key }) = admitted else { return };
     if matches!(why, AcceptFailure::Handshake(HandshakeError::TimedOut) | AcceptFailure::TimedOut) {
         let flags = "--login-grace, --signature-grace, --numbers-grace";
@@ -73,11 +73,11 @@ pub(super) async fn accept_carrier(
 async fn admit(
     context: &Arc<Context>,
     stream: TcpStream,
-    from: IpAddr,
+    peer: SocketAddr,
     guard: &mut Guard,
 ) -> Result<(), RejectedCarrier> {
     let Guard::Stranger(ticket) = guard else { return Err(AcceptFailure::TimedOut.into()) };
-    let mut handshake = Handshake::perform(context, stream, from, ticket).await?;
+    let mut handshake = Handshake::perform(context, stream, peer, ticket).await?;
     match user_of(context, &handshake) {
         Some(user) => guard.recognise(&user),
         None => guard.reject(),

@@ -10,7 +10,7 @@ use crate::audit::Audit;
 use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
-use crate::policy::{ListenPermit, Permit, StrictModes};
+use crate::policy::{ListenPermit, Network, Permit, StrictModes};
 use crate::route::Node;
 use eternaltcp_tls::Identity;
 
@@ -52,6 +52,9 @@ pub struct ServerConfig {
     pub listen_permits: Vec<ListenPermit>,
     /// Tell targets who connects, in a header of the PROXY protocol.
     pub send_proxy: bool,
+    /// The networks of load balancers. A connection from there must begin with a header of the PROXY
+    /// protocol, and comes from the address in it.
+    pub proxy_from: Vec<Network>,
     /// The protocol's settings.
     pub tunnel: eternaltcp_proto::Config,
     /// Limits of the whole process.
@@ -100,6 +103,7 @@ impl ServerConfig {
             permits_resolver: false,
             listen_permits: Vec::new(),
             send_proxy: false,
+            proxy_from: Vec::new(),
             tunnel: eternaltcp_proto::Config::default(),
             limits: ServerLimits::default(),
             slots: None,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Handshake {
     pub(super) async fn perform(
         context: &Context,
         stream: TcpStream,
-        from: IpAddr,
+        peer: SocketAddr,
         ticket: &Ticket,
     ) -> Result<Self, AcceptFailure> {
         let rules = context.rules();
@@ -72,10 +72,14 @@ impl Handshake {
         let done =
             handshake_of_stranger(&stream, &mut tls, &mut incoming, deadlines, || ticket.ask())
                 .await?;
-        let carrier = CarrierIo::new(stream, tls, incoming)?;
+        let mut carrier = CarrierIo::new(stream, tls, incoming)?;
+        let apparent = carrier.peer();
+        if (apparent.ip(), apparent.port()) != (peer.ip(), peer.port()) {
+            carrier.set_origin(peer);
+        }
         let acceptor = Acceptor::new(MAX_NUMBERS);
         let (origin, chunks) = (Instant::now(), done.early.into());
-        Ok(Self { carrier, acceptor, origin, chunks, key: done.peer, from })
+        Ok(Self { carrier, acceptor, origin, chunks, key: done.peer, from: peer.ip() })
     }
 
     /// Returns the client's request. Later data stay unread.

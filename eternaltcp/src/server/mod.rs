@@ -2,6 +2,7 @@
 
 mod accept_failure;
 mod admit;
+mod arrival;
 mod audited;
 mod carriers;
 #[cfg(target_os = "linux")]
@@ -60,6 +61,7 @@ use crate::recovery::{EndedTunnel, OwnedListener, RecoveredTunnel};
 use crate::status::Events;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
+use arrival::Headers;
 use carriers::CarrierListeners;
 use eternaltcp_tls::{PublicKey, ServerTls, TlsError};
 use gate::Gate;
@@ -135,6 +137,8 @@ struct Context {
     audit: Audit,
     refusals: RefusalLimits,
     counts: Arc<ProcessCounters>,
+    /// The places of connections whose PROXY header is read.
+    headers: Headers,
     gate: Gate,
 }
 
@@ -144,6 +148,7 @@ impl Context {
         let tls = ServerTls::new(&config.identity)?;
         let named = config.node.as_ref().map(|node| node.name.clone());
         Ok(Self {
+            headers: Headers::new(config.limits.max_startups.full),
             gate: Gate::new(&config.limits, slots.carriers(), Arc::clone(&counts)),
             tls: named.map_or(Ok(tls.clone()), |name| tls.of_node(&config.identity, name))?,
             node: config.node.clone(),
@@ -328,13 +333,7 @@ impl Server {
         let mut pause = AcceptPause::default();
         loop {
             match self.listeners.accept().await {
-                Ok((stream, peer)) => {
-                    let context = Arc::clone(&self.context);
-                    self.context.gate.enter(peer, |ticket| {
-                        let admitting = admit::accept_carrier(context, stream, peer, ticket);
-                        tokio::spawn(admitting).abort_handle()
-                    });
-                }
+                Ok((stream, peer)) => arrival::arrive(&self.context, stream, peer),
                 Err(error) => pause.after(&error).await,
             }
         }

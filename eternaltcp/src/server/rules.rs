@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::eviction::DetachedLimits;
 use super::{ServerConfig, ServerLimits};
 use crate::address::Target;
-use crate::policy::{ListenPolicy, TargetPolicy};
+use crate::policy::{ListenPolicy, Network, TargetPolicy};
 use eternaltcp_tls::Identity;
 
 /// A value that can be replaced while others use it.
@@ -36,6 +36,8 @@ pub(super) struct ServerRules {
     pub(super) targets: TargetPolicy,
     pub(super) listens: ListenPolicy,
     pub(super) send_proxy: bool,
+    /// The networks of load balancers that state who connects.
+    pub(super) proxy_from: Vec<Network>,
     /// The server's next keys.
     pub(super) next_identities: Vec<Identity>,
     pub(super) tunnel: eternaltcp_proto::Config,
@@ -50,6 +52,7 @@ impl ServerRules {
                 .permitting_resolver(config.permits_resolver),
             listens: ListenPolicy::new(config.listen_permits.clone()),
             send_proxy: config.send_proxy,
+            proxy_from: config.proxy_from.clone(),
             next_identities: config.next_identities.clone(),
             tunnel: config.tunnel.clone(),
             limits: config.limits.clone(),

@@ -96,6 +96,11 @@ impl CarrierIo {
         self.is_relayed = true;
     }
 
+    /// Sets the address from which it comes, according to the load balancer that relays it.
+    pub(crate) fn set_origin(&mut self, client: SocketAddr) {
+        (self.peer, self.is_relayed) = (client, true);
+    }
+
     /// Returns whether it is marked so.
     pub(crate) fn is_relayed(&self) -> bool {
         self.is_relayed
