@@ -7,6 +7,7 @@ mod input;
 mod keys;
 mod limits;
 mod memory;
+mod nodes;
 mod one_key;
 mod proxy_from;
 mod rewrites;
