@@ -37,7 +37,7 @@ impl World {
     /// Schedules the death of an end: at once, or at a call of its store.
     pub(crate) fn ordain_death(&mut self) {
         let side = any_side(&mut self.env.rng);
-        if self.is_closing {
+        if self.closing.is_some() {
             return;
         }
         self.ordain_death_of(side);
@@ -92,7 +92,7 @@ impl World {
     /// Replaces a program by another one: a death with a check before it.
     pub(crate) fn upgrade(&mut self) {
         let side = any_side(&mut self.env.rng);
-        if self.is_closing || self.programs.is_dead(side) || self.end(side).is_none() {
+        if self.closing.is_some() || self.programs.is_dead(side) || self.end(side).is_none() {
             return;
         }
         self.alive(|world| {

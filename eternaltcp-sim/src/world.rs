@@ -51,7 +51,8 @@ pub struct World {
     pub(crate) programs: Programs,
     next_fault: Option<Time>,
     is_calm: bool,
-    pub(crate) is_closing: bool,
+    /// The number of restarts when the client closed the tunnel.
+    pub(crate) closing: Option<u64>,
     calls: Sides<u64>,
     pub(crate) remainder: Remainder,
     first_carrier: Sides<u64>,
@@ -99,7 +100,7 @@ impl World {
             programs,
             next_fault: scenario.fault_every.map(|_| Time::ZERO),
             is_calm: false,
-            is_closing: false,
+            closing: None,
             calls: Sides::default(),
             remainder: Remainder::default(),
             first_carrier: Sides::default(),
@@ -114,12 +115,12 @@ impl World {
         self.env.model.check_final();
         note!(self.env, "the client closes the tunnel");
         // Nobody has heard of a close that dies with its program.
-        self.is_closing = true;
+        self.closing = Some(self.env.counters.restarts);
         self.programs.calm_down();
         self.calls = self.programs.calls();
         self.client.end.tunnel.close(Closing::Done);
         self.client.pump(&mut self.env);
-        self.run_until(|world| world.server.end.is_none());
+        self.run_until(Self::is_closed);
         self.outcome()
     }
 
@@ -211,6 +212,11 @@ impl World {
             && is_empty(&self.client.end.tunnel)
             && self.server.end.as_ref().is_none_or(|(_, end)| is_empty(&end.tunnel))
             && self.know_limits()
+    }
+
+    /// Returns whether the server has closed the tunnel, or has said that it does not know it.
+    fn is_closed(&mut self) -> bool {
+        self.server.end.is_none() || self.closing.is_some_and(|it| self.env.counters.restarts > it)
     }
 
     /// Returns whether each end knows the other one's limits.
