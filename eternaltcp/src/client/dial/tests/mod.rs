@@ -4,6 +4,7 @@ mod judged;
 #[cfg(target_os = "linux")]
 mod over_paths;
 mod peers;
+mod to_nodes;
 mod to_servers;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 
 use eternaltcp_sys::carrier_info;
-use eternaltcp_tls::{Connection, Identity, ServerTls, handshake};
+use eternaltcp_tls::{Connection, Identity, NodeName, ServerTls, handshake};
 
 /// A carrier that a server accepted.
 pub(super) struct AcceptedCarrier {
@@ -23,8 +23,18 @@ pub(super) fn serve(
     listener: TcpListener,
     identity: &Identity,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<AcceptedCarrier>) {
+    serve_node(listener, identity, None)
+}
+
+/// Does the same for a node of this name.
+pub(super) fn serve_node(
+    listener: TcpListener,
+    identity: &Identity,
+    node: Option<NodeName>,
+) -> (SocketAddr, mpsc::UnboundedReceiver<AcceptedCarrier>) {
     let address = listener.local_addr().unwrap();
     let tls = ServerTls::new(identity).unwrap();
+    let tls = node.map_or(Ok(tls.clone()), |node| tls.of_node(identity, node)).unwrap();
     let (sender, taken) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
