@@ -46,7 +46,7 @@ impl NetworkFault {
                 let before = world.router.carriers();
                 world.move_soft(next);
                 world.router.reset_carriers();
-                await_new_carrier(self, world, &before);
+                self.await_new_carrier(world, &before, || false);
                 world.use_uplink(next);
             }
             Self::Reset => world.router.reset_carriers(),
@@ -67,14 +67,24 @@ impl NetworkFault {
 
     /// Lets the fault happen and waits until the router sees a carrier that was not there before.
     pub fn survive(self, world: &TestWorld) {
+        self.survive_unless(world, || false);
+    }
+
+    /// Does the same, but waits for no carrier once `is_over` returns that none is needed.
+    pub fn survive_unless(self, world: &TestWorld, is_over: impl FnMut() -> bool) {
         let before = world.router.carriers();
         self.strike(world);
-        await_new_carrier(self, world, &before);
+        self.await_new_carrier(world, &before, is_over);
     }
-}
 
-fn await_new_carrier(fault: NetworkFault, world: &TestWorld, before: &BTreeSet<RouterFlow>) {
-    until(&format!("a new carrier after {fault:?}"), PATIENCE, || {
-        !world.router.carriers().is_subset(before)
-    });
+    fn await_new_carrier(
+        self,
+        world: &TestWorld,
+        before: &BTreeSet<RouterFlow>,
+        mut is_over: impl FnMut() -> bool,
+    ) {
+        until(&format!("a new carrier after {self:?}"), PATIENCE, || {
+            is_over() || !world.router.carriers().is_subset(before)
+        });
+    }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
+use crate::wait::{PATIENCE, until};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -40,18 +41,37 @@ impl Namespace {
     #[track_caller]
     pub fn ip(&self, family: &str, lines: &[&str]) {
         let is_added = |line: &str| {
-            family == "-6"
-                && line.starts_with("addr ")
-                && !line.contains("del")
-                && !line.ends_with("nodad")
+            family == "-6" && ["addr add ", "addr replace "].iter().any(|it| line.starts_with(it))
         };
         // An address can be used only after a worker of the kernel had its turn, which takes long on a
         // busy machine, unless it is said that nothing has to be detected.
-        let usable = |line: &&str| format!("{line}{}", if is_added(line) { " nodad" } else { "" });
-        let lines: Vec<_> = lines.iter().map(usable).collect();
+        let usable = |line: &&str| match is_added(line) && !line.ends_with("nodad") {
+            true => format!("{line} nodad"),
+            false => (*line).to_owned(),
+        };
+        let text = lines.iter().map(usable).collect::<Vec<_>>().join("\n");
         let mut command = Command::new("ip");
         command.args([family, "-n", &self.name, "-batch", "-"]);
-        feed(command, &lines.join("\n"));
+        feed(command, &text);
+        lines.iter().filter(|line| is_added(line)).for_each(|line| self.await_address(line));
+    }
+
+    /// Waits until an address that was added can be used: a worker of the kernel makes its route. If
+    /// nothing can pass its interface, that comes later.
+    fn await_address(&self, line: &str) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let device = words.iter().skip_while(|word| **word != "dev").nth(1);
+        let (Some(network), Some(device)) = (words.get(2), device) else { return };
+        let address = network.split('/').next().unwrap_or(network);
+        let shown = |args: &[&str]| {
+            let shown = Command::new("ip").args(["-n", &self.name]).args(args).output();
+            String::from_utf8_lossy(&shown.expect("ip runs").stdout).into_owned()
+        };
+        if !shown(&["link", "show", "dev", device]).contains("LOWER_UP") {
+            return;
+        }
+        let local = ["-6", "route", "show", "table", "local", address];
+        until("a route to an address", PATIENCE, || !shown(&local).is_empty());
     }
 
     /// Runs an nftables script here.

@@ -45,7 +45,7 @@ pub fn strike_on_the_way_of(
             before <= total - step,
             "the file is nearly through before {fault:?}: slow it down"
         );
-        fault.survive(world);
+        fault.survive_unless(world, || arrived() >= total);
         let then = arrived();
         let goes_on = || arrived() > then.min(total - 1);
         until(&format!("the file to grow after {fault:?}"), PATIENCE, goes_on);

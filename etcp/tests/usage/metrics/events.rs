@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
+use etcp_testkit::loopback::PATIENCE;
 use etcp_testkit::loopback::socket::dial;
 use serde_json::Value;
 
@@ -46,10 +48,12 @@ impl EventReader {
         }
     }
 
-    /// Returns the first state for which the condition holds.
+    /// Returns the first state for which the condition holds. Panics if there is none for long.
     #[track_caller]
     pub(super) fn wait_for(&mut self, what: &str, is_right: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < 4 * PATIENCE, "waiting for {what}");
             let (_, state) =
                 self.next().unwrap_or_else(|| panic!("the events ended before {what}"));
             if is_right(&state) {
