@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value for each flag that takes one, by the flag or by the name of its value.
-const VALUES: [(&str, &str); 25] = [
+const VALUES: [(&str, &str); 27] = [
     ("listen", "127.0.0.1:7000"),
     ("target", "localhost:22"),
     ("permit", "db.example.org:5432"),
@@ -22,6 +22,8 @@ const VALUES: [(&str, &str); 25] = [
     ("local-forward", "5432:localhost:5432"),
     ("remote-forward", "8080:localhost:3000"),
     ("dynamic-forward", "1080"),
+    ("node-address", "node-1.example.org:6200"),
+    ("proxy-from", "10.0.0.0/24"),
     ("USER", "nobody"),
     ("WHEN", "auto"),
     ("NAME", "bbr"),
@@ -82,8 +84,13 @@ fn every_flag_can_be_set_in_the_file_and_means_the_same() {
                 continue;
             };
             count += 1;
-            let server = if command == "cproxy" && name != "server" { " -s a" } else { "" };
-            let line = format!("etcp {command}{server}");
+            let needed = match (command, name) {
+                (_, "server") => "",
+                ("cproxy", _) => " -s a",
+                (_, "node-address") => " --node node-1",
+                _ => "",
+            };
+            let line = format!("etcp {command}{needed}");
             let (text, args) = match flag.get_action() {
                 clap::ArgAction::SetTrue => (format!("{name} = true"), format!("--{name}")),
                 clap::ArgAction::Count => (format!("{name} = 2"), "-vv".to_owned()),
