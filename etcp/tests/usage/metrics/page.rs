@@ -100,7 +100,8 @@ fn a_page_that_takes_nothing_is_closed_and_holds_up_no_other() {
     let cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &METRICS).attached();
     // More sessions than a page shows. The events are large: the kernel's queue is soon full.
     let count = 1100;
-    let accepting = spawn(move || held.incoming().take(count).flatten().collect::<Vec<_>>());
+    // A connection that its queue has no room for is seen by the proxy alone: nobody waits for all.
+    spawn(move || held.incoming().flatten().collect::<Vec<_>>());
     let applications: Vec<_> = (0..count).map(|_| dial(cproxy.listen)).collect();
     let mut events = EventReader::open(metrics);
     let state = events.wait_for("all sessions", |it| it["sums"]["sessions"] == count);
@@ -121,5 +122,5 @@ fn a_page_that_takes_nothing_is_closed_and_holds_up_no_other() {
     let mut rest = Vec::new();
     // It may be a reset.
     let _ = slow.read_to_end(&mut rest);
-    drop((applications, accepting.join()));
+    drop(applications);
 }
