@@ -30,7 +30,7 @@ const MANY: u64 = 256 * 1024;
 
 /// What the speed has shown about the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Passage {
+pub(super) enum BulkOutcome {
     /// Nothing was sent.
     Unknown,
     /// Large packets pass in both directions.
@@ -79,21 +79,21 @@ pub(super) async fn try_target(report: &mut DoctorReport, client: &Client, targe
 }
 
 /// Measures the speed through a loop at the server, if that is permitted.
-pub(super) async fn speed(report: &mut DoctorReport, client: &Client) -> Passage {
+pub(super) async fn speed(report: &mut DoctorReport, client: &Client) -> BulkOutcome {
     match measure_speed(client).await {
         Ok((idle, bulk)) => {
             report_speed(report, idle, bulk);
             let is_small = carrier(client).await.is_some_and(|carrier| carrier.small_segments);
             match bulk.bytes {
-                _ if is_small => Passage::Hole,
-                MANY.. => Passage::Whole,
-                _ => Passage::Unknown,
+                _ if is_small => BulkOutcome::Hole,
+                MANY.. => BulkOutcome::Whole,
+                _ => BulkOutcome::Unknown,
             }
         }
         Err(why) => {
             let text = format!("{why}: it needs a server that permits localhost as target");
             report.skip("speed", text);
-            Passage::Unknown
+            BulkOutcome::Unknown
         }
     }
 }

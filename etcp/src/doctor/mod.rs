@@ -32,7 +32,7 @@ use crate::exit::ExitError;
 use crate::runtime;
 use admission::Applicant;
 use answer::LargePackets;
-use measure::Passage;
+use measure::BulkOutcome;
 use report::DoctorReport;
 
 const HOLE: &str = "etcp uses small segments there; other programs will hang: lower the MTU of your \
@@ -112,7 +112,7 @@ impl Doctor<'_> {
         let client = applicant.attach(report).await?;
         let passage = match &client {
             Some(client) => self.measure(report, client).await,
-            None => Passage::Unknown,
+            None => BulkOutcome::Unknown,
         };
         if let Some(found) = found {
             report_size(report, &found, passage);
@@ -155,14 +155,14 @@ impl Doctor<'_> {
     }
 
     /// Reports what an attached carrier is like.
-    async fn measure(&self, report: &mut DoctorReport, client: &Client) -> Passage {
+    async fn measure(&self, report: &mut DoctorReport, client: &Client) -> BulkOutcome {
         if let Some(target) = &self.args.target {
             measure::try_target(report, client, target).await;
         }
         // Bulk would fill queues on the path.
         measure::round_trip(report, client).await;
         if self.args.quick {
-            return Passage::Unknown;
+            return BulkOutcome::Unknown;
         }
         let passage = measure::speed(report, client).await;
         measure::pause(report, client).await;
@@ -171,7 +171,7 @@ impl Doctor<'_> {
 }
 
 /// Reports whether large packets pass.
-fn report_size(report: &mut DoctorReport, found: &FoundServer, passage: Passage) {
+fn report_size(report: &mut DoctorReport, found: &FoundServer, passage: BulkOutcome) {
     let Some(LargePackets { mtu, is_answered }) = found.large else { return };
     let mtu_text = mtu.map_or_else(String::new, |mtu| format!(" (path MTU {mtu})"));
     let values: Vec<_> = mtu.map(|mtu| ("path_mtu", f64::from(mtu))).into_iter().collect();
@@ -180,14 +180,14 @@ fn report_size(report: &mut DoctorReport, found: &FoundServer, passage: Passage)
             let text = format!("large packets to the server vanish{mtu_text}, small ones pass");
             report.fail("MTU", text, HOLE);
         }
-        (true, Passage::Hole) => {
+        (true, BulkOutcome::Hole) => {
             let text = format!("large packets from the server vanish{mtu_text}, small ones pass");
             report.fail("MTU", text, HOLE);
         }
-        (true, Passage::Whole) => {
+        (true, BulkOutcome::Whole) => {
             report.measured("MTU", format!("large packets pass both ways{mtu_text}"), &values);
         }
-        (true, Passage::Unknown) => {
+        (true, BulkOutcome::Unknown) => {
             let text = format!(
                 "large packets to the server pass{mtu_text}; the way back is known only with a speed"
             );

@@ -24,7 +24,7 @@ const SHORTEST: usize = 15;
 
 /// The connection begins with no valid header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub(crate) enum HeaderError {
+pub(crate) enum ProxyHeaderError {
     /// It begins with something else.
     #[error("it sends no PROXY header, though --proxy-from has its address")]
     Missing,
@@ -65,7 +65,7 @@ pub(crate) async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Soc
     }
 }
 
-fn front(header: &[u8]) -> Result<HeaderFront, HeaderError> {
+fn front(header: &[u8]) -> Result<HeaderFront, ProxyHeaderError> {
     if header.is_empty() {
         return Ok(HeaderFront::Needs(SHORTEST));
     }
@@ -73,21 +73,21 @@ fn front(header: &[u8]) -> Result<HeaderFront, HeaderError> {
     if is_front(&SIGNATURE) {
         return front_of_v2(header);
     }
-    if is_front(b"PROXY ") { front_of_v1(header) } else { Err(HeaderError::Missing) }
+    if is_front(b"PROXY ") { front_of_v1(header) } else { Err(ProxyHeaderError::Missing) }
 }
 
-fn front_of_v1(header: &[u8]) -> Result<HeaderFront, HeaderError> {
+fn front_of_v1(header: &[u8]) -> Result<HeaderFront, ProxyHeaderError> {
     if let Some(line) = header.strip_suffix(b"\r\n") {
-        let line = std::str::from_utf8(line).map_err(|_| HeaderError::Malformed)?;
-        return parse_v1(line).map(HeaderFront::Complete).ok_or(HeaderError::Malformed);
+        let line = std::str::from_utf8(line).map_err(|_| ProxyHeaderError::Malformed)?;
+        return parse_v1(line).map(HeaderFront::Complete).ok_or(ProxyHeaderError::Malformed);
     }
     if header.contains(&b'\n') {
-        return Err(HeaderError::Malformed);
+        return Err(ProxyHeaderError::Malformed);
     }
     let end = if header.last() == Some(&b'\r') { 1 } else { 2 };
     let needs = SHORTEST.saturating_sub(header.len()).max(end);
     if header.len() + needs > MAX_V1 {
-        Err(HeaderError::TooLong)
+        Err(ProxyHeaderError::TooLong)
     } else {
         Ok(HeaderFront::Needs(needs))
     }
@@ -119,14 +119,14 @@ fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| is_plain)
 }
 
-fn front_of_v2(header: &[u8]) -> Result<HeaderFront, HeaderError> {
+fn front_of_v2(header: &[u8]) -> Result<HeaderFront, ProxyHeaderError> {
     let Some((fixed, rest)) = header.split_first_chunk::<FIXED>() else {
         return Ok(HeaderFront::Needs(FIXED - header.len()));
     };
     let [.., command, family, high, low] = *fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
     if FIXED + length > MAX_V2 {
-        return Err(HeaderError::TooLong);
+        return Err(ProxyHeaderError::TooLong);
     }
     if let missing @ 1.. = length.saturating_sub(rest.len()) {
         return Ok(HeaderFront::Needs(missing));
@@ -134,32 +134,33 @@ fn front_of_v2(header: &[u8]) -> Result<HeaderFront, HeaderError> {
     match command {
         0x20 => Ok(HeaderFront::Complete(None)),
         0x21 => parse_v2(family, rest).map(HeaderFront::Complete),
-        _ => Err(HeaderError::Malformed),
+        _ => Err(ProxyHeaderError::Malformed),
     }
 }
 
-fn parse_v2(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+fn parse_v2(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     let (source, port) = match family {
         0x11 => {
             let [a, b, c, d, _, _, _, _, high, low, ..] = *rest else {
-                return Err(HeaderError::Malformed);
+                return Err(ProxyHeaderError::Malformed);
             };
             (IpAddr::from([a, b, c, d]), [high, low])
         }
         0x21 => {
-            let (source, rest) = rest.split_first_chunk::<16>().ok_or(HeaderError::Malformed)?;
-            let [high, low] = *rest.get(16..18).ok_or(HeaderError::Malformed)? else {
-                return Err(HeaderError::Malformed);
+            let (source, rest) =
+                rest.split_first_chunk::<16>().ok_or(ProxyHeaderError::Malformed)?;
+            let [high, low] = *rest.get(16..18).ok_or(ProxyHeaderError::Malformed)? else {
+                return Err(ProxyHeaderError::Malformed);
             };
             (IpAddr::from(*source), [high, low])
         }
         // Unspecified, or a Unix socket.
         0x00 | 0x31 => return Ok(None),
-        _ => return Err(HeaderError::Malformed),
+        _ => return Err(ProxyHeaderError::Malformed),
     };
     let has_all = rest.len() >= if source.is_ipv4() { 12 } else { 36 };
     let client = SocketAddr::new(source, u16::from_be_bytes(port));
-    if has_all { Ok(Some(client)) } else { Err(HeaderError::Malformed) }
+    if has_all { Ok(Some(client)) } else { Err(ProxyHeaderError::Malformed) }
 }
 
 #[cfg(test)]
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     /// Reads a header as it would arrive, with `after` behind it. Returns how many bytes were taken.
-    fn read(header: &[u8], after: &[u8]) -> Result<(Option<SocketAddr>, usize), HeaderError> {
+    fn read(header: &[u8], after: &[u8]) -> Result<(Option<SocketAddr>, usize), ProxyHeaderError> {
         let all = [header, after].concat();
         let mut taken = 0;
         loop {
@@ -177,7 +178,7 @@ mod tests {
             }
             assert!(taken <= MAX_V2, "no more than the limit is read");
             if taken > all.len() {
-                return Err(HeaderError::Missing);
+                return Err(ProxyHeaderError::Missing);
             }
         }
     }
@@ -220,26 +221,29 @@ mod tests {
     fn what_is_no_header_is_rejected() {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(100));
         for (bytes, expected) in [
-            (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaa".to_vec(), HeaderError::Missing),
-            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), HeaderError::Missing),
-            (b"PROXX TCP4 1.1.1.1 1.1.1.1 1 1\r\n".to_vec(), HeaderError::Missing),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\n\n\n\n\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 65536\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 01 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 1.1.1.1 1.1.1.1 +1 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 ::1 ::1 1 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY UDP4 1.1.1.1 1.1.1.1 1 1\r\n".to_vec(), HeaderError::Malformed),
-            (b"PROXY TCP4 \xff 1.1.1.1 1 1\r\n".to_vec(), HeaderError::Malformed),
-            (long.into_bytes(), HeaderError::TooLong),
-            (v2(0x11, 0x11, 12, &[0; 12]), HeaderError::Malformed),
-            (v2(0x22, 0x11, 12, &[0; 12]), HeaderError::Malformed),
-            (v2(0x21, 0x12, 12, &[0; 12]), HeaderError::Malformed),
-            (v2(0x21, 0x11, 11, &[0; 11]), HeaderError::Malformed),
-            (v2(0x21, 0x21, 35, &[0; 35]), HeaderError::Malformed),
-            (v2(0x21, 0x11, 1009, &[0; 1009]), HeaderError::TooLong),
-            (v2(0x21, 0x11, u16::MAX, &[]), HeaderError::TooLong),
+            (
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03aaaaa".to_vec(),
+                ProxyHeaderError::Missing,
+            ),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), ProxyHeaderError::Missing),
+            (b"PROXX TCP4 1.1.1.1 1.1.1.1 1 1\r\n".to_vec(), ProxyHeaderError::Missing),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1\n\n\n\n\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 1 65536\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 01 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 1.1.1.1 1.1.1.1 +1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 ::1 ::1 1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY UDP4 1.1.1.1 1.1.1.1 1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (b"PROXY TCP4 \xff 1.1.1.1 1 1\r\n".to_vec(), ProxyHeaderError::Malformed),
+            (long.into_bytes(), ProxyHeaderError::TooLong),
+            (v2(0x11, 0x11, 12, &[0; 12]), ProxyHeaderError::Malformed),
+            (v2(0x22, 0x11, 12, &[0; 12]), ProxyHeaderError::Malformed),
+            (v2(0x21, 0x12, 12, &[0; 12]), ProxyHeaderError::Malformed),
+            (v2(0x21, 0x11, 11, &[0; 11]), ProxyHeaderError::Malformed),
+            (v2(0x21, 0x21, 35, &[0; 35]), ProxyHeaderError::Malformed),
+            (v2(0x21, 0x11, 1009, &[0; 1009]), ProxyHeaderError::TooLong),
+            (v2(0x21, 0x11, u16::MAX, &[]), ProxyHeaderError::TooLong),
         ] {
             assert_eq!(read(&bytes, b""), Err(expected), "{:?}", String::from_utf8_lossy(&bytes));
         }

@@ -4,7 +4,7 @@ use eternaltcp_proto::{AcceptError, Refusal, RefusalCode};
 
 use super::gate::Offence;
 use crate::driver::{CarrierError, CarrierIo};
-use crate::net::proxy_header::HeaderError;
+use crate::net::proxy_header::ProxyHeaderError;
 use eternaltcp_tls::{HandshakeError, PublicKey, TlsError};
 
 /// The reason why a connection did not become a carrier.
@@ -13,7 +13,7 @@ pub(super) enum AcceptFailure {
     #[error("it took too long")]
     TimedOut,
     #[error(transparent)]
-    Header(#[from] HeaderError),
+    Header(#[from] ProxyHeaderError),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
     #[error(transparent)]

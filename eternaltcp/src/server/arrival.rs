@@ -17,7 +17,7 @@ use super::accept_failure::AcceptFailure;
 use super::admit::accept_carrier;
 use crate::address::canonical_address;
 use crate::log_limit::limited;
-use crate::net::proxy_header::{HeaderError, read_header};
+use crate::net::proxy_header::{ProxyHeaderError, read_header};
 
 /// The places of connections whose header is read.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ async fn client_of(
 }
 
 fn failure(error: io::Error) -> AcceptFailure {
-    let header = error.get_ref().and_then(|inner| inner.downcast_ref::<HeaderError>());
+    let header = error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyHeaderError>());
     header.copied().map_or_else(|| error.into(), AcceptFailure::Header)
 }
 
