@@ -131,23 +131,19 @@ impl RecordFile {
     }
 
     /// Appends a record, after `notice` about the lost ones, if there are any.
+    #[cfg(test)]
     pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
         self.losses.write(line, notice, |line| self.place.append(line) == line.len());
     }
 
-    /// Appends records, if possible with one call, as [`Self::write`] does for each. Returns how many
-    /// are not in the file.
+    /// Appends records, if possible with one call, or each after `notice` about the lost ones. Returns
+    /// how many are not in the file.
     pub(super) fn write_all(&mut self, lines: &[Vec<u8>], notice: fn(u64) -> Vec<u8>) -> u64 {
         let mut rest = lines;
         if self.lost() == 0 && lines.len() > 1 {
             rest = after(lines, self.place.append(&lines.concat()));
         }
-        let mut lost = 0;
-        for line in rest {
-            self.write(line, notice);
-            lost += u64::from(self.lost() > 0);
-        }
-        lost
+        self.losses.write_all(rest, notice, |line| self.place.append(line) == line.len())
     }
 
     /// Writes the notice about lost records without waiting for the next one.

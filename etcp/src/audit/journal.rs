@@ -62,18 +62,15 @@ impl Journal {
     }
 
     /// Sends a record, after `notice` about the lost ones, if there are any.
+    #[cfg(test)]
     pub(super) fn write(&mut self, line: &[u8], notice: impl FnOnce(u64) -> Vec<u8>) {
         self.losses.write(line, notice, |line| self.connection.send(line));
     }
 
-    /// Sends records, as [`Self::write`] does. Returns how many the journal has not taken.
+    /// Sends records, each after `notice` about the lost ones, if there are any. Returns how many the
+    /// journal has not taken.
     pub(super) fn write_all(&mut self, lines: &[Vec<u8>], notice: fn(u64) -> Vec<u8>) -> u64 {
-        let mut lost = 0;
-        for line in lines {
-            self.write(line, notice);
-            lost += u64::from(self.lost() > 0);
-        }
-        lost
+        self.losses.write_all(lines, notice, |line| self.connection.send(line))
     }
 
     /// Sends the notice about lost records without waiting for the next one.

@@ -29,6 +29,21 @@ impl Losses {
         }
     }
 
+    /// Writes records, as [`Self::write`] does for each. Returns how many are lost.
+    pub(super) fn write_all(
+        &mut self,
+        lines: &[Vec<u8>],
+        notice: fn(u64) -> Vec<u8>,
+        mut append: impl FnMut(&[u8]) -> bool,
+    ) -> u64 {
+        let mut lost = 0;
+        for line in lines {
+            self.write(line, notice, &mut append);
+            lost += u64::from(self.0 > 0);
+        }
+        lost
+    }
+
     /// Writes the notice about lost records, if there are any.
     pub(super) fn settle(
         &mut self,
