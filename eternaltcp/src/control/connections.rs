@@ -13,11 +13,9 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::hold::SocketRestorer;
-use super::message::{
-    Fault, FaultCode, ForwardStatus, MAX_REQUEST, ProcessStatus, Reply, Request, Response,
-    RestartStatus, UpgradeAnswer,
-};
+use super::message::{Fault, FaultCode, MAX_REQUEST, Reply, Request, Response, UpgradeAnswer};
 use super::path::ControlPath;
+use super::process_status::{ForwardStatus, ProcessStatus, RestartStatus};
 use super::reload::reload;
 use super::subject::Subject;
 use crate::log_limit::{BURST, LogLimit, limited};

@@ -1,14 +1,12 @@
 //! The messages on a control socket: requests, answers and faults.
 
 use std::fmt;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::kind::ProxyKind;
+use super::process_status::ProcessStatus;
 use super::reload::ReloadAnswer;
-use crate::status::TunnelStatus;
 
 /// The version of the protocol. A new field in an answer does not change it.
 pub const VERSION: u32 = 1;
@@ -240,73 +238,6 @@ pub enum FaultCode {
     TooLate,
     /// Too many connections are open.
     Busy,
-}
-
-/// A proxy and its tunnels.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct ProcessStatus {
-    /// The role of the proxy.
-    pub role: ProxyKind,
-    /// What it runs for, in a few words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub about: Option<String>,
-    /// The name of its user, if it is not the asking one's. The program that asks fills this in.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Its process id: that of its main process.
-    pub process: u32,
-    /// The process that keeps the state of the process that serves, if there is one. It is the main
-    /// process.
-    #[serde(default)]
-    pub holder_pid: Option<u32>,
-    /// The process that serves.
-    #[serde(default)]
-    pub worker_pid: Option<u32>,
-    /// The number of workers that died.
-    #[serde(default)]
-    pub restarts: u64,
-    /// The death of the last of them.
-    #[serde(default)]
-    pub last_restart: Option<RestartStatus>,
-    /// The version of the program.
-    pub program_version: String,
-    /// The time at which it was started.
-    #[serde(with = "crate::status::unix_ms")]
-    pub started_at: SystemTime,
-    /// Its addresses.
-    pub listen: Vec<String>,
-    /// Its forwards, if it is a cproxy.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub forwards: Vec<ForwardStatus>,
-    /// The addresses of its metrics and its page.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<String>,
-    /// Whether it no longer accepts new sessions.
-    pub is_draining: bool,
-    /// Its tunnels.
-    pub tunnels: Vec<TunnelStatus>,
-}
-
-/// A forward: a listener, and where its connections lead.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ForwardStatus {
-    /// The address of the listener.
-    pub listen: String,
-    /// Whether the server listens there, and not this program.
-    #[serde(default)]
-    pub is_remote: bool,
-    /// The target, or what chooses it.
-    pub target: String,
-}
-
-/// The death of a process that another one replaced.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct RestartStatus {
-    /// The cause: `SIGKILL`, `a panic`.
-    pub cause: String,
-    /// The time at which it died.
-    #[serde(with = "crate::status::unix_ms")]
-    pub restarted_at: SystemTime,
 }
 
 #[derive(Serialize)]

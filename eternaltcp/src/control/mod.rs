@@ -12,6 +12,7 @@ mod kind;
 mod message;
 mod path;
 mod place;
+mod process_status;
 mod reload;
 mod serve;
 mod subject;
@@ -20,12 +21,10 @@ pub use ask::{AskError, ask};
 pub use find::{FoundSocket, find, find_of_others, sweep};
 pub use kind::ProxyKind;
 pub(crate) use message::Reply;
-pub use message::{
-    Fault, FaultCode, ForwardStatus, ProcessStatus, Request, Response, RestartStatus,
-    UpgradeAnswer, UpgradeState, VERSION,
-};
+pub use message::{Fault, FaultCode, Request, Response, UpgradeAnswer, UpgradeState, VERSION};
 pub use path::ControlPath;
 pub use place::{Claim, default_folders, known_folders};
+pub use process_status::{ForwardStatus, ProcessStatus, RestartStatus};
 pub use reload::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
 pub use serve::ControlSocket;
 pub use subject::Subject;

@@ -16,9 +16,9 @@ use super::connections::{ServedSocket, accept};
 use super::hold::{SocketHold, SocketRestorer};
 #[cfg(target_os = "linux")]
 use super::hold::{given_in, rule_text};
-use super::message::ForwardStatus;
 use super::path::ControlPath;
 use super::place::Claim;
+use super::process_status::ForwardStatus;
 use super::subject::Subject;
 use crate::net::listener::bind_unix;
 use crate::process::supervised;
