@@ -2,11 +2,16 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
+use std::sync::{Mutex, PoisonError};
 
 use eternaltcp::client::UnknownServer;
 
-/// Asks as ssh does. Without a terminal the answer is no.
+/// Held while a question is on the terminal: several servers may be new.
+static ASKING: Mutex<()> = Mutex::new(());
+
+/// Asks as ssh does, one question after the other. Without a terminal the answer is no.
 pub(crate) fn ask(unknown: &UnknownServer) -> bool {
+    let _asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
     ask_terminal(unknown).unwrap_or(false)
 }
 

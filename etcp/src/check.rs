@@ -7,15 +7,16 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use eternaltcp::address::Listen;
 use eternaltcp::policy::{StrictModes, load_authorized_keys};
 use eternaltcp::report::counted;
 use eternaltcp::tls::{Identity, PrivateFile};
 
 use crate::cli::{
-    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, OperatorArgs, SproxyArgs, YesNo,
+    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, NamedServer, SproxyArgs, YesNo,
     group_key,
 };
-use crate::config::{self, ConfigFault, Origins};
+use crate::config::{self, ConfigFault, ConfigPlace, Origins};
 use crate::exit::ExitError;
 use crate::metrics::check_address;
 use crate::proxy::ProxyChoice;
@@ -24,11 +25,16 @@ use crate::{audit, cproxy, message, paths, print, sproxy};
 pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
     let path = &args.file;
     let checked = config::inspect(path).and_then(|line| {
-        let mut findings =
-            Findings { path, origins: line.origins, faults: Vec::new(), lines: Vec::new() };
+        let mut findings = Findings {
+            path,
+            origins: line.origins,
+            server: None,
+            faults: Vec::new(),
+            lines: Vec::new(),
+        };
         let name = match line.cli.command {
             CliCommand::Sproxy(args) => findings.check_server(args).map(|()| "sproxy"),
-            CliCommand::Cproxy(args) => findings.check_client(&args).map(|()| "cproxy"),
+            CliCommand::Cproxy(args) => findings.check_clients(args).map(|()| "cproxy"),
             _ => Ok("neither"),
         };
         match name {
@@ -53,6 +59,8 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
 struct Findings<'a> {
     path: &'a Path,
     origins: Origins,
+    /// The server of several that is being checked.
+    server: Option<String>,
     faults: Vec<ConfigFault>,
     /// What the file amounts to.
     lines: Vec<String>,
@@ -61,16 +69,30 @@ struct Findings<'a> {
 impl Findings<'_> {
     /// Adds a fault at the key that caused it.
     fn add(&mut self, key: &str, text: impl Into<String>) {
-        let place = self.origins.place(key, self.path);
-        self.faults.push(ConfigFault::new(place, text));
+        let place = self.place(key);
+        self.faults.push(ConfigFault::new(place, self.of_server(text.into())));
+    }
+
+    fn place(&self, key: &str) -> ConfigPlace {
+        let own = self.server.as_ref().map(|name| format!("server.{name}.{key}"));
+        let own = own.and_then(|own| self.origins.find(&own).cloned());
+        own.unwrap_or_else(|| self.origins.place(key, self.path))
+    }
+
+    /// Returns a text with the name of the server that it is about.
+    fn of_server(&self, text: String) -> String {
+        match &self.server {
+            Some(name) => format!("server {name}: {text}"),
+            None => text,
+        }
     }
 
     /// Adds a fault that the proxy would report, at the first flag that its text names, or else at
     /// `key`.
     fn add_error(&mut self, key: &str, error: ExitError) {
-        let text = error.text().to_owned();
+        let text = self.of_server(error.text().to_owned());
         let place = self.origins.place_of_flag_in(&text).cloned();
-        let place = place.unwrap_or_else(|| self.origins.place(key, self.path));
+        let place = place.unwrap_or_else(|| self.place(key));
         self.faults.push(ConfigFault::new(place, text));
     }
 
@@ -92,7 +114,7 @@ impl Findings<'_> {
             self.lines.push(format!("permits listening (-R) on {listens}"));
         }
         self.take("metrics", check_address(args.operator.metrics.as_ref(), [&args.listen]));
-        self.add_metrics(&args.operator);
+        self.add_metrics(args.operator.metrics.as_ref());
         let is_strict = args.strict_modes == YesNo::Yes;
         for keys in sproxy::key_files(&args)? {
             self.check_authorized("authorized-keys", &keys, is_strict);
@@ -120,8 +142,8 @@ impl Findings<'_> {
         Ok(())
     }
 
-    fn add_metrics(&mut self, args: &OperatorArgs) {
-        self.lines.extend(args.metrics.iter().map(|at| format!("serves metrics on {at}")));
+    fn add_metrics(&mut self, metrics: Option<&Listen>) {
+        self.lines.extend(metrics.map(|at| format!("serves metrics on {at}")));
     }
 
     /// Checks the admitted keys. As for sproxy, a line that admits nobody is no fault: it may be meant
@@ -180,6 +202,31 @@ impl Findings<'_> {
         }
     }
 
+    fn check_clients(&mut self, args: CproxyArgs) -> Result<(), ExitError> {
+        let metrics = args.operator.metrics.clone();
+        self.check_each_client(args)?;
+        self.add_metrics(metrics.as_ref());
+        Ok(())
+    }
+
+    fn check_each_client(&mut self, args: CproxyArgs) -> Result<(), ExitError> {
+        if args.tables.is_empty() {
+            return self.check_client(&args);
+        }
+        for NamedServer { name, args } in &args.tables {
+            self.lines.push(format!("server {name}:"));
+            self.server = Some(name.clone());
+            let first = self.lines.len();
+            self.check_client(args)?;
+            self.lines[first..].iter_mut().for_each(|line| line.insert_str(0, "  "));
+        }
+        self.server = None;
+        if self.faults.is_empty() {
+            self.take("server", cproxy::check(args));
+        }
+        Ok(())
+    }
+
     fn check_client(&mut self, args: &CproxyArgs) -> Result<(), ExitError> {
         self.take("dead-after", sproxy::tunnel_config(&args.server.tunnel));
         self.take("congestion", sproxy::check_congestion(args.server.congestion.as_ref()));
@@ -188,7 +235,6 @@ impl Findings<'_> {
         if let Some(lines) = self.take("remote-forward", cproxy::describe_forwards(args)) {
             self.lines.extend(lines);
         }
-        self.add_metrics(&args.operator);
         for path in &args.server.identity {
             // A passphrase is asked for only at the start.
             if let Err(error) = PrivateFile::read(path) {

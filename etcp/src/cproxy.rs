@@ -1,18 +1,20 @@
-//! `etcp cproxy`.
+//! `etcp cproxy`: forwards, through a tunnel to one server or to each of several.
 
 mod forwards;
 mod reload;
+mod servers;
+mod setup;
 
 use eternaltcp::address::{Listen, ListenHost};
-use eternaltcp::client::{Client, ClientConfig, RemoteForward};
-use eternaltcp::control::Subject;
+use eternaltcp::client::{ClientConfig, RemoteForward};
+use eternaltcp::control::{Clients, Subject};
 use eternaltcp::this_instance;
 
 use crate::audit::AuditLog;
 use crate::cli::{CliCommand, CproxyArgs, OperatorArgs, ServerArgs};
-use crate::config::ActiveConfig;
+use crate::config::{ActiveConfig, MAX_SERVERS};
 use crate::credentials::Credentials;
-use crate::exit::{ExitError, of_client};
+use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::metrics::check_address;
 use crate::operator::Operator;
@@ -21,8 +23,10 @@ use crate::runtime;
 use crate::signals::{Hangup, Signals};
 use crate::sproxy::{check_congestion, tunnel_config};
 pub(crate) use forwards::accept;
-use forwards::{BoundRule, ListenerKind, Rule, RunningForwards};
+use forwards::{ListenerKind, Rule};
 use reload::{ClientReloader, KEYS};
+use servers::RunningServers;
+use setup::{ServerPlan, ServerSetup};
 
 /// The default address on which cproxy listens.
 const DEFAULT_LISTEN: &str = "localhost:5200";
@@ -30,33 +34,32 @@ const DEFAULT_LISTEN: &str = "localhost:5200";
 /// The maximum amount that a tunnel holds for its server.
 const MAX_QUEUE: u64 = 64 << 20;
 
-/// The forwards of one cproxy.
-struct Forwards {
-    /// Forwards whose listeners are on this machine.
-    rules: Vec<Rule>,
-    /// Forwards whose listeners are at the server.
-    remotes: Vec<RemoteForward>,
-}
+/// The maximum number of tunnels of a server at a time: one that the server does not know any more is
+/// replaced.
+const MAX_TUNNELS: u32 = 4;
 
 pub(crate) fn run(
-    args: CproxyArgs,
+    mut args: CproxyArgs,
     process: MainProcess,
     active: Option<ActiveConfig>,
 ) -> Result<(), ExitError> {
-    let rules = rules(&args)?;
-    let remotes = remotes(&args)?;
-    let local = rules.iter().map(|rule| rule.listen.to_string());
-    let remote = remotes.iter().map(|remote| format!("R:{}", remote.forward.listen));
-    let name = local.chain(remote).collect::<Vec<_>>().join(",");
-    let mut config = client_config(args.server, name)?;
-    (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
+    // The addresses of forwards are compared with that of the metrics.
+    let OperatorArgs { access, metrics } = &mut args.operator;
+    let operator = OperatorArgs { access: std::mem::take(access), metrics: metrics.clone() };
+    // A reload may add servers, but cannot add memory.
+    let most = u32::try_from(MAX_SERVERS).unwrap_or(u32::MAX);
+    let places = if args.tables.is_empty() { 1 } else { most };
+    let plans = ServerPlan::all(args)?.into_iter();
+    let setups: Vec<_> = plans.map(ServerPlan::set_up).collect::<Result<_, _>>()?;
     runtime::raise_descriptors()?;
-    // A tunnel that the server does not know any more is replaced.
-    let most = KeptAtMost { memory: 2 * MAX_QUEUE, tunnels: 4, sessions: runtime::most_sessions() };
+    let most = KeptAtMost {
+        memory: 2 * MAX_QUEUE * u64::from(places),
+        tunnels: MAX_TUNNELS * places,
+        sessions: runtime::most_sessions(),
+    };
     process.serve(most, None, |life| {
         let live = LiveConfig::new(active, life.settings_keeper(), KEYS);
-        let forwards = Forwards { rules, remotes };
-        runtime::block_on(serve(config, forwards, args.operator, live, life))?
+        runtime::block_on(serve(setups, operator, live, life))?
     })
 }
 
@@ -131,9 +134,13 @@ fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
     Ok(remotes)
 }
 
+/// Checks what the start of a cproxy would refuse in its servers as a whole.
+pub(crate) fn check(args: CproxyArgs) -> Result<(), ExitError> {
+    ServerPlan::all(args).map(drop)
+}
+
 async fn serve(
-    config: ClientConfig,
-    mut forwards: Forwards,
+    mut setups: Vec<ServerSetup>,
     mut operator: OperatorArgs,
     mut live: LiveConfig,
     mut life: Life,
@@ -142,37 +149,37 @@ async fn serve(
     life.handles_signals();
     stop_with_holder();
     if let Some(CliCommand::Cproxy(args)) = live.kept() {
-        forwards = Forwards { rules: rules(&args)?, remotes: remotes(&args)? };
-        operator.metrics = args.operator.metrics;
+        operator.metrics.clone_from(&args.operator.metrics);
+        setups = setup::reloaded(args, setups)?;
     }
     let mut recovery = life.take_recovery();
-    // The addresses of a client that is being drained may be its successor's.
-    let is_draining = recovery.is_draining();
-    let drained = forwards.rules.iter().filter(|_| is_draining);
-    let mut names: Vec<_> = drained.map(|rule| rule.listen.to_string()).collect();
-    let rules = forwards.rules.into_iter().filter(|_| !is_draining);
-    let bound: Vec<_> = rules.map(|rule| rule.listen(&mut recovery)).collect::<Result<_, _>>()?;
-    let servers = config.servers.clone();
-    let client = Client::recover_or_start(&mut recovery, config).map_err(ExitError::failed)?;
-    let monitor = client.monitor();
-    let mut running = RunningForwards::new(servers, &client);
-    names.extend(bound.iter().flat_map(BoundRule::names));
-    let subject = Subject::client(monitor.clone());
+    // Its counters begin with this process.
+    let clients = Clients::default();
+    let mut servers = RunningServers::new(clients.clone());
+    let drained = servers.start(setups, &mut recovery)?;
+    let names = drained.into_iter().chain(servers.names()).collect();
+    let subject = Subject::clients(clients.clone());
     let operator =
         Operator::start(operator, subject, names, AuditLog::default(), &life, &mut recovery)?;
-    bound.into_iter().for_each(|bound| running.start(bound));
-    forwards.remotes.into_iter().for_each(|remote| running.start_remote(&client, remote));
-    operator.set_forwards(running.statuses());
-    let leaving = monitor.clone();
+    servers.open();
+    operator.set_forwards(servers.forwards());
     life.prepare_by(move || {
-        let monitor = leaving.clone();
-        async move { monitor.leave_carrier().await }
+        let all = clients.all();
+        async move {
+            // Each has its own time, so that one server that is away delays none.
+            let leaving = all.into_iter().map(|client| async move { client.leave_carrier().await });
+            let tasks: Vec<_> = leaving.map(tokio::spawn).collect();
+            for task in tasks {
+                // It does nothing that could panic.
+                let _ = task.await;
+            }
+        }
     });
     life.ready();
     recovery.finish();
-    let end = ClientReloader::new(live, running, &operator).run(client, signals).await;
+    let end = ClientReloader::new(live, servers, &operator).run(signals).await;
     operator.end().await;
-    of_client(end)
+    end
 }
 
 /// Builds the configuration that every kind of client needs, with `name` as the default name.

@@ -207,7 +207,7 @@ fn environment(role: ProxyKind, event: &TunnelEvent) -> Vec<(&'static str, Strin
     let plain = |text: &str| clean(text).into_owned();
     let optional = |text: &Option<String>| text.as_deref().map(plain).unwrap_or_default();
     let peer = if role.is_client() { "ETCP_SERVER" } else { "ETCP_KEY" };
-    vec![
+    let mut variables = vec![
         ("ETCP_EVENT", event.kind.to_string()),
         ("ETCP_TUNNEL", optional(&event.tunnel)),
         (peer, plain(&event.peer)),
@@ -217,7 +217,11 @@ fn environment(role: ProxyKind, event: &TunnelEvent) -> Vec<(&'static str, Strin
         ("ETCP_REPLAYED", event.replayed.to_string()),
         ("ETCP_SESSIONS", event.sessions.to_string()),
         ("ETCP_PID", main_process().to_string()),
-    ]
+    ];
+    if let Some(name) = &event.server_name {
+        variables.push(("ETCP_SERVER_NAME", plain(name)));
+    }
+    variables
 }
 
 #[cfg(test)]
@@ -229,6 +233,7 @@ mod tests {
         TunnelEvent {
             kind: EventKind::Back,
             tunnel: Some("33d69d2a".to_owned()),
+            server_name: Some("office".to_owned()),
             peer: "example.org:6200".to_owned(),
             path: Some("192.0.2.7 via wlan0".to_owned()),
             why: "bad\x1b[2J\nwords\u{202e}".to_owned(),
@@ -245,6 +250,7 @@ mod tests {
         assert_eq!(get("ETCP_EVENT"), Some("back"));
         assert_eq!(get("ETCP_SERVER"), Some("example.org:6200"));
         assert_eq!(get("ETCP_OUTAGE_MS"), Some("310"));
+        assert_eq!(get("ETCP_SERVER_NAME"), Some("office"));
         assert_eq!(get("ETCP_WHY"), Some("bad [2J words "));
     }
 

@@ -170,6 +170,7 @@ fn restarted(crash: WorkerCrash) -> TunnelEvent {
     TunnelEvent {
         kind: EventKind::Restarted,
         tunnel: None,
+        server_name: None,
         peer: String::new(),
         path: None,
         why: format!("the worker died ({})", crash.cause),

@@ -7,9 +7,16 @@ use crate::exit::ExitError;
 use crate::{print, running};
 
 pub(crate) fn run(args: ReconnectArgs) -> Result<(), ExitError> {
-    for proxy in running::clients(args.which.control.as_ref())? {
-        running::tell(&proxy, &Request::Reconnect {})?;
-        print::line(&format!("{} connects again", proxy.name))?;
+    let control = args.which.control.as_ref();
+    let found = match args.server {
+        // Only a cproxy has servers with names.
+        Some(_) => vec![running::one(control)?],
+        None => running::clients(control)?,
+    };
+    for proxy in found {
+        running::tell(&proxy, &Request::Reconnect { server: args.server.clone() })?;
+        let to = args.server.as_ref().map_or_else(String::new, |server| format!(" to {server}"));
+        print::line(&format!("{} connects again{to}", proxy.name))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Reloads of a running proxy, as asked for by SIGHUP or through its control socket.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eternaltcp::control::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey};
@@ -80,10 +81,13 @@ impl LiveConfig {
         }
     }
 
-    /// Reads the files again. Returns `None` if there are none.
-    pub(crate) async fn reread(&self) -> Option<Result<(CliCommand, NextSettings), Vec<String>>> {
+    /// Reads the files again. Returns `None` if there are none. Servers in `ended` are started again.
+    pub(crate) async fn reread(
+        &self,
+        ended: BTreeSet<String>,
+    ) -> Option<Result<(CliCommand, NextSettings), Vec<String>>> {
         let (active, keys) = (self.active.clone()?, self.keys);
-        let read = timeout(PATIENCE, spawn_blocking(move || active.reread(keys))).await;
+        let read = timeout(PATIENCE, spawn_blocking(move || active.reread(keys, &ended))).await;
         Some(match read {
             Ok(Ok(Ok((line, changes)))) => {
                 let FullLine { cli: Cli { command, log }, origins, active } = line;

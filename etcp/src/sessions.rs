@@ -9,10 +9,10 @@ use crate::exit::ExitError;
 use crate::{print, running};
 
 pub(crate) fn run(args: SessionsArgs) -> Result<(), ExitError> {
-    let SessionsCommand::Kill { session, which } = args.command;
+    let SessionsCommand::Kill { session, server, which } = args.command;
     let proxy = proxy(which.control.as_ref(), &session)?;
     let SessionArg { tunnel, session } = session;
-    running::tell(&proxy, &Request::Kill { tunnel, session })?;
+    running::tell(&proxy, &Request::Kill { tunnel, server, session })?;
     print::line(&format!("session {session} is reset"))
 }
 

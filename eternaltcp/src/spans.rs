@@ -13,9 +13,10 @@ pub(crate) fn server_tunnel(id: TunnelId, key: &str, name: Option<&str>) -> Span
     error_span!(parent: None, "tunnel", tunnel = %id, key, key_name = name)
 }
 
-/// Returns the span of a client's tunnel, which has no id before it is attached.
-pub(crate) fn client_tunnel(peer: &str) -> Span {
-    error_span!(parent: None, "tunnel", tunnel = Empty, peer)
+/// Returns the span of a client's tunnel, which has no id before it is attached. `server` is the name
+/// of its server in a program with several clients.
+pub(crate) fn client_tunnel(peer: &str, server: Option<&str>) -> Span {
+    error_span!(parent: None, "tunnel", tunnel = Empty, server, peer)
 }
 
 /// Records which tunnel it is, within the span of a client.

@@ -166,6 +166,9 @@ pub(crate) enum SessionsCommand {
         /// The session's number in etcp status, with its tunnel if there are several
         #[arg(value_name = "[TUNNEL/]ID")]
         session: SessionArg,
+        /// The server whose tunnel has it, if a cproxy has several: its name in the configuration file
+        #[arg(long, value_name = "NAME")]
+        server: Option<String>,
         #[command(flatten)]
         which: WhichArgs,
     },
@@ -216,6 +219,9 @@ impl FromStr for SessionArg {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReconnectArgs {
+    /// Reconnect only to this server of several: its name in the configuration file
+    #[arg(long, value_name = "NAME")]
+    pub(crate) server: Option<String>,
     #[command(flatten)]
     pub(crate) which: WhichArgs,
 }

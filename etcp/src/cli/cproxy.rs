@@ -78,10 +78,21 @@ pub(crate) struct CproxyArgs {
         help_heading = "Limits"
     )]
     pub(crate) wait: Duration,
+    /// The servers that have tables in a configuration file. If there are any, the other fields are those of
+    /// the first one, and only those of the process count.
+    #[arg(skip)]
+    pub(crate) tables: Vec<NamedServer>,
     #[command(flatten)]
     pub(crate) operator: OperatorArgs,
     #[command(flatten)]
     pub(crate) holder: HolderArgs,
+}
+
+/// A server that has a table in a configuration file.
+#[derive(Debug)]
+pub(crate) struct NamedServer {
+    pub(crate) name: String,
+    pub(crate) args: CproxyArgs,
 }
 
 /// Parses a count that is not zero.

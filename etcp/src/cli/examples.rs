@@ -42,7 +42,10 @@ Examples:
   Provide a SOCKS proxy for a browser on port 1080:
     etcp cproxy --server example.org -D 1080
   Forward port 8080 of the server to port 3000 here:
-    etcp cproxy --server example.org -R 8080:localhost:3000";
+    etcp cproxy --server example.org -R 8080:localhost:3000
+  Serve several servers, each with a table [server.NAME] in a file:
+    etcp check ~/.config/eternaltcp/cproxy.toml
+    etcp cproxy --config ~/.config/eternaltcp/cproxy.toml";
 
 pub(super) const CHECK: &str = "\
 Examples:
@@ -101,7 +104,9 @@ Examples:
   Reset session 5 of the only running proxy:
     etcp sessions kill 5
   Reset session 5 of a tunnel, named as in etcp status:
-    etcp sessions kill 33d69d2a/5";
+    etcp sessions kill 33d69d2a/5
+  Reset session 5 of one of several servers:
+    etcp sessions kill --server office 5";
 
 pub(super) const TUNNELS: &str = "\
 Examples:

@@ -40,7 +40,7 @@ pub(crate) use control::{
     SessionArg, SessionsArgs, SessionsCommand, StatusArgs, StatusFilterArgs, TunnelsArgs,
     TunnelsCommand, UpgradeArgs,
 };
-pub(crate) use cproxy::CproxyArgs;
+pub(crate) use cproxy::{CproxyArgs, NamedServer};
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use group::{

@@ -1,12 +1,12 @@
 //! The settings in force, and the changes that a reload makes to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eternaltcp::control::{ReloadOutcome, ReloadedKey};
 
 use super::fault::{ConfigFault, ConfigPlace};
 use super::settings::{Setting, Settings};
-use super::{FullLine, ParseError, UserLine, files};
+use super::{FullLine, ParseError, UserLine, files, servers};
 use crate::cli::{GROUP_FLAG, NO_HOLDER, is_group_key, is_limit};
 use crate::message;
 
@@ -37,7 +37,7 @@ impl ReloadKeys {
             // A limit of a group applies as that of the server.
             key if is_group_key(key) && is_limit(own) => own,
             key if is_group_key(key) => GROUP_FLAG,
-            key => key,
+            key => servers::split_key(key).map_or(key, |(_, own)| own),
         };
         match key {
             key if self.applied.contains(&key) => ReloadOutcome::Applied,
@@ -68,13 +68,24 @@ impl ActiveConfig {
 
     /// Reads the files again. Returns the line with which the program continues, and the keys whose
     /// values in the files differ from those in force. A value that cannot be changed while the
-    /// program runs stays.
+    /// program runs stays, except that of a server in `ended`, which is started again.
     pub(crate) fn reread(
         &self,
         keys: ReloadKeys,
+        ended: &BTreeSet<String>,
     ) -> Result<(FullLine, Vec<ReloadedKey>), Vec<ConfigFault>> {
         let texts = files::read(&self.line.path)?;
         let new = self.line.read_settings(&texts)?;
+        let [before, after] = [&self.settings, &new].map(servers::names);
+        if before.is_empty() != after.is_empty() {
+            let text = "a running cproxy has either one server or tables of servers: restart it";
+            return Err(vec![ConfigFault::new(ConfigPlace::whole(&self.line.path), text)]);
+        }
+        let is_whole = |key: &str| {
+            let name = servers::split_key(key)?.0;
+            let is_other = before.contains(name) != after.contains(name);
+            (is_other || ended.contains(name)).then(|| servers::whole(name))
+        };
         // The files must be right as a whole, whatever can be applied now.
         self.parse(new.clone())?;
         let mut changes = Vec::new();
@@ -86,6 +97,10 @@ impl ActiveConfig {
             if args_of(before) == args_of(after) {
                 continue;
             }
+            if let Some(key) = is_whole(key) {
+                changes.push(ReloadedKey { key, outcome: ReloadOutcome::Applied });
+                continue;
+            }
             let outcome = keys.outcome(key);
             changes.push(ReloadedKey { key: key.clone(), outcome });
             if matches!(outcome, ReloadOutcome::NeedsUpgrade | ReloadOutcome::NeedsRestart) {
@@ -94,6 +109,7 @@ impl ActiveConfig {
             }
         }
         changes.sort_by(|a, b| a.key.cmp(&b.key));
+        changes.dedup();
         Ok((self.parse(next)?, changes))
     }
 

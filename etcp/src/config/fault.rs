@@ -57,6 +57,11 @@ impl ConfigFault {
     pub(crate) fn new(place: ConfigPlace, text: impl Into<String>) -> Self {
         Self { place, text: text.into() }
     }
+
+    /// Returns the fault as one of a server that has a table.
+    pub(super) fn of_server(self, name: &str) -> Self {
+        Self { text: format!("server {name}: {}", self.text), ..self }
+    }
 }
 
 impl fmt::Display for ConfigFault {
@@ -70,11 +75,13 @@ pub(super) struct FaultList<'a> {
     path: &'a Path,
     text: &'a str,
     faults: Vec<ConfigFault>,
+    /// The server whose table is being read.
+    server: Option<String>,
 }
 
 impl<'a> FaultList<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, faults: Vec::new() }
+        Self { path, text, faults: Vec::new(), server: None }
     }
 
     /// Returns the place of a part of the text.
@@ -82,11 +89,20 @@ impl<'a> FaultList<'a> {
         ConfigPlace::of(self.path, self.text, span.start)
     }
 
+    /// Names the server whose table the next faults are in.
+    pub(super) fn enter(&mut self, server: Option<&str>) {
+        self.server = server.map(str::to_owned);
+    }
+
     /// Adds a fault at the start of `span`. On a line with a syntax error, other faults may only
     /// follow from it, and are left out.
     pub(super) fn add(&mut self, span: &Range<usize>, text: impl Into<String>) {
         let place = self.place(span);
         if !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
+            let text = match &self.server {
+                Some(name) => format!("server {name}: {}", text.into()),
+                None => text.into(),
+            };
             self.faults.push(ConfigFault::new(place, text));
         }
     }

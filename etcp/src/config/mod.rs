@@ -7,6 +7,7 @@
 //! - `active`: the settings in force, and what a reload changes in them;
 //! - `files`: which files are read, and their limits;
 //! - `keys`: the keys, from the definition of the command line;
+//! - `servers`: the tables of several servers;
 //! - `settings`: the contents of the files as arguments;
 //! - `fault`: the positions and texts of faults.
 
@@ -14,6 +15,7 @@ mod active;
 mod fault;
 mod files;
 mod keys;
+mod servers;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,13 +29,14 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Parser};
 use eternaltcp::process::PRIVATE_VARIABLE;
 
-use crate::cli::{self, CONFIG_FLAG, Cli, is_group_key};
+use crate::cli::{self, CONFIG_FLAG, Cli, CliCommand, NamedServer, is_group_key};
 use crate::exit::ExitError;
 use crate::message;
 pub(crate) use active::{ActiveConfig, ReloadKeys};
 pub(crate) use fault::{ConfigFault, ConfigPlace};
 use files::ConfigText;
 use keys::{COMMANDS, ConfigKeys, KeyKind};
+pub(crate) use servers::MAX_SERVERS;
 use settings::Settings;
 
 /// The reason why there is no command line.
@@ -65,6 +68,11 @@ pub(crate) struct FullLine {
 pub(crate) struct Origins(BTreeMap<String, ConfigPlace>);
 
 impl Origins {
+    fn of(settings: &Settings) -> Self {
+        let places = settings.iter().map(|(key, setting)| (key.clone(), setting.place.clone()));
+        Self(places.collect())
+    }
+
     /// Names the place in a file before an error about a flag that is set there.
     pub(crate) fn locate(&self, error: ExitError) -> ExitError {
         match error {
@@ -99,7 +107,13 @@ impl Origins {
     pub(crate) fn place_of_flag_in(&self, text: &str) -> Option<&ConfigPlace> {
         let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
         let names = text.split("--").skip(1).filter_map(|rest| rest.split(is_end).next());
-        names.filter_map(|name| self.0.get(name)).next()
+        // An error of one of several servers begins with its name.
+        let server = text.strip_prefix("server ").and_then(|rest| rest.split(':').next());
+        let find = |name| {
+            let own = server.and_then(|server| self.0.get(&format!("server.{server}.{name}")));
+            own.or_else(|| self.0.get(name))
+        };
+        names.filter_map(find).next()
     }
 
     /// Returns an error of the parser as a fault of the file, if a key of the file caused it.
@@ -199,24 +213,96 @@ impl UserLine {
         let keys = ConfigKeys::of(&self.command);
         let mut settings = settings::read(texts, &keys)?;
         settings.retain(|key, _| !self.replaces(key, &keys));
+        self.check_servers(&settings)?;
         Ok(settings)
+    }
+
+    /// Checks the tables of servers as a whole.
+    fn check_servers(&self, settings: &Settings) -> Result<(), Vec<ConfigFault>> {
+        let names = servers::names(settings);
+        let whole = |text: String| vec![ConfigFault::new(ConfigPlace::whole(&self.path), text)];
+        if names.len() > MAX_SERVERS {
+            let text = format!("there are more than {MAX_SERVERS} servers: use another cproxy");
+            return Err(whole(text));
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        if let Some(setting) = settings.get(servers::SERVER_KEY) {
+            let text = "server stands outside the tables of servers: write it into one of them";
+            return Err(vec![ConfigFault::new(setting.place.clone(), text)]);
+        }
+        let nameless: Vec<_> = names
+            .iter()
+            .filter_map(|name| servers::without_address(settings, name))
+            .map(|(name, place)| {
+                let text = format!("server {name} has no address: write server = \"HOST\"");
+                ConfigFault::new(place.clone(), text)
+            })
+            .collect();
+        if !nameless.is_empty() {
+            return Err(nameless);
+        }
+        let keys = ConfigKeys::of(&self.command);
+        let is_given = |key: &&str| {
+            let flag = keys.find(key).map(|(flag, _)| flag.get_id().as_str());
+            let source = flag.and_then(|id| self.matches.value_source(id));
+            source == Some(ValueSource::CommandLine)
+        };
+        match servers::OF_SERVER.into_iter().find(is_given) {
+            Some(key) => Err(whole(format!(
+                "the configuration has tables of servers: write {key} into one of them, instead of --{key} on the command line"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Parses the user's arguments together with these settings.
     fn parse_with(self, settings: Settings) -> Result<FullLine, ParseError> {
+        let names = servers::names(&settings);
+        let cli = match names.first() {
+            None => self.parse_line(&settings)?,
+            Some(first) => {
+                let mut cli = self.parse_server(&settings, first)?;
+                if let CliCommand::Cproxy(args) = &mut cli.command {
+                    args.tables = self.parse_servers(&settings)?;
+                }
+                cli
+            }
+        };
+        let origins = Origins::of(&settings);
+        let active = Some(ActiveConfig::new(self, settings));
+        Ok(FullLine { cli, origins, active })
+    }
+
+    fn parse_line(&self, settings: &Settings) -> Result<Cli, ParseError> {
         let end = self.args.iter().position(|arg| arg == "--").unwrap_or(self.args.len());
         let mut all = self.args.clone();
         let added = settings.values().flat_map(|setting| &setting.args).map(OsString::from);
         all.splice(end..end, added);
-        let places = settings.iter().map(|(key, setting)| (key.clone(), setting.place.clone()));
-        let origins = Origins(places.collect());
-        match Cli::try_parse_from(all) {
-            Ok(cli) => {
-                let active = Some(ActiveConfig::new(self, settings));
-                Ok(FullLine { cli, origins, active })
+        Cli::try_parse_from(all).map_err(|error| Origins::of(settings).into_error(error))
+    }
+
+    /// Parses the user's arguments once for each server that has a table.
+    fn parse_servers(&self, settings: &Settings) -> Result<Vec<NamedServer>, ParseError> {
+        let mut all = Vec::new();
+        for name in servers::names(settings) {
+            if let CliCommand::Cproxy(args) = self.parse_server(settings, &name)?.command {
+                all.push(NamedServer { name, args });
             }
-            Err(error) => Err(origins.into_error(error)),
         }
+        Ok(all)
+    }
+
+    /// Parses the user's arguments for one server.
+    fn parse_server(&self, settings: &Settings, name: &str) -> Result<Cli, ParseError> {
+        let parsed = self.parse_line(&servers::settings_of(settings, name));
+        parsed.map_err(|error| match error {
+            ParseError::Config(faults) => {
+                ParseError::Config(faults.into_iter().map(|fault| fault.of_server(name)).collect())
+            }
+            other => other,
+        })
     }
 
     /// Returns whether the user's arguments replace the key of a file. Lists are joined.
@@ -224,6 +310,7 @@ impl UserLine {
         if is_group_key(key) {
             return false;
         }
+        let key = servers::split_key(key).map_or(key, |(_, own)| own);
         let Some((flag, kind)) = keys.find(key) else { return true };
         let is_given = |flag: &clap::Arg| {
             self.matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine)

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigFault, ConfigPlace, FaultList};
 use super::files::ConfigText;
 use super::keys::{ConfigKeys, KeyKind, explain_unknown_of_group};
+use super::servers::SERVER_KEY;
 use crate::cli::{GROUP_FLAG, GROUP_KEYS, check_group_name, group_key, group_line, is_limit};
 
 /// The highest value of a key that counts repetitions.
@@ -61,9 +62,9 @@ fn names(texts: &[ConfigText]) -> Vec<String> {
 }
 
 /// Reads the settings of one file.
-struct SettingsReader<'a> {
-    keys: &'a ConfigKeys,
-    list: FaultList<'a>,
+pub(super) struct SettingsReader<'a> {
+    pub(super) keys: &'a ConfigKeys,
+    pub(super) list: FaultList<'a>,
     settings: &'a mut Settings,
 }
 
@@ -86,6 +87,10 @@ impl SettingsReader<'_> {
         if key == GROUP_FLAG && self.keys.have_groups() {
             return self.set_groups(at, value);
         }
+        let is_table = matches!(value.get_ref(), DeValue::Table(_));
+        if key == SERVER_KEY && is_table && self.keys.find(key).is_some() {
+            return self.set_servers(value);
+        }
         let Some((_, kind)) = self.keys.find(key) else {
             return self.list.add(at, self.keys.explain_unknown(key));
         };
@@ -93,7 +98,13 @@ impl SettingsReader<'_> {
         self.insert(key, at, kind, args);
     }
 
-    fn insert(&mut self, key: &str, at: &Range<usize>, kind: KeyKind, args: Vec<String>) {
+    pub(super) fn insert(
+        &mut self,
+        key: &str,
+        at: &Range<usize>,
+        kind: KeyKind,
+        args: Vec<String>,
+    ) {
         let place = self.list.place(at);
         let earlier = self.settings.remove(key).filter(|_| kind == KeyKind::Many);
         let earlier = earlier.map(|setting| setting.args).unwrap_or_default();
@@ -102,7 +113,7 @@ impl SettingsReader<'_> {
     }
 
     /// Returns the arguments that mean the same as a key with its value, or `None` after a fault.
-    fn args(
+    pub(super) fn args(
         &mut self,
         key: &str,
         kind: KeyKind,

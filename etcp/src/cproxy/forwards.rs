@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use eternaltcp::address::{Listen, Target};
 use eternaltcp::client::{
-    Client, ClientMonitor, Opener, RemoteForward, RemoteForwarder, RunningRemoteForward, Servers,
-    serve_dynamic, serve_transparent,
+    Client, ClientMonitor, FirstAnswer, Opener, RemoteForward, RemoteForwarder,
+    RunningRemoteForward, Servers, serve_dynamic, serve_transparent,
 };
 use eternaltcp::control::ForwardStatus;
 use eternaltcp::recovery::Recovery;
 use eternaltcp::{Listener, Missing};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, warn};
 
 use crate::exit::ExitError;
 use crate::taken::{cannot_listen, explain};
@@ -155,12 +155,9 @@ impl RunningForwards {
         self.remotes.push((remote, running));
     }
 
-    /// Asks the server to listen for those of the wanted forwards that do not run yet. If it refuses
-    /// one, none of them is started. While the server cannot be reached, none is refused.
-    pub(super) async fn start_new(
-        &self,
-        wanted: Vec<RemoteForward>,
-    ) -> Result<RemoteChange, ExitError> {
+    /// Asks the server to listen for those of the wanted forwards that do not run yet, and returns what
+    /// its answers will be. Dropping the change takes the requests back.
+    pub(super) fn begin_new(&self, wanted: Vec<RemoteForward>) -> (RemoteChange, Vec<FirstAnswer>) {
         let (mut added, mut kept, mut removed) = (wanted, Vec::new(), Vec::new());
         for (remote, _) in &self.remotes {
             match added.iter().position(|it| it == remote) {
@@ -177,18 +174,7 @@ impl RunningForwards {
             started.push((remote, running));
             answers.push(answer);
         }
-        let refusal = async {
-            for answer in answers {
-                if let Some(text) = answer.refusal().await {
-                    return Some(text);
-                }
-            }
-            None
-        };
-        match timeout(ANSWER, refusal).await {
-            Ok(Some(text)) => Err(ExitError::failed(text)),
-            _ => Ok(RemoteChange { kept, started, later }),
-        }
+        (RemoteChange { kept, started, later }, answers)
     }
 
     /// Stops the forwards at the server that a change removes, and starts the others.
@@ -216,13 +202,33 @@ impl RunningForwards {
         let accepting =
             rule.kind.clone().serve(listener, self.servers.clone(), self.opener.clone());
         let draining = self.monitor.draining();
-        let task = tokio::spawn(async move {
+        let task = async move {
             tokio::select! {
                 () = accepting => {}
                 () = draining => {}
             }
-        });
+        };
+        let task = tokio::spawn(task.in_current_span());
         self.rules.push(RunningRule { rule, names, task });
+    }
+
+    /// Returns the rules that run.
+    pub(super) fn rules(&self) -> Vec<Rule> {
+        self.rules.iter().map(|running| running.rule.clone()).collect()
+    }
+
+    /// Returns the rules that run and are still wanted, or are not in the way of a new one of any
+    /// server.
+    pub(super) fn kept_beside(&self, wanted: &[Rule], new: &[&Rule]) -> Vec<Rule> {
+        let runs = |rule: &Rule| self.rules.iter().any(|running| running.rule == *rule);
+        let is_in_the_way = |rule: &Rule| {
+            new.iter()
+                .any(|new| !runs(new) && !wanted.contains(new) && new.listen.overlaps(&rule.listen))
+        };
+        self.rules()
+            .into_iter()
+            .filter(|rule| wanted.contains(rule) || !is_in_the_way(rule))
+            .collect()
     }
 
     /// Returns the addresses of all rules.
@@ -230,17 +236,22 @@ impl RunningForwards {
         self.rules.iter().flat_map(|running| running.names.clone()).collect()
     }
 
-    /// Describes where the connections of all rules lead, for the status.
-    pub(super) fn statuses(&self) -> Vec<ForwardStatus> {
+    /// Describes where the connections of all rules lead, for the status. `server` is the name of the
+    /// server of several.
+    pub(super) fn statuses(&self, server: Option<&str>) -> Vec<ForwardStatus> {
+        let server = server.map(str::to_owned);
         let local = self.rules.iter().flat_map(|running| {
             let target = running.rule.kind.destination();
+            let server = server.clone();
             running.names.iter().map(move |listen| ForwardStatus {
+                server: server.clone(),
                 listen: listen.clone(),
                 is_remote: false,
                 target: target.clone(),
             })
         });
         let remote = self.remotes.iter().map(|(remote, _)| ForwardStatus {
+            server: server.clone(),
             listen: remote.forward.listen.to_string(),
             is_remote: true,
             target: remote.forward.target.to_string(),
@@ -293,10 +304,28 @@ impl RunningForwards {
     }
 }
 
+/// Returns the first refusal of servers that were asked to listen, with the name that stands beside the
+/// answer. While a server cannot be reached, it refuses nothing.
+pub(super) async fn wait_for_refusal<T>(answers: Vec<(T, FirstAnswer)>) -> Option<(T, String)> {
+    let refusal = async {
+        for (name, answer) in answers {
+            if let Some(text) = answer.refusal().await {
+                return Some((name, text));
+            }
+        }
+        None
+    };
+    timeout(ANSWER, refusal).await.unwrap_or_default()
+}
+
 /// Listens at all of these rules, or at none of them. The explanation of a failure asks other
 /// proxies, and this one, so it must not block the runtime.
-async fn bind_all(rules: Vec<Rule>) -> Result<Vec<BoundRule>, ExitError> {
-    let bind = move || rules.into_iter().map(|rule| rule.listen(&mut Recovery::none())).collect();
+pub(super) async fn bind_all(rules: Vec<Rule>) -> Result<Vec<BoundRule>, ExitError> {
+    let span = Span::current();
+    let bind = move || {
+        let _in = span.entered();
+        rules.into_iter().map(|rule| rule.listen(&mut Recovery::none())).collect()
+    };
     spawn_blocking(bind).await.map_err(ExitError::failed)?
 }
 

@@ -1,10 +1,11 @@
 //! Reloads of cproxy.
 
-use eternaltcp::client::{Client, ClientEnd, ClientMonitor};
+use eternaltcp::client::ClientMonitor;
 use eternaltcp::control::{ReloadAnswer, take_reloads};
+use tokio::task::spawn_blocking;
 
-use super::forwards::RunningForwards;
-use super::{remotes, rules};
+use super::servers::RunningServers;
+use super::setup::ServerPlan;
 use crate::cli::{CliCommand, CproxyArgs};
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
@@ -26,98 +27,102 @@ pub(super) const KEYS: ReloadKeys = ReloadKeys {
     for_new_tunnels: &[],
 };
 
-/// Reloads the forwards and the keys of a client.
+/// Reloads the servers, the forwards and the keys of a cproxy.
 pub(super) struct ClientReloader<'a> {
     live: LiveConfig,
-    forwards: RunningForwards,
+    servers: RunningServers,
     operator: &'a Operator,
 }
 
 impl<'a> ClientReloader<'a> {
-    pub(super) fn new(live: LiveConfig, forwards: RunningForwards, operator: &'a Operator) -> Self {
-        Self { live, forwards, operator }
+    pub(super) fn new(live: LiveConfig, servers: RunningServers, operator: &'a Operator) -> Self {
+        Self { live, servers, operator }
     }
 
-    /// Runs a client until it ends by itself or a signal asks it to end; then closes it in order.
-    pub(super) async fn run(mut self, mut client: Client, signals: Signals) -> ClientEnd {
-        let stop = self.handle(signals, client.monitor());
-        tokio::select! {
-            end = client.ended() => return end,
-            () = stop => {}
-        }
-        client.close().await;
-        client.ended().await
-    }
-
-    /// Carries out the requests of signals and reloads, until a signal ends the program.
-    async fn handle(&mut self, mut signals: Signals, monitor: ClientMonitor) {
+    /// Runs until every client has ended by itself, or a signal asks it to end; then it closes the tunnels
+    /// in order.
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ExitError> {
         let mut reloads = take_reloads();
         loop {
             let request = tokio::select! {
+                is_over = self.servers.wait_for_end() => {
+                    if is_over {
+                        return self.servers.into_result();
+                    }
+                    self.show_forwards();
+                    continue;
+                }
                 request = signals.next() => request,
                 asked = next_request(&mut reloads) => {
                     // The requester may be gone.
-                    let _ = asked.send(self.reload(&monitor).await);
+                    let _ = asked.send(self.reload().await);
                     continue;
                 }
             };
             match request {
-                SignalRequest::Stop(_) => return,
-                SignalRequest::Reload => drop(self.reload(&monitor).await),
-                SignalRequest::Reconnect => monitor.reconnect().await,
+                SignalRequest::Stop(_) => return self.servers.close().await,
+                SignalRequest::Reload => drop(self.reload().await),
+                SignalRequest::Reconnect => {
+                    for monitor in self.servers.monitors() {
+                        monitor.reconnect().await;
+                    }
+                }
                 SignalRequest::Upgrade => cannot_upgrade(),
             }
         }
     }
 
     /// Reads the configuration files and the keys again. If a file is wrong, nothing changes.
-    async fn reload(&mut self, monitor: &ClientMonitor) -> ReloadAnswer {
-        let answer = match self.live.reread().await {
+    async fn reload(&mut self) -> ReloadAnswer {
+        let answer = match self.live.reread(self.servers.ended()).await {
             None => LiveConfig::without_files(),
             Some(Err(faults)) => return LiveConfig::refuse(faults),
-            Some(Ok((command, next))) => match self.apply(command, monitor).await {
+            Some(Ok((command, next))) => match self.apply(command).await {
                 Ok(()) => self.live.continue_with(next),
                 Err(error) => return LiveConfig::refuse_settings(&next, None, error),
             },
         };
-        monitor.reload().await;
+        for monitor in self.servers.monitors() {
+            monitor.reload().await;
+        }
         answer
     }
 
-    async fn apply(
-        &mut self,
-        command: CliCommand,
-        monitor: &ClientMonitor,
-    ) -> Result<(), ExitError> {
+    async fn apply(&mut self, command: CliCommand) -> Result<(), ExitError> {
         let CliCommand::Cproxy(args) = command else {
             return Err(ExitError::failed("the command is not cproxy"));
         };
         let metrics = self.operator.metrics().change(args.operator.metrics.as_ref()).await?;
-        match self.apply_forwards(&args, monitor).await {
+        match self.apply_servers(args).await {
             Ok(()) => metrics.apply().await,
             Err(error) => {
                 metrics.undo().await;
                 return Err(error);
             }
         }
+        self.show_forwards();
         Ok(())
     }
 
-    async fn apply_forwards(
-        &mut self,
-        args: &CproxyArgs,
-        monitor: &ClientMonitor,
-    ) -> Result<(), ExitError> {
+    async fn apply_servers(&mut self, args: CproxyArgs) -> Result<(), ExitError> {
         // A client that is being drained has no listeners any more.
-        if !monitor.is_draining() {
-            let rules = rules(args)?;
-            let remotes = self.forwards.start_new(remotes(args)?).await?;
-            self.forwards.change(rules).await?;
-            self.forwards.change_remotes(remotes);
-            self.operator.set_listen(self.forwards.names());
-            self.operator.set_forwards(self.forwards.statuses());
+        if self.servers.monitors().iter().any(ClientMonitor::is_draining) {
+            return Ok(());
         }
-        Ok(())
+        let is_known = |plan: &ServerPlan| self.servers.has(plan.name.as_deref());
+        let (plans, new): (Vec<_>, Vec<_>) = ServerPlan::all(args)?.into_iter().partition(is_known);
+        let mut added = Vec::new();
+        for plan in new {
+            let set_up = spawn_blocking(move || plan.set_up()).await;
+            added.push(set_up.map_err(ExitError::failed)??);
+        }
+        self.servers.change(plans, added).await
+    }
+
+    /// Lets the status show where it listens now.
+    fn show_forwards(&self) {
+        self.operator.set_listen(self.servers.names());
+        self.operator.set_forwards(self.servers.forwards());
     }
 }
 

@@ -26,18 +26,12 @@ impl Collector for FigureSource {
         self.encode_program(&mut page, &totals, &levels)?;
         encode_tunnels(&mut page, &totals, &levels)?;
         encode_carriers(&mut page, &totals)?;
-        match self.subject.statistics() {
-            Some(statistics) => {
-                page.counter("etcp_dials", "Dials that were started", statistics.dials)?;
-                page.counter("etcp_doubts", "Doubts about a carrier", statistics.doubts)?;
-                let help = "Doubts that the carrier itself refuted";
-                page.counter("etcp_false_alarms", help, statistics.false_alarms)?;
-            }
-            None => {
-                encode_server(&mut page, &totals)?;
-                let help = "Records (--audit-log) that were dropped or could not be written";
-                page.counter("etcp_records_lost", help, self.audit.lost())?;
-            }
+        if self.subject.role().is_client() {
+            encode_client(&mut page, &totals, &levels)?;
+        } else {
+            encode_server(&mut page, &totals)?;
+            let help = "Records (--audit-log) that were dropped or could not be written";
+            page.counter("etcp_records_lost", help, self.audit.lost())?;
         }
         encode_limits(&mut page, &levels)
     }
@@ -111,6 +105,19 @@ fn encode_carriers(page: &mut Families<'_>, totals: &ProxyTotals) -> fmt::Result
     let help = "Times for which a carrier could not be used, from its last sign of life until the \
                 next one was attached";
     page.histogram("etcp_pause_seconds", help, &totals.pauses)
+}
+
+fn encode_client(
+    page: &mut Families<'_>,
+    totals: &ProxyTotals,
+    levels: &ProxyLevels,
+) -> fmt::Result {
+    page.counter("etcp_dials", "Dials that were started", totals.dials)?;
+    page.counter("etcp_doubts", "Doubts about a carrier", totals.doubts)?;
+    let help = "Doubts that the carrier itself refuted";
+    page.counter("etcp_false_alarms", help, totals.false_alarms)?;
+    let help = "Servers of several whose tunnels have ended for good, while others continue";
+    page.gauge("etcp_servers_ended", help, levels.ended as f64)
 }
 
 fn encode_server(page: &mut Families<'_>, totals: &ProxyTotals) -> fmt::Result {

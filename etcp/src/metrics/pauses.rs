@@ -57,6 +57,7 @@ mod tests {
         let event = |outage| TunnelEvent {
             kind: EventKind::Back,
             tunnel: None,
+            server_name: None,
             peer: String::new(),
             path: None,
             why: String::new(),

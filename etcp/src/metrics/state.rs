@@ -67,7 +67,8 @@ impl ObservedState {
         has_names: bool,
     ) -> Result<String, serde_json::Error> {
         let writer = TextWriter { has_names };
-        let tunnels: Vec<_> = self.tunnels.iter().map(|it| writer.tunnel(it)).collect();
+        let numbered = self.tunnels.iter().enumerate();
+        let tunnels: Vec<_> = numbered.map(|(number, it)| writer.tunnel(number, it)).collect();
         let known: HashMap<_, _> = tunnels.iter().map(|it| (&it.tunnel, &it.who)).collect();
         let pauses = pauses.iter().map(|pause| {
             let tunnel = pause.event.tunnel.clone().unwrap_or_default();
@@ -127,11 +128,14 @@ impl TextWriter {
         }
     }
 
-    fn tunnel(self, overview: &TunnelOverview) -> ShownTunnel {
+    fn tunnel(self, number: usize, overview: &TunnelOverview) -> ShownTunnel {
         let status = &overview.status;
         let tunnel = status.tunnel.clone().unwrap_or_default();
         let (who, details) = match &status.peer {
-            Peer::Server(server) => (&server.address, server.key.clone().unwrap_or_default()),
+            Peer::Server(server) => match (&server.name, server.key.clone().unwrap_or_default()) {
+                (Some(name), key) => (name, format!("{} {key}", server.address)),
+                (None, key) => (&server.address, key),
+            },
             Peer::Client(client) => {
                 let details =
                     format!("client {:?} from {}, {}", client.name, client.from, client.key);
@@ -146,6 +150,7 @@ impl TextWriter {
             replayed_bytes: loss.replayed_bytes,
         });
         ShownTunnel {
+            number,
             who: self.who(who, &tunnel),
             tunnel,
             details: self.text(&details),
@@ -228,6 +233,8 @@ struct ShownPause {
 
 #[derive(Serialize)]
 struct ShownTunnel {
+    /// Tells tunnels apart that have no id yet: those of a client with several servers.
+    number: usize,
     tunnel: String,
     who: String,
     details: String,
@@ -296,6 +303,7 @@ mod tests {
         let event = |tunnel: &str| TunnelEvent {
             kind: EventKind::Back,
             tunnel: Some(tunnel.to_owned()),
+            server_name: None,
             peer: "SHA256:OTHER".to_owned(),
             path: Some("192.0.2.7".to_owned()),
             why: "reset by 192.0.2.7".to_owned(),

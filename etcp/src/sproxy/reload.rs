@@ -1,5 +1,6 @@
 //! Reloads of sproxy.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use eternaltcp::address::Listen;
@@ -153,7 +154,7 @@ impl ServerReloader {
         monitor: &ServerMonitor,
         operator: &Operator,
     ) -> ReloadAnswer {
-        let answer = match self.live.reread().await {
+        let answer = match self.live.reread(BTreeSet::new()).await {
             None => {
                 monitor.reload().await;
                 LiveConfig::without_files()

@@ -36,9 +36,11 @@ fn is_of_key(tunnel: &TunnelStatus, wanted: &str) -> bool {
     [named, &client.key, &client.name].iter().any(|it| has(it, wanted))
 }
 
-/// Returns whether a client's server has this address, or ssh this HOST.
+/// Returns whether a client's server has this address or name, or ssh this HOST.
 fn is_to(tunnel: &TunnelStatus, about: &str, wanted: &str) -> bool {
-    matches!(&tunnel.peer, Peer::Server(server) if has(&server.address, wanted) || has(about, wanted))
+    let Peer::Server(server) = &tunnel.peer else { return false };
+    let named = server.name.as_deref().unwrap_or_default();
+    [named, &server.address, about].iter().any(|it| has(it, wanted))
 }
 
 /// Returns whether a text has this part, whatever the case.
@@ -96,5 +98,16 @@ mod tests {
         let state = Some(StateArg::Detached);
         assert_eq!(left(&StatusFilterArgs { state, ..none() }), (1, 2));
         assert_eq!(left(&StatusFilterArgs { state, server: text("org"), ..none() }), (0, 0));
+    }
+
+    #[test]
+    fn one_of_several_servers_is_chosen_by_its_name() {
+        let (mut named, wanted) = (tunnel(), Some("office".to_owned()));
+        if let Peer::Server(server) = &mut named.peer {
+            server.name.clone_from(&wanted);
+        }
+        let mut processes = vec![process(vec![tunnel(), named.clone()])];
+        apply(&StatusFilterArgs { server: wanted, ..StatusFilterArgs::default() }, &mut processes);
+        assert_eq!(processes[0].tunnels, [named]);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use eternaltcp::clean;
-use eternaltcp::control::ProcessStatus;
+use eternaltcp::control::{EndedServer, ProcessStatus};
 use eternaltcp::report::{bytes, counted, duration};
 use eternaltcp::status::{
     CarrierStatus, Loss, Peer, SessionStage, SessionStatus, TunnelCondition, TunnelStatus,
@@ -63,8 +63,12 @@ impl Page<'_> {
         self.line(0, &format!("{head}: {does} for {since}{draining}"));
         self.restarts(process);
         self.forwards(process, all);
-        if process.tunnels.is_empty() {
+        if process.tunnels.is_empty() && process.ended.is_empty() {
             self.line(2, "no tunnels");
+        }
+        for EndedServer { server, why, ended_at } in &process.ended {
+            let ago = self.since(*ended_at);
+            self.line(2, &format!("no tunnel to {server}: ended for good {ago} ago: {why}"));
         }
         for tunnel in &process.tunnels {
             self.tunnel(process, tunnel, all);
@@ -74,8 +78,17 @@ impl Page<'_> {
     fn forwards(&mut self, process: &ProcessStatus, all: bool) {
         let listed = if all { usize::MAX } else { LISTED };
         for forward in process.forwards.iter().take(listed) {
-            let place = if forward.is_remote { "at the server " } else { "" };
-            self.line(2, &format!("forward {place}{} to {}", forward.listen, forward.target));
+            let place = match (forward.is_remote, &forward.server) {
+                (false, _) => String::new(),
+                (true, None) => "at the server ".to_owned(),
+                (true, Some(server)) => format!("at {server} "),
+            };
+            let through = match (&forward.server, forward.is_remote) {
+                (Some(server), false) => format!(" through {server}"),
+                _ => String::new(),
+            };
+            let (listen, target) = (&forward.listen, &forward.target);
+            self.line(2, &format!("forward {place}{listen} to {target}{through}"));
         }
         if let more @ 1.. = process.forwards.len().saturating_sub(listed) {
             let more = counted(more, "more forward", "more forwards");
@@ -99,7 +112,11 @@ impl Page<'_> {
             Peer::Server(server) => {
                 let node =
                     server.node.as_ref().map_or_else(String::new, |it| format!(", node {it}"));
-                self.line(2, &format!("{name} to {}{node}: {state}", server.address));
+                let to = match &server.name {
+                    Some(name) => format!("{name} ({})", server.address),
+                    None => server.address.clone(),
+                };
+                self.line(2, &format!("{name} to {to}{node}: {state}"));
             }
             Peer::Client(client) => {
                 self.line(2, &format!("{name} of {:?} from {}: {state}", client.name, client.from));

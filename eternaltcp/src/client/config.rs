@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eternaltcp_proto::Instance;
 
-use super::{Pins, Proxy, Servers, Trust, UserKeys, Via};
+use super::{ClientLabel, Pins, Proxy, Servers, Trust, UserKeys, Via};
 use crate::net::congestion::Congestion;
 use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
@@ -56,6 +56,8 @@ pub struct ClientConfig {
     /// The descriptors for connections that [remote forwards](super::Client::forward_remotely) make here;
     /// `None`: the descriptors that everything in this process shares ([`Slots::of_process`]).
     pub slots: Option<Slots>,
+    /// Its place among several clients of one program.
+    pub label: ClientLabel,
 }
 
 impl ClientConfig {
@@ -88,6 +90,7 @@ impl ClientConfig {
             carriers: 1,
             ends_when_idle: false,
             slots: None,
+            label: ClientLabel::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, Occasion, Refusal, Stats, Suspicion, Time, Tunnel};
 use tracing::{debug, info};
 
+use super::ClientLabel;
 use super::dialing::Started;
 use super::path::NetworkPath;
 use super::statistics::Statistics;
@@ -13,7 +14,7 @@ use crate::driver::{CarrierEnd, CarrierIo, EndKind};
 use crate::metrics::{ProcessCounters, TunnelMeter};
 use crate::report::{bytes, counted, duration};
 use crate::spans;
-use crate::status::{EventKind, Events, Publisher, TunnelEvent};
+use crate::status::{EventKind, Publisher, TunnelEvent};
 
 /// Logs and counts.
 #[derive(Debug, Default)]
@@ -34,14 +35,24 @@ pub(super) struct EventLog {
     /// The logged reason of that doubt, and its text.
     why: Option<Suspicion>,
     doubt: String,
-    /// The server's addresses, for events.
-    server: String,
+    /// The server, for events.
+    server: EventServer,
     publisher: Publisher,
 }
 
+/// A server as its events name it.
+#[derive(Debug, Default)]
+struct EventServer {
+    name: Option<String>,
+    addresses: String,
+}
+
 impl EventLog {
-    pub(super) fn new(server: String) -> Self {
-        Self { server, ..Self::default() }
+    /// Creates the log of a client with these servers.
+    pub(super) fn new(addresses: String, label: &ClientLabel) -> Self {
+        let server = EventServer { name: label.name().map(str::to_owned), addresses };
+        let (publisher, counts) = (Publisher::new(label.events().clone()), label.counts());
+        Self { server, publisher, counts: Arc::clone(counts), ..Self::default() }
     }
 
     /// Returns why the carrier is doubted, once that was logged.
@@ -49,19 +60,9 @@ impl EventLog {
         self.doubted.map(|_| self.doubt.as_str())
     }
 
-    /// Returns the publisher of events.
-    pub(super) fn events(&self) -> Events {
-        self.publisher.events().clone()
-    }
-
     /// Returns the statistics.
     pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
         Arc::clone(&self.statistics)
-    }
-
-    /// Returns the counters for monitoring.
-    pub(super) fn counts(&self) -> Arc<ProcessCounters> {
-        Arc::clone(&self.counts)
     }
 
     /// Adds what the tunnel has done to the counters.
@@ -96,6 +97,7 @@ impl EventLog {
     /// Logs the start of a dial.
     pub(super) fn handle_dial(&mut self, now: Time, started: &Started, tunnel: &Tunnel) {
         let Started { occasion, others } = started;
+        self.counts.count_dial();
         self.count(|statistics| statistics.dials += 1);
         let Occasion::Suspicion(why) = occasion else {
             debug!("dialling: {occasion:?}");
@@ -143,8 +145,10 @@ impl EventLog {
     /// Logs that the carrier is doubted, or no longer.
     pub(super) fn handle_suspected(&mut self, now: Time, why: Option<Suspicion>, tunnel: &Tunnel) {
         if why.is_some() {
+            self.counts.count_doubt();
             self.count(|statistics| statistics.doubts += 1);
         } else if let Some(since) = self.doubted.take() {
+            self.counts.count_false_alarm();
             self.count(|statistics| statistics.false_alarms += 1);
             let outage = now.since(since);
             let text = format!("the carrier answers again after {}, and is kept", millis(outage));
@@ -254,7 +258,7 @@ impl EventLog {
 
 /// Returns the details of an event.
 fn event(
-    server: &str,
+    server: &EventServer,
     path: Option<&NetworkPath>,
     tunnel: Option<&Tunnel>,
     why: &str,
@@ -263,7 +267,8 @@ fn event(
         // The publisher sets the kind.
         kind: EventKind::Attached,
         tunnel: tunnel.and_then(Tunnel::id).map(|id| id.to_string()),
-        peer: server.to_owned(),
+        server_name: server.name.clone(),
+        peer: server.addresses.clone(),
         path: path.map(NetworkPath::to_string),
         why: why.to_owned(),
         outage: None,

@@ -79,12 +79,13 @@ impl RemoteListener {
         (listener, AttendedListener { at, remote, own, reason })
     }
 
-    /// Keeps it for the next process, as a listener of this session.
+    /// Keeps it for the next process, as a listener of this session at the server of this name.
     #[cfg(target_os = "linux")]
-    pub(crate) fn keep(self, session: SessionId) -> Self {
+    pub(crate) fn keep(self, session: SessionId, server: Option<&str>) -> Self {
         let Self { at, remote, own, .. } = &self;
         let Some(own) = own else { return self };
-        let text = format!("{}\n{at}\n{}", u8::from(remote.send_proxy), remote.forward);
+        let mut text = format!("{}\n{at}\n{}", u8::from(remote.send_proxy), remote.forward);
+        server.into_iter().for_each(|server| text += &format!("\n{server}"));
         let owner = ListenerOwner { tunnel: TunnelId([0; 16]), session, pair: (0, 0) };
         let purpose = ListenerPurpose::Forward;
         let rule = ListenerRule { purpose, text, file: None, owner: Some(owner) };
@@ -92,11 +93,17 @@ impl RemoteListener {
         Self { _kept: kept, ..self }
     }
 
+    /// Returns the name of the server in the text of a kept listener, if it has one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn server_in(text: &str) -> Option<&str> {
+        text.splitn(4, '\n').nth(3)
+    }
+
     /// Returns the session and the listener that an earlier process has left. Returns `None` if
     /// they cannot be used.
     #[cfg(target_os = "linux")]
     pub(super) fn recovered(found: OwnedListener) -> Option<(SessionId, Self, AttendedListener)> {
-        let mut parts = found.text.splitn(3, '\n');
+        let mut parts = found.text.splitn(4, '\n');
         let send_proxy = parts.next()? == "1";
         let at = parts.next()?.parse().ok()?;
         let remote = RemoteForward { forward: parts.next()?.parse().ok()?, send_proxy };

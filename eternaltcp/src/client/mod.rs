@@ -11,6 +11,7 @@ mod event_log;
 mod host_key_updates;
 mod joining;
 mod keys;
+mod label;
 mod leaving;
 mod left;
 mod listening;
@@ -49,6 +50,7 @@ pub(crate) use dial::DialError;
 pub use dynamic::serve_dynamic;
 pub use end::{ClientEnd, Rejection, RejectionReason};
 pub use keys::{LoadKey, MAX_KEYS, UserKey, UserKeys};
+pub use label::ClientLabel;
 use listening::AttendedListener;
 pub use listening::RemoteForward;
 pub use monitor::ClientMonitor;
@@ -57,6 +59,7 @@ pub use path::{Family, Pins, connect_pinned, paths_to};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
 pub use remote::{FirstAnswer, RemoteForwarder, RunningRemoteForward};
 pub use servers::Servers;
+pub use start::StartError;
 pub use statistics::{Pause, Statistics};
 pub use transparent::serve_transparent;
 pub use trust::{Ask, Trust, UnknownServer};
@@ -64,32 +67,14 @@ pub use via::Via;
 
 use crate::address::{Listen, Target};
 use crate::driver::{DriverCommand, Shared};
-use crate::metrics::ProcessCounters;
-use crate::net::congestion::CongestionError;
 use crate::recovery::Recovery;
 use crate::session::Session;
-use crate::status::{Events, TunnelStatus};
-use eternaltcp_tls::{IdentityError, TlsError};
+use crate::status::TunnelStatus;
 use event::{ClientEvent, ClientHandle};
 use start::RestoredClient;
 
 /// The maximum number of concurrent carriers of a tunnel, without standby carriers.
 pub const MAX_CARRIERS: usize = 8;
-
-/// The reason why a client cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The tunnel's own key cannot be generated.
-    #[error("cannot make the tunnel's own key: {0}")]
-    Key(#[from] IdentityError),
-    /// TLS cannot be set up.
-    #[error("TLS: {0}")]
-    Tls(#[from] TlsError),
-    /// The chosen congestion control cannot be used.
-    #[error(transparent)]
-    Congestion(#[from] CongestionError),
-}
 
 /// A running client: a tunnel and the task that drives it.
 ///
@@ -100,8 +85,7 @@ pub struct Client {
     handle: ClientHandle,
     shared: Arc<Shared>,
     statistics: Arc<Mutex<Statistics>>,
-    counts: Arc<ProcessCounters>,
-    events: Events,
+    label: ClientLabel,
     /// The fields of its log lines.
     span: Span,
     /// Listeners at the server that an earlier process has left, until they are requested.
@@ -182,8 +166,7 @@ impl Client {
             handle: self.handle.clone(),
             shared: Arc::clone(&self.shared),
             statistics: Arc::clone(&self.statistics),
-            counts: Arc::clone(&self.counts),
-            events: self.events.clone(),
+            label: self.label.clone(),
         }
     }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use eternaltcp_proto::{Closing, SessionId};
 use tokio::sync::{broadcast, oneshot};
 
-use super::Statistics;
 use super::event::{ClientEvent, ClientHandle};
+use super::{ClientLabel, Statistics};
 use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
-use crate::metrics::{LimitLevel, ProcessCounters, ProxyLevels, ProxyTotals};
+use crate::metrics::{LimitLevel, ProxyLevels, ProxyTotals};
 use crate::net::slots::Slots;
-use crate::status::{Events, TunnelEvent, TunnelOverview, TunnelStatus};
+use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 
 /// A handle that inspects and controls a client; cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,8 +19,7 @@ pub struct ClientMonitor {
     pub(super) handle: ClientHandle,
     pub(super) shared: Arc<Shared>,
     pub(super) statistics: Arc<Mutex<Statistics>>,
-    pub(super) counts: Arc<ProcessCounters>,
-    pub(super) events: Events,
+    pub(super) label: ClientLabel,
 }
 
 impl ClientMonitor {
@@ -45,10 +44,16 @@ impl ClientMonitor {
         self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns what it has counted since its process began.
+    /// Returns its label.
+    pub(crate) fn label(&self) -> &ClientLabel {
+        &self.label
+    }
+
+    /// Returns what it has counted since its process began, together with other clients of its label's
+    /// program.
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
-        self.counts.get()
+        self.label.counts().get()
     }
 
     /// Returns what it has at present. Until the first carrier is attached, it has no tunnel.
@@ -73,7 +78,7 @@ impl ClientMonitor {
     /// behind misses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<TunnelEvent> {
-        self.events.listen()
+        self.label.events().listen()
     }
 
     /// Resets a session on both sides.

@@ -76,6 +76,7 @@ pub(super) fn encode_note(
     server: Option<&PublicKey>,
     carrier: Option<&CarrierNote>,
     node: Option<&Node>,
+    name: Option<&str>,
 ) -> Vec<u8> {
     let mut writer = RecordWriter::default();
     writer.array(*seed.0);
@@ -85,10 +86,25 @@ pub(super) fn encode_note(
         None => CarrierNote::encode_none(&mut writer),
     }
     // An earlier version does not read this.
-    if let Some(node) = node {
-        writer.bytes(&node.announce().content);
+    if node.is_some() || name.is_some() {
+        writer.bytes(&node.map(|node| node.announce().content).unwrap_or_default());
+    }
+    if let Some(name) = name {
+        writer.text(name);
     }
     writer.into_bytes()
+}
+
+/// Returns the name of the client's server in a note, if it has one.
+#[cfg(target_os = "linux")]
+pub(super) fn name_in_note(note: &[u8]) -> Option<String> {
+    let mut reader = RecordReader::new(note);
+    drop(Zeroizing::new(reader.array::<32>()));
+    reader.text().ok()?;
+    // A carrier that cannot be read has its length all the same.
+    let _ = CarrierNote::decode(&mut reader);
+    reader.bytes().ok()?;
+    reader.text().ok().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 #[cfg(target_os = "linux")]
@@ -121,13 +137,13 @@ mod tests {
         let server = TunnelKey::generate().unwrap().identity.public_key();
         let seed = key.into_seed();
         for server in [None, Some(&server)] {
-            let note = ClientNote::decode(&encode_note(&seed, server, None, None)).unwrap();
+            let note = ClientNote::decode(&encode_note(&seed, server, None, None, None)).unwrap();
             assert_eq!(note.key.identity.public_key(), public);
             assert_eq!((note.server.as_ref(), note.node), (server, None));
         }
         let mut node = Node::new("node-1.etcp".parse().unwrap());
         node.addresses = vec!["192.0.2.1:7".parse().unwrap()];
-        let note = encode_note(&seed, None, None, Some(&node));
+        let note = encode_note(&seed, None, None, Some(&node), None);
         assert_eq!(ClientNote::decode(&note).unwrap().node, Some(node));
         // An earlier version stored the seed and an empty text.
         assert_eq!(ClientNote::decode(&note[..36]).unwrap().node, None);
@@ -135,10 +151,27 @@ mod tests {
     }
 
     #[test]
+    fn a_note_has_the_name_of_the_server_if_there_are_several() {
+        let seed = TunnelKey::generate().unwrap().into_seed();
+        let server = TunnelKey::generate().unwrap().identity.public_key();
+        for server in [None, Some(&server)] {
+            let named = encode_note(&seed, server, None, None, Some("office"));
+            assert_eq!(name_in_note(&named).as_deref(), Some("office"));
+            assert!(ClientNote::decode(&named).unwrap().carrier.is_none());
+            assert_eq!(name_in_note(&encode_note(&seed, server, None, None, None)), None);
+            let node = Node::new("node-1.etcp".parse().unwrap());
+            let both = encode_note(&seed, server, None, Some(&node), Some("office"));
+            assert_eq!(name_in_note(&both).as_deref(), Some("office"));
+            assert_eq!(ClientNote::decode(&both).unwrap().node, Some(node.clone()));
+            assert_eq!(name_in_note(&encode_note(&seed, server, None, Some(&node), None)), None);
+        }
+    }
+
+    #[test]
     fn a_damaged_carrier_does_not_damage_the_rest_of_the_note() {
         let key = TunnelKey::generate().unwrap();
         let public = key.identity.public_key();
-        let note = encode_note(&key.into_seed(), None, None, None);
+        let note = encode_note(&key.into_seed(), None, None, None, None);
         // Without the zero that says that there is no carrier.
         let note = &note[..note.len() - 8];
         let without = ClientNote::decode(&[note, &[0; 8]].concat()).unwrap();

@@ -27,16 +27,15 @@ use super::patience::CarrierWait;
 use super::pool::Pool;
 use super::statistics::Statistics;
 use super::watch::Watch;
-use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
+use super::{ClientConfig, ClientEnd, ClientLabel, Rejection, RejectionReason};
 use crate::driver::{
     Action, CarrierEnd, CarrierIo, Change, DrivenCarriers, Offer, Role, SessionNews, Sockets,
     TotalCounts,
 };
 use crate::log_limit::Admit;
-use crate::metrics::ProcessCounters;
 use crate::net::stream::Stream;
 use crate::route::{Node, ROUTE};
-use crate::status::{CarrierStatus, Events, TunnelStatus};
+use crate::status::{CarrierStatus, TunnelStatus};
 use crate::target::encode_listen;
 use actions::Actions;
 use sessions::ClientSessions;
@@ -72,7 +71,7 @@ impl ClientRole {
             host_key_updates: HostKeyUpdates::new(config.trust.clone(), config.servers.clone()),
             sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
-            event_log: EventLog::new(config.servers.to_string()),
+            event_log: EventLog::new(config.servers.to_string(), &config.label),
             config,
             dialing,
             actions: Actions::default(),
@@ -90,10 +89,9 @@ impl ClientRole {
         self.actions.into_end()
     }
 
-    /// Returns the statistics of the carriers, the counters for monitoring, and the publisher of
-    /// events.
-    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, Arc<ProcessCounters>, Events) {
-        (self.event_log.statistics(), self.event_log.counts(), self.event_log.events())
+    /// Returns the statistics of the carriers, and where the client publishes its events and counts.
+    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, ClientLabel) {
+        (self.event_log.statistics(), self.config.label.clone())
     }
 
     /// Returns the request of the first attach.
@@ -199,7 +197,7 @@ impl ClientRole {
         match tunnel.open(target.clone()) {
             Ok(session) => {
                 #[cfg(target_os = "linux")]
-                let listening = listening.keep(session);
+                let listening = listening.keep(session, self.config.label.name());
                 self.sessions.add_listener(session, listening);
                 self.actions.push(Action::Serve { session, stream, target });
             }

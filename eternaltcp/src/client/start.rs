@@ -17,21 +17,40 @@ use super::event::ClientEvent;
 use super::left::CarrierNote;
 use super::listening::{AttendedListener, RemoteListener};
 use super::own_key::ClientNote;
+#[cfg(target_os = "linux")]
+use super::own_key::name_in_note;
 use super::role::ClientRole;
-use super::{Client, ClientConfig, ClientEnd, StartError};
+use super::{Client, ClientConfig, ClientEnd};
 use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
+use crate::net::congestion::CongestionError;
 #[cfg(target_os = "linux")]
 use crate::net::slots::Slots;
 use crate::recovery::{KeptDrain, Recovery};
 use crate::spans;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
+use eternaltcp_tls::{IdentityError, TlsError};
 
 /// Time for programs to pass on the last data.
 const PASSING_ON: Duration = Duration::from_secs(3);
 
 /// Time for a program to ask again for listeners at the server.
 const ASKED_FOR: Duration = Duration::from_secs(10);
+
+/// The reason why a client cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The tunnel's own key cannot be generated.
+    #[error("cannot make the tunnel's own key: {0}")]
+    Key(#[from] IdentityError),
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The chosen congestion control cannot be used.
+    #[error(transparent)]
+    Congestion(#[from] CongestionError),
+}
 
 /// The client of an earlier process.
 pub(super) struct RestoredClient {
@@ -48,7 +67,8 @@ impl RestoredClient {
     /// Takes the state that an earlier process has left, if the client can continue with it.
     #[cfg(target_os = "linux")]
     pub(super) fn take(recovery: &mut Recovery, config: &ClientConfig) -> Option<Self> {
-        let found = recovery.take_client()?;
+        let name = config.label.name();
+        let found = recovery.take_client(|note| name_in_note(note).as_deref() == name)?;
         let note = ClientNote::decode(&found.note);
         let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
         let (Ok(mut note), Ok(slots)) = (note, slots) else {
@@ -60,7 +80,8 @@ impl RestoredClient {
         let restored = restored.inspect_err(|error| warn!("the tunnel is ended: {error}"));
         let (tunnel, sockets) = restored.ok()?;
         let left = note.carrier.take().and_then(|note| take_left(recovery, note));
-        let listeners = recovery.take_owned(ListenerPurpose::Forward);
+        let is_own = |text: &str| RemoteListener::server_in(text) == name;
+        let listeners = recovery.take_owned(ListenerPurpose::Forward, is_own);
         let listeners = listeners.into_iter().filter_map(RemoteListener::recovered);
         let listeners = listeners.filter(|(session, ..)| tunnel.has_session(*session)).collect();
         Some(Self { tunnel, sockets, note, left, listeners })
@@ -81,7 +102,7 @@ impl Client {
     ) -> Result<Self, StartError> {
         let (handle, commands) = channel(config.max_waiting);
         let shared = Arc::new(Shared::default());
-        let span = spans::client_tunnel(&config.servers.to_string());
+        let span = spans::client_tunnel(&config.servers.to_string(), config.label.name());
         let is_continued = restored.as_ref().is_some_and(|it| it.tunnel.id().is_some());
         let (driver, wires, attended) = match restored {
             None => {
@@ -108,14 +129,13 @@ impl Client {
                 (driver, wires, attended)
             }
         };
-        let (statistics, counts, events) = driver.role().figures();
+        let (statistics, label) = driver.role().figures();
         let (task, is_over) = spawn(driver, wires, drain, &span);
         Ok(Self {
             handle,
             shared,
             statistics,
-            counts,
-            events,
+            label,
             span,
             attended: attend(attended),
             is_continued,

@@ -211,9 +211,11 @@ impl ServedSocket {
             Request::Status {} | Request::Watch { .. } | Request::Stop {} => {
                 Ok(self.status().await)
             }
-            Request::Kill { tunnel, session } => subject.kill(tunnel.as_deref(), session).await,
+            Request::Kill { tunnel, server, session } => {
+                subject.kill(tunnel.as_deref(), server.as_deref(), session).await
+            }
             Request::KillTunnel { tunnel } => subject.kill_tunnel(tunnel).await,
-            Request::Reconnect {} => subject.reconnect().await,
+            Request::Reconnect { server } => subject.reconnect(server.as_deref()).await,
             Request::Drain { timeout_ms } => {
                 self.drain(timeout_ms.map(Duration::from_millis)).await
             }
@@ -258,6 +260,7 @@ impl ServedSocket {
             metrics: self.subject.metrics(),
             is_draining: self.subject.is_draining(),
             tunnels: self.subject.tunnels().await,
+            ended: self.subject.ended(),
         }))
     }
 }

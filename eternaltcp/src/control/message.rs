@@ -32,6 +32,9 @@ pub enum Request {
         /// The first digits of the tunnel's id; not needed if the process has one tunnel.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tunnel: Option<String>,
+        /// The name of the server, as another way to choose the tunnel.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
         /// The session's number.
         session: u32,
     },
@@ -41,7 +44,11 @@ pub enum Request {
         tunnel: String,
     },
     /// Connect again now.
-    Reconnect {},
+    Reconnect {
+        /// The name of the server; by default all servers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+    },
     /// Accept no new sessions, and exit after the last one.
     Drain {
         /// Exit after this time in any case.
@@ -230,6 +237,8 @@ pub enum FaultCode {
     UnknownSession,
     /// There is no such tunnel.
     UnknownTunnel,
+    /// There is no such server.
+    UnknownServer,
     /// The request does not say which tunnel.
     Ambiguous,
     /// Programs of this role do not support it.
@@ -263,10 +272,12 @@ mod tests {
         let requests = [
             Request::Status {},
             Request::Watch { interval_ms: Some(250) },
-            Request::Kill { tunnel: None, session: 5 },
-            Request::Kill { tunnel: Some("33d69d2a".to_owned()), session: 5 },
+            Request::Kill { tunnel: None, server: None, session: 5 },
+            Request::Kill { tunnel: Some("33d69d2a".to_owned()), server: None, session: 5 },
+            Request::Kill { tunnel: None, server: Some("office".to_owned()), session: 5 },
             Request::KillTunnel { tunnel: "33d69d2a".to_owned() },
-            Request::Reconnect {},
+            Request::Reconnect { server: None },
+            Request::Reconnect { server: Some("office".to_owned()) },
             Request::Drain { timeout_ms: None },
             Request::Stop {},
         ];

@@ -5,6 +5,7 @@
 //! client.
 
 mod ask;
+mod clients;
 mod connections;
 mod find;
 mod hold;
@@ -18,13 +19,14 @@ mod serve;
 mod subject;
 
 pub use ask::{AskError, ask};
+pub use clients::Clients;
 pub use find::{FoundSocket, find, find_of_others, sweep};
 pub use kind::ProxyKind;
 pub(crate) use message::Reply;
 pub use message::{Fault, FaultCode, Request, Response, UpgradeAnswer, UpgradeState, VERSION};
 pub use path::ControlPath;
 pub use place::{Claim, default_folders, known_folders};
-pub use process_status::{ForwardStatus, ProcessStatus, RestartStatus};
+pub use process_status::{EndedServer, ForwardStatus, ProcessStatus, RestartStatus};
 pub use reload::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
 pub use serve::ControlSocket;
 pub use subject::Subject;

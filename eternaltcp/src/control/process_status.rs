@@ -50,11 +50,29 @@ pub struct ProcessStatus {
     pub is_draining: bool,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
+    /// The servers whose tunnels have ended for good, while those of others continue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedServer>,
+}
+
+/// A server of several whose tunnel has ended for good.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EndedServer {
+    /// Its name.
+    pub server: String,
+    /// The reason.
+    pub why: String,
+    /// The time at which the tunnel ended.
+    #[serde(with = "crate::status::unix_ms")]
+    pub ended_at: SystemTime,
 }
 
 /// A forward: a listener, and where its connections lead.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ForwardStatus {
+    /// The name of its server, in a program with several servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// The address of the listener.
     pub listen: String,
     /// Whether the server listens there, and not this program.

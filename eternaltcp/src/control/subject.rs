@@ -1,4 +1,4 @@
-//! The object that a control socket controls: a client or a server.
+//! The object that a control socket controls: clients or a server.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,8 +6,10 @@ use std::time::Duration;
 use eternaltcp_proto::SessionId;
 use tokio::sync::broadcast;
 
+use super::clients::Clients;
 use super::kind::ProxyKind;
 use super::message::{Fault, FaultCode, Response};
+use super::process_status::EndedServer;
 use crate::client;
 use crate::driver::Killed;
 use crate::metrics::{ProxyLevels, ProxyTotals};
@@ -15,7 +17,7 @@ use crate::recovery::keep_drain;
 use crate::server::{self, KillError};
 use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 
-/// A running program with a client or a server in it.
+/// A running program with clients or a server in it.
 #[derive(Clone, Debug)]
 pub struct Subject {
     role: ProxyKind,
@@ -28,7 +30,7 @@ pub struct Subject {
 /// The end of tunnels that a program is.
 #[derive(Clone, Debug)]
 enum SubjectEnd {
-    Client(client::ClientMonitor),
+    Clients(Clients),
     Server(server::ServerMonitor),
 }
 
@@ -36,7 +38,13 @@ impl Subject {
     /// Returns a client, by default in the role of a cproxy.
     #[must_use]
     pub fn client(client: client::ClientMonitor) -> Self {
-        Self::new(ProxyKind::Cproxy, SubjectEnd::Client(client))
+        Self::clients(Clients::one(client))
+    }
+
+    /// Returns any number of clients, by default in the role of a cproxy.
+    #[must_use]
+    pub fn clients(clients: Clients) -> Self {
+        Self::new(ProxyKind::Cproxy, SubjectEnd::Clients(clients))
     }
 
     /// Returns a server, by default in the role of an sproxy.
@@ -84,17 +92,8 @@ impl Subject {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<TunnelEvent> {
         match &self.end {
-            SubjectEnd::Client(client) => client.events(),
+            SubjectEnd::Clients(clients) => clients.events(),
             SubjectEnd::Server(server) => server.events(),
-        }
-    }
-
-    /// Returns the statistics of a client's carriers; `None` of a server.
-    #[must_use]
-    pub fn statistics(&self) -> Option<client::Statistics> {
-        match &self.end {
-            SubjectEnd::Client(client) => Some(client.statistics()),
-            SubjectEnd::Server(_) => None,
         }
     }
 
@@ -102,7 +101,7 @@ impl Subject {
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
         match &self.end {
-            SubjectEnd::Client(client) => client.totals(),
+            SubjectEnd::Clients(clients) => clients.totals(),
             SubjectEnd::Server(server) => server.totals(),
         }
     }
@@ -111,7 +110,7 @@ impl Subject {
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
         match &self.end {
-            SubjectEnd::Client(client) => client.levels(),
+            SubjectEnd::Clients(clients) => clients.levels(),
             SubjectEnd::Server(server) => server.levels(),
         }
     }
@@ -121,7 +120,7 @@ impl Subject {
     /// Cancel-safe.
     pub async fn tunnels(&self) -> Vec<TunnelStatus> {
         match &self.end {
-            SubjectEnd::Client(client) => client.status().await.into_iter().collect(),
+            SubjectEnd::Clients(clients) => clients.tunnels().await,
             SubjectEnd::Server(server) => server.status().await,
         }
     }
@@ -132,30 +131,42 @@ impl Subject {
     /// Cancel-safe.
     pub async fn overview(&self, max_tunnels: usize, max_sessions: usize) -> Vec<TunnelOverview> {
         match &self.end {
-            SubjectEnd::Client(client) => {
-                client.overview(max_sessions).await.into_iter().take(max_tunnels).collect()
-            }
+            SubjectEnd::Clients(clients) => clients.overview(max_tunnels, max_sessions).await,
             SubjectEnd::Server(server) => server.overview(max_tunnels, max_sessions).await,
         }
     }
 
     pub(super) fn is_draining(&self) -> bool {
         match &self.end {
-            SubjectEnd::Client(client) => client.is_draining(),
+            SubjectEnd::Clients(clients) => clients.are_draining(),
             SubjectEnd::Server(server) => server.is_draining(),
         }
     }
 
-    pub(super) async fn kill(&self, tunnel: Option<&str>, session: u32) -> Result<Response, Fault> {
+    /// Returns the servers of clients that have ended for good.
+    pub(super) fn ended(&self) -> Vec<EndedServer> {
+        match &self.end {
+            SubjectEnd::Clients(clients) => clients.ended(),
+            SubjectEnd::Server(_) => Vec::new(),
+        }
+    }
+
+    pub(super) async fn kill(
+        &self,
+        tunnel: Option<&str>,
+        server: Option<&str>,
+        session: u32,
+    ) -> Result<Response, Fault> {
         let unknown =
             || Fault::new(FaultCode::UnknownSession, format!("there is no session {session}"));
         let id = SessionId::new(session).ok_or_else(unknown)?;
         let killed = match &self.end {
-            SubjectEnd::Client(client) => {
-                check_tunnel(client, tunnel).await?;
-                client.kill(id).await
+            SubjectEnd::Clients(clients) => clients.choose(tunnel, server).await?.kill(id).await,
+            SubjectEnd::Server(_) if server.is_some() => {
+                let text = "this is a server itself: name the tunnel of the session";
+                return Err(Fault::new(FaultCode::Unsupported, text));
             }
-            SubjectEnd::Server(server) => server.kill(tunnel, id).await.map_err(fault)?,
+            SubjectEnd::Server(own) => own.kill(tunnel, id).await.map_err(fault)?,
         };
         match killed {
             Killed::Done => Ok(Response::Killed { session }),
@@ -169,7 +180,7 @@ impl Subject {
 
     pub(super) async fn kill_tunnel(&self, tunnel: String) -> Result<Response, Fault> {
         match &self.end {
-            SubjectEnd::Client(_) => {
+            SubjectEnd::Clients(_) => {
                 let text =
                     "a client ends with its tunnel: use etcp drain --now, or etcp sessions kill";
                 Err(Fault::new(FaultCode::Unsupported, text))
@@ -181,10 +192,12 @@ impl Subject {
         }
     }
 
-    pub(super) async fn reconnect(&self) -> Result<Response, Fault> {
+    pub(super) async fn reconnect(&self, server: Option<&str>) -> Result<Response, Fault> {
         match &self.end {
-            SubjectEnd::Client(client) => {
-                client.reconnect().await;
+            SubjectEnd::Clients(clients) => {
+                for client in clients.named(server)? {
+                    client.reconnect().await;
+                }
                 Ok(Response::Reconnecting {})
             }
             SubjectEnd::Server(_) => {
@@ -197,7 +210,7 @@ impl Subject {
     /// Returns how many sessions there are.
     pub(super) async fn drain(&self, limit: Option<Duration>) -> Result<usize, Fault> {
         let sessions = match &self.end {
-            SubjectEnd::Client(client) => client.drain(limit).await,
+            SubjectEnd::Clients(clients) => clients.drain(limit).await,
             SubjectEnd::Server(server) => Some(server.drain(limit)),
         };
         sessions.ok_or_else(|| Fault::new(FaultCode::TooLate, "it is ending already"))
@@ -207,20 +220,10 @@ impl Subject {
         // A process that follows this one has to end, too.
         keep_drain(Some(Duration::ZERO));
         match &self.end {
-            SubjectEnd::Client(client) => client.close().await,
+            SubjectEnd::Clients(clients) => clients.close().await,
             SubjectEnd::Server(server) => server.stop(),
         }
     }
-}
-
-/// Rejects the name of another tunnel: a client has one.
-async fn check_tunnel(client: &client::ClientMonitor, wanted: Option<&str>) -> Result<(), Fault> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let own = client.status().await.and_then(|status| status.tunnel);
-    if own.as_deref() == Some(wanted) {
-        return Ok(());
-    }
-    Err(fault(KillError::UnknownTunnel(wanted.to_owned())))
 }
 
 fn fault(error: KillError) -> Fault {

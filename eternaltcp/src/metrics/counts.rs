@@ -48,6 +48,9 @@ pub(crate) struct ProcessCounters {
     attaches: AtomicU64,
     sessions: AtomicU64,
     unresumed: AtomicU64,
+    dials: AtomicU64,
+    doubts: AtomicU64,
+    false_alarms: AtomicU64,
     carrier_ends: WordCounts,
     refusals: WordCounts,
     session_refusals: WordCounts,
@@ -68,6 +71,9 @@ impl Default for ProcessCounters {
             attaches: AtomicU64::default(),
             sessions: AtomicU64::default(),
             unresumed: AtomicU64::default(),
+            dials: AtomicU64::default(),
+            doubts: AtomicU64::default(),
+            false_alarms: AtomicU64::default(),
             carrier_ends: WordCounts::new(EndKind::WORDS.to_vec()),
             refusals: WordCounts::new(REFUSALS.to_vec()),
             session_refusals: WordCounts::new([&CAUSES[..], &[TOO_MANY, TOO_FAST]].concat()),
@@ -82,6 +88,18 @@ impl Default for ProcessCounters {
 impl ProcessCounters {
     pub(crate) fn count_tunnel(&self) {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_dial(&self) {
+        self.dials.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_false_alarm(&self) {
+        self.false_alarms.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_end(&self, end: EndKind) {
@@ -130,6 +148,9 @@ impl ProcessCounters {
             attaches: read(&self.attaches),
             sessions: read(&self.sessions),
             unresumed: read(&self.unresumed),
+            dials: read(&self.dials),
+            doubts: read(&self.doubts),
+            false_alarms: read(&self.false_alarms),
             carrier_ends: self.carrier_ends.get(),
             refusals: self.refusals.get(),
             session_refusals: self.session_refusals.get(),

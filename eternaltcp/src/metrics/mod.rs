@@ -34,6 +34,12 @@ pub struct ProxyTotals {
     pub sessions: u64,
     /// Sessions that could not be resumed.
     pub unresumed: u64,
+    /// Dials that a client has started.
+    pub dials: u64,
+    /// Doubts of a client about its carrier.
+    pub doubts: u64,
+    /// Doubts that the carrier itself refuted.
+    pub false_alarms: u64,
     /// The ends of carriers, by their kind.
     pub carrier_ends: Vec<(&'static str, u64)>,
     /// Carriers that the server refused, by the reason.
@@ -59,6 +65,8 @@ pub struct ProxyLevels {
     pub attached: usize,
     /// Tunnels without one.
     pub detached: usize,
+    /// Servers of several whose tunnels have ended for good.
+    pub ended: usize,
     /// Sessions of all tunnels.
     pub sessions: usize,
     /// Payload and charges that the tunnels hold.
@@ -70,6 +78,19 @@ pub struct ProxyLevels {
     /// Whether clients can be served: a server knows a key that it may admit, and a client has a
     /// tunnel.
     pub has_keys: bool,
+}
+
+#[cfg(feature = "client")]
+impl ProxyLevels {
+    /// Adds what another client of the same process has. The limits are those of the process.
+    pub(crate) fn add_client(&mut self, other: Self) {
+        self.attached += other.attached;
+        self.detached += other.detached;
+        self.sessions += other.sessions;
+        self.held_bytes += other.held_bytes;
+        self.has_keys |= other.has_keys;
+        self.limits = other.limits;
+    }
 }
 
 /// A limit, and how near it is.

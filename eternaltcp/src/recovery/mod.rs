@@ -101,6 +101,7 @@ impl Recovery {
     pub fn finish(mut self) {
         #[cfg(target_os = "linux")]
         if let Some(mut remains) = self.remains.take() {
+            remains.tell_abandoned();
             remains.dismiss_refused();
         }
     }
@@ -125,16 +126,24 @@ impl Recovery {
         self.remains.as_mut()?.take_any_listener(purpose)
     }
 
-    /// Returns the listeners of sessions, or a client's ends of them.
+    /// Returns the listeners of sessions, or a client's ends of them: those whose text is meant.
     #[cfg(target_os = "linux")]
-    pub(crate) fn take_owned(&mut self, purpose: ListenerPurpose) -> Vec<OwnedListener> {
-        self.remains.as_mut().map(|remains| remains.take_owned(purpose)).unwrap_or_default()
+    pub(crate) fn take_owned(
+        &mut self,
+        purpose: ListenerPurpose,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<OwnedListener> {
+        let remains = self.remains.as_mut();
+        remains.map(|remains| remains.take_owned(purpose, is_meant)).unwrap_or_default()
     }
 
-    /// Returns the tunnel of a client.
+    /// Returns the tunnel of the client whose note is meant.
     #[cfg(all(target_os = "linux", feature = "client"))]
-    pub(crate) fn take_client(&mut self) -> Option<RecoveredTunnel> {
-        self.remains.as_mut()?.take_client()
+    pub(crate) fn take_client(
+        &mut self,
+        is_meant: impl Fn(&[u8]) -> bool,
+    ) -> Option<RecoveredTunnel> {
+        self.remains.as_mut()?.take_client(is_meant)
     }
 
     /// Returns a connection without a record, by its cookie.

@@ -121,8 +121,13 @@ impl Remains {
         std::mem::take(&mut self.ended)
     }
 
-    pub(super) fn take_client(&mut self) -> Option<RecoveredTunnel> {
-        let at = self.tunnels.iter().position(|tunnel| tunnel.side() == Side::Client)?;
+    pub(super) fn take_client(
+        &mut self,
+        is_meant: impl Fn(&[u8]) -> bool,
+    ) -> Option<RecoveredTunnel> {
+        let is_it =
+            |tunnel: &RecoveredTunnel| tunnel.side() == Side::Client && is_meant(&tunnel.note);
+        let at = self.tunnels.iter().position(is_it)?;
         Some(self.tunnels.swap_remove(at))
     }
 
@@ -168,9 +173,15 @@ impl Remains {
         Some(RemainingListener { kept, sockets, file, accepted })
     }
 
-    pub(super) fn take_owned(&mut self, purpose: ListenerPurpose) -> Vec<OwnedListener> {
+    pub(super) fn take_owned(
+        &mut self,
+        purpose: ListenerPurpose,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Vec<OwnedListener> {
         let mut all: Vec<OwnedListener> = Vec::new();
-        let is_meant = |(found, _): &mut (FoundListener, OwnedFd)| found.rule.purpose == purpose;
+        let is_meant = |(found, _): &mut (FoundListener, OwnedFd)| {
+            found.rule.purpose == purpose && is_meant(&found.rule.text)
+        };
         for (found, socket) in self.listeners.extract_if(.., is_meant).collect::<Vec<_>>() {
             let (Some(owner), number) = (found.rule.owner, found.kept.number()) else { continue };
             let last = all.last_mut().filter(|last| last.number == number);
@@ -209,6 +220,14 @@ impl Remains {
             is_of_it && is_unread
         };
         self.unnamed.extract_if(.., is_accepted).collect()
+    }
+
+    /// Logs which tunnels nothing has taken: their servers are no longer those of this program.
+    pub(super) fn tell_abandoned(&self) {
+        for tunnel in &self.tunnels {
+            let sessions = counted(tunnel.recovered.sessions.len(), "session", "sessions");
+            warn!("a tunnel is ended, with {sessions}: no server of this program has it any more");
+        }
     }
 
     /// Completes the refusals of requests that the dead process had read.

@@ -246,7 +246,7 @@ impl Server {
             #[cfg(target_os = "linux")]
             ended: recovery.take_ended(),
             #[cfg(target_os = "linux")]
-            remotes: recovery.take_owned(ListenerPurpose::Remote),
+            remotes: recovery.take_owned(ListenerPurpose::Remote, |_| true),
         };
         if let Some(drain) = recovery.drain() {
             server.context.phase.drain(drain.limit);

@@ -46,6 +46,8 @@ pub struct TunnelEvent {
     pub kind: EventKind,
     /// The first digits of the tunnel's id, once it has one.
     pub tunnel: Option<String>,
+    /// The name of the server, at a client of several servers.
+    pub server_name: Option<String>,
     /// The server's addresses; at a server, the fingerprint of the client's key.
     pub peer: String,
     /// The carrier's path: `192.0.2.7 via wlan0`; at a server, the client's address.
@@ -105,10 +107,6 @@ impl Publisher {
         Self { events, told: LastEvent::default() }
     }
 
-    pub(crate) fn events(&self) -> &Events {
-        &self.events
-    }
-
     /// Publishes that the carrier is doubted.
     pub(crate) fn doubted(&mut self, event: impl FnOnce() -> TunnelEvent) {
         if self.told == LastEvent::Well {
@@ -154,6 +152,7 @@ mod tests {
         TunnelEvent {
             kind: EventKind::Lost,
             tunnel: None,
+            server_name: None,
             peer: String::new(),
             path: None,
             why: String::new(),
@@ -165,8 +164,8 @@ mod tests {
 
     #[test]
     fn every_doubt_or_loss_is_followed_by_one_back() {
-        let mut publisher = Publisher::default();
-        let mut heard = publisher.events().listen();
+        let events = Events::default();
+        let (mut publisher, mut heard) = (Publisher::new(events.clone()), events.listen());
         let mut kinds =
             || std::iter::from_fn(|| heard.try_recv().ok()).map(|it| it.kind).collect::<Vec<_>>();
         publisher.lost(event);

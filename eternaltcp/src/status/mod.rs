@@ -81,6 +81,9 @@ pub enum Peer {
 /// A server, and its client's attempts to reach it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ServerPeer {
+    /// Its name, in a program with several servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Its addresses, as they were given.
     pub address: String,
     /// Started dials.

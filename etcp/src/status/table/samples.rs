@@ -97,6 +97,7 @@ pub(in super::super) fn process(tunnels: Vec<TunnelStatus>) -> ProcessStatus {
         listen: vec!["127.0.0.1:5200".to_owned()],
         forwards: Vec::new(),
         metrics: Vec::new(),
+        ended: Vec::new(),
         is_draining: false,
         tunnels,
     }

@@ -20,6 +20,7 @@ fn a_client_whose_listeners_are_all_at_its_server_is_running() {
 #[test]
 fn forwards_say_where_they_lead() {
     let forward = |listen: &str, is_remote, target: &str| ForwardStatus {
+        server: None,
         listen: listen.to_owned(),
         is_remote,
         target: target.to_owned(),
@@ -28,9 +29,17 @@ fn forwards_say_where_they_lead() {
         forward("127.0.0.1:5432", false, "db:5432"),
         forward("localhost:8080", true, "localhost:80"),
     ];
-    let process = ProcessStatus { forwards, ..process(Vec::new()) };
-    let table = render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None);
+    let show = |forwards: Vec<_>| {
+        let process = ProcessStatus { forwards, ..process(Vec::new()) };
+        render(&[process], SystemTime::UNIX_EPOCH + NOW, false, None)
+    };
+    let table = show(forwards.clone());
     let lines = "\n  forward 127.0.0.1:5432 to db:5432\n  forward at the server localhost:8080 to localhost:80\n";
+    assert!(table.contains(lines), "{table}");
+    let of_office =
+        forwards.into_iter().map(|it| ForwardStatus { server: Some("office".to_owned()), ..it });
+    let table = show(of_office.collect());
+    let lines = "\n  forward 127.0.0.1:5432 to db:5432 through office\n  forward at office localhost:8080 to localhost:80\n";
     assert!(table.contains(lines), "{table}");
 }
 

@@ -42,7 +42,7 @@ use super::own_key::encode_note;
 use super::own_key::{ClientNote, KeySeed};
 use super::path::{NetworkPath, chosen_path, other_paths};
 use super::questions::{AgentAccess, Questions};
-use super::{ClientConfig, Pins, Proxy, Servers, StartError, Via};
+use super::{ClientConfig, ClientLabel, Pins, Proxy, Servers, StartError, Via};
 use crate::driver::CarrierIo;
 use crate::net::congestion::Congestion;
 use crate::net::race::{self, AttemptError as _};
@@ -99,6 +99,7 @@ struct Common {
     /// The node that has the tunnel, if its server is one of several.
     node: Mutex<Option<Arc<Node>>>,
     segments: Segments,
+    label: ClientLabel,
 }
 
 /// The requested carrier. By default: for an existing tunnel, to any server, over the path that the
@@ -175,6 +176,7 @@ impl Dialer {
             last: Mutex::default(),
             node: Mutex::new(node.map(Arc::new)),
             segments: Segments::default(),
+            label: config.label.clone(),
         })))
     }
 
@@ -199,7 +201,8 @@ impl Dialer {
         #[cfg(target_os = "linux")]
         {
             let (server, node) = (self.0.judge.expected_server(), self.node());
-            encode_note(&self.0.seed, server.as_ref(), carrier, node.as_deref())
+            let name = self.0.label.name();
+            encode_note(&self.0.seed, server.as_ref(), carrier, node.as_deref(), name)
         }
         #[cfg(not(target_os = "linux"))]
         {

@@ -12,6 +12,7 @@ impl ClientRole {
         let statistics = self.event_log.statistics();
         let statistics = statistics.lock().unwrap_or_else(PoisonError::into_inner);
         status.peer = Peer::Server(ServerPeer {
+            name: self.config.label.name().map(str::to_owned),
             address: self.dialing.dialer().servers().to_string(),
             dials: statistics.dials,
             doubts: statistics.doubts,

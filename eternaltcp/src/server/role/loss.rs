@@ -117,6 +117,7 @@ impl LossHistory {
             // The publisher states the kind.
             kind: EventKind::Attached,
             tunnel: Some(self.tunnel.to_string()),
+            server_name: None,
             peer: self.key.clone(),
             path: self.from.clone(),
             why,
