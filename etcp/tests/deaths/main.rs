@@ -11,6 +11,7 @@ mod operator;
 mod recovery;
 mod refused;
 mod scale;
+mod servers;
 mod service;
 mod surroundings;
 mod upgrade;

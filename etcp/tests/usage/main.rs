@@ -19,6 +19,7 @@ mod reload;
 mod reload_remote;
 mod remote;
 mod send_proxy;
+mod servers;
 mod signals;
 mod socks_answers;
 mod stdio;

@@ -9,6 +9,7 @@ mod limits;
 mod look;
 mod page;
 mod prometheus;
+mod several;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};

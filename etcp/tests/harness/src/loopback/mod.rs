@@ -13,6 +13,7 @@ pub mod program;
 pub mod proxies;
 pub mod refusing;
 pub mod relay;
+pub mod several;
 pub mod site;
 pub mod socket;
 
@@ -20,6 +21,7 @@ pub use echo::{Echo, Steady};
 pub use program::{RunningProgram, etcp};
 pub use proxies::{ATTACHED, Cproxy, LoopbackSproxy, carriers_taken, connect};
 pub use relay::LoopbackRelay;
+pub use several::SeveralServers;
 pub use site::{Key, LoopbackSite};
 
 use std::time::Duration;

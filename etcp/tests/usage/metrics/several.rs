@@ -1,0 +1,59 @@
+//! The metrics of a cproxy with several servers.
+
+use etcp_testkit::loopback::several::table;
+use etcp_testkit::loopback::{SeveralServers, Steady};
+
+use super::http::{address, get, sample};
+use super::{fs, wait};
+
+#[test]
+fn the_metrics_of_several_servers_are_sums_that_outlive_a_server() {
+    let mut all = SeveralServers::new("metrics = '127.0.0.1:0'\n");
+    let metrics = address(&mut all.cproxy);
+    let [attached, ended] = ["etcp_tunnels{state=\"attached\"}", "etcp_servers_ended"];
+    let of_one = Steady::start(all.listening("one", 1));
+    let of_two = Steady::start(all.listening("two", 1));
+    assert_eq!((sample(metrics, attached), sample(metrics, ended)), (2.0, 0.0));
+    wait("it to count both", || sample(metrics, "etcp_sessions_opened_total") == 2.0);
+    assert_eq!(sample(metrics, "etcp_sessions"), 2.0);
+
+    // One that is refused for good is no reason to restart the others.
+    let key = format!("identity = '{}'\n", all.site.key("stranger").path.display());
+    let said = all.reload(&(all.both() + &table("strange", all.two.address, &key)));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    wait("the refused one to have ended", || sample(metrics, ended) == 1.0);
+    assert_eq!((sample(metrics, attached), get(metrics, "/readyz").status), (2.0, 200));
+    assert_eq!(sample(metrics, "etcp_refusals_total{reason=\"key-unknown\"}"), 1.0);
+
+    // What a server that is removed has counted is not taken away.
+    let [dials, attaches] =
+        ["etcp_dials_total", "etcp_attaches_total"].map(|name| (name, sample(metrics, name)));
+    let said = all.reload(&table("one", all.one.address, ""));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    wait("one tunnel to be left", || sample(metrics, attached) == 1.0);
+    assert_eq!((sample(metrics, ended), sample(metrics, "etcp_sessions")), (0.0, 1.0));
+    for (name, before) in [dials, attaches, ("etcp_sessions_opened_total", 2.0)] {
+        assert!(sample(metrics, name) >= before, "{name}");
+    }
+    of_one.goes_on();
+    drop(of_two);
+
+    // The address belongs to the process: a table cannot have it, and a reload moves it.
+    let said = all.reload(&table("one", all.one.address, "metrics = '127.0.0.1:0'\n"));
+    assert!(said.err.contains("metrics applies to the whole program"), "{said:?}");
+    all.cproxy.kill_worker();
+    wait("the next worker to count", || sample(metrics, "etcp_restarts_total") == 1.0);
+    wait("its tunnel to be attached", || sample(metrics, attached) == 1.0);
+    of_one.finish();
+}
+
+#[test]
+fn no_server_may_listen_where_the_metrics_are() {
+    let site = etcp_testkit::loopback::LoopbackSite::new();
+    let file = site.path().join("c.toml");
+    let text = "metrics = '127.0.0.1:1080'\n[server.a]\nserver = 'h'\ndynamic-forward = 1080\n";
+    fs::write(&file, text).expect("the folder is ours");
+    let said = super::operate(&site, &["check", file.to_str().expect("text")]);
+    let fault = "c.toml:1:1: server a: --metrics 127.0.0.1:1080: the proxy itself listens on localhost:1080";
+    assert!(said.code == Some(1) && said.err.contains(fault), "{said:?}");
+}
