@@ -42,20 +42,19 @@ pub(super) enum ListenerKind {
 pub(super) struct BoundRule {
     rule: Rule,
     listener: Listener,
+    /// Why it does not listen on some of its addresses, as a text for each.
+    missing: Vec<String>,
 }
 
 impl Rule {
-    /// Listens, and logs where.
+    /// Listens. The explanation of a failure asks other proxies, and so blocks.
     pub(super) fn listen(self, recovery: &mut Recovery) -> Result<BoundRule, ExitError> {
         let listener = self.bind(recovery)?;
-        for part in listener.parts() {
-            info!("listening on {part}");
-        }
-        for Missing { address, error, .. } in listener.missing() {
-            let why = explain(&Listen::Tcp(*address), error);
-            warn!("not listening on {address}: {why}");
-        }
-        Ok(BoundRule { rule: self, listener })
+        let missing = listener.missing().map(|Missing { address, error, .. }| {
+            format!("not listening on {address}: {}", explain(&Listen::Tcp(*address), error))
+        });
+        let missing = missing.collect();
+        Ok(BoundRule { rule: self, listener, missing })
     }
 
     fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
@@ -195,10 +194,13 @@ impl RunningForwards {
         }
     }
 
-    /// Forwards the connections of a rule, until the rule is removed or the client is drained.
+    /// Forwards the connections of a rule, until the rule is removed or the client is drained, and
+    /// logs where it listens.
     pub(super) fn start(&mut self, bound: BoundRule) {
         let names = bound.names();
-        let BoundRule { rule, listener } = bound;
+        let BoundRule { rule, listener, missing } = bound;
+        names.iter().for_each(|name| info!("listening on {name}"));
+        missing.iter().for_each(|line| warn!("{line}"));
         let accepting =
             rule.kind.clone().serve(listener, self.servers.clone(), self.opener.clone());
         let draining = self.monitor.draining();
