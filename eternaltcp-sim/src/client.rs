@@ -131,11 +131,24 @@ impl SimClient {
         self.abandon(env);
     }
 
-    /// Handles the loss of the carrier.
+    /// Handles the loss of the carrier for another reason than silence.
     pub(crate) fn handle_lost(&mut self, env: &mut Env) {
         env.history.note(env.now, Happening::Lost);
         self.note_progress();
         self.failover.handle_lost(env.now, env.random());
+        self.replace(env);
+    }
+
+    /// Handles the end of the carrier by silence.
+    fn handle_dead(&mut self, env: &mut Env) {
+        env.history.note(env.now, Happening::Lost);
+        self.note_progress();
+        self.failover.handle_dead(env.now, env.random());
+        self.replace(env);
+    }
+
+    /// Replaces a lost carrier by one that is there already.
+    fn replace(&mut self, env: &mut Env) {
         self.take_over(env);
         if !self.failover.is_carried() {
             self.spare.take(env, &self.end);
@@ -324,7 +337,7 @@ impl SimClient {
             Event::Refused(refusal) => self.handle_refused(env, refusal.code),
             Event::CarrierDead(_) => {
                 self.end.reconcile(env, false);
-                self.handle_lost(env);
+                self.handle_dead(env);
             }
             Event::Closed(_) => {
                 self.end.reconcile(env, false);

@@ -108,7 +108,7 @@ impl Failover {
         }
     }
 
-    /// Handles the loss of the carrier.
+    /// Handles the loss of the carrier for another reason than [silence](Self::handle_dead).
     pub fn handle_lost(&mut self, now: Time, random: u32) {
         if let Standing::Carried { since, is_bound: true, .. } = self.standing
             && now.since(since) >= WORTHY
@@ -126,6 +126,15 @@ impl Failover {
         self.standing = Standing::None;
         let at = self.pace.after_answer(now, random);
         self.next = Some((at, Occasion::Loss));
+    }
+
+    /// Handles the end of the carrier by silence. It counts as doubted, also if no doubt came first: on
+    /// a path with long round trips both may come at the same time.
+    pub fn handle_dead(&mut self, now: Time, random: u32) {
+        if let Standing::Carried { suspicion, .. } = &mut self.standing {
+            suspicion.get_or_insert(Suspicion::Path);
+        }
+        self.handle_lost(now, random);
     }
 
     /// Handles the loss of the tunnel: a new one is needed, and dials in progress prove a key that

@@ -5,6 +5,7 @@ mod attach;
 mod common;
 mod ending;
 mod limits;
+mod silence;
 
 use common::OnLead as _;
 

@@ -12,6 +12,7 @@ use super::dial::{DialRequest, Dialed, Dialer};
 use super::event::{ClientEvent, ClientHandle};
 use super::node_wait::NodeWait;
 use super::path::NetworkPath;
+use crate::driver::CarrierEnd;
 use crate::route::Node;
 
 /// A tunnel that was attached for at least this long is recreated at once.
@@ -294,10 +295,14 @@ impl Dialing {
     }
 
     /// Handles the loss of the carrier.
-    pub(super) fn handle_lost(&mut self, now: Time, tunnel: &Tunnel) {
+    pub(super) fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.is_new = tunnel.id().is_none();
         self.note_progress(tunnel);
-        self.failover.handle_lost(now, random());
+        if end.is_by_silence() {
+            self.failover.handle_dead(now, random());
+        } else {
+            self.failover.handle_lost(now, random());
+        }
     }
 
     /// Handles the replacement of the tunnel by a new one.

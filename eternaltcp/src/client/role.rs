@@ -139,7 +139,7 @@ impl ClientRole {
     fn handle_lost(&mut self, now: Time, end: &CarrierEnd, tunnel: &Tunnel) {
         self.event_log.handle_lost(now, end, tunnel);
         self.patience.wait_for_something(&end.to_string());
-        self.dialing.handle_lost(now, tunnel);
+        self.dialing.handle_lost(now, end, tunnel);
         self.pool.handle_lost(end);
         self.take_over(now, tunnel);
         self.use_spare(now, tunnel);

@@ -53,6 +53,16 @@ impl CarrierEnd {
         }
     }
 
+    /// Returns whether nothing came back any more: for this side, or for its TCP, which gives up after
+    /// its own time.
+    pub(crate) fn is_by_silence(&self) -> bool {
+        match self {
+            Self::Silent(_) => true,
+            Self::Failed(CarrierError::Io(error)) => error.kind() == io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
     /// Returns for how long nothing had been received, if that was the reason.
     pub(crate) fn silence(&self) -> Duration {
         match self {
