@@ -294,7 +294,10 @@ impl<S: Store> Kept<S> {
         if state.send.offset != freed {
             released.push(Released::Pieces(id, state.send.offset));
         }
-        mirror.put = Some(PutSession::new(state, socket));
+        match &mut mirror.put {
+            Some(put) => put.replace(state, socket),
+            None => mirror.put = Some(PutSession::new(state, socket)),
+        }
         true
     }
 

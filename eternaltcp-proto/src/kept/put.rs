@@ -42,6 +42,21 @@ struct Transient {
 
 impl PutSession {
     pub(super) fn new(state: SessionState, socket: Option<SocketId>) -> Self {
+        Self::with_memory(state, socket, None)
+    }
+
+    /// Replaces the state. A session that begins or ends changes several times, so its memory for
+    /// that is used again.
+    pub(super) fn replace(&mut self, state: SessionState, socket: Option<SocketId>) {
+        let memory = self.transient.take();
+        *self = Self::with_memory(state, socket, memory);
+    }
+
+    fn with_memory(
+        state: SessionState,
+        socket: Option<SocketId>,
+        memory: Option<Box<Transient>>,
+    ) -> Self {
         let SessionState { id: _, opening, abort, send, receive } = state;
         let SendingState {
             base,
@@ -58,8 +73,16 @@ impl PutSession {
             is_cut,
         } = send;
         let is_default = is_default(&opening, abort.as_ref(), &phase, packet.as_ref());
-        let transient =
-            (!is_default).then(|| Box::new(Transient { opening, abort, phase, packet }));
+        let transient = (!is_default).then(|| {
+            let transient = Transient { opening, abort, phase, packet };
+            match memory {
+                Some(mut memory) => {
+                    *memory = transient;
+                    memory
+                }
+                None => Box::new(transient),
+            }
+        });
         Self {
             socket,
             base,
@@ -215,6 +238,17 @@ mod tests {
     fn a_state_is_returned_as_it_was_put() {
         for state in others().into_iter().chain([state()]) {
             assert_eq!(PutSession::new(state.clone(), None).state(state.id), state);
+        }
+    }
+
+    #[test]
+    fn a_state_that_replaces_another_is_returned_as_it_was_put() {
+        for old in others() {
+            for state in others().into_iter().chain([state()]) {
+                let mut put = PutSession::new(old.clone(), None);
+                put.replace(state.clone(), None);
+                assert_eq!(put.state(state.id), state);
+            }
         }
     }
 
