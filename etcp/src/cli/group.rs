@@ -13,6 +13,9 @@ use super::group_limits::GroupLimit;
 /// The name of the flag, and of the tables in a file.
 pub(crate) const GROUP_FLAG: &str = "group";
 
+/// The number of [`GROUP_KEYS`] that have any number of values; the others are limits.
+pub(super) const LIST_KEYS: usize = 5;
+
 /// The keys of such a table.
 pub(crate) const GROUP_KEYS: [&str; 15] = [
     "keys",

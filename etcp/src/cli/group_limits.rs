@@ -3,21 +3,11 @@
 
 use eternaltcp::policy::GroupLimits;
 
+use super::group::{GROUP_KEYS, LIST_KEYS};
 use super::limits::{parse_count, parse_small, parse_tunnel_memory};
 
 /// The keys for limits in the table of a group.
-pub(super) const LIMIT_KEYS: [&str; 10] = [
-    "max-tunnels-per-key",
-    "max-idle-per-key",
-    "tunnel-memory",
-    "tunnel-memory-at-first",
-    "max-listeners",
-    "max-standbys",
-    "max-connecting",
-    "max-sessions",
-    "max-opens-per-second",
-    "max-joined",
-];
+const LIMIT_KEYS: &[&str] = GROUP_KEYS.split_at(LIST_KEYS).1;
 
 /// One limit of a group.
 #[derive(Clone, Debug)]
@@ -65,15 +55,14 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::cli::{Cli, GROUP_KEYS};
+    use crate::cli::Cli;
 
     #[test]
     fn each_limit_of_a_group_is_a_flag_of_the_server_and_takes_its_values() {
         let mut cli = Cli::command();
         cli.build();
         let sproxy = cli.find_subcommand("sproxy").unwrap();
-        for key in LIMIT_KEYS {
-            assert!(GROUP_KEYS.contains(&key), "{key}");
+        for key in LIMIT_KEYS.iter().copied() {
             let flag = sproxy.get_arguments().find(|flag| flag.get_long() == Some(key));
             let flag = flag.unwrap_or_else(|| panic!("{key}"));
             let default = flag.get_default_values().first().and_then(|value| value.to_str());
