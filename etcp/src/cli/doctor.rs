@@ -27,12 +27,13 @@ pub(crate) struct DoctorArgs {
     /// Measure neither the speed nor the pause after a cut
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Take the server and the flags for it from this configuration file of cproxy
+    /// Take the servers and the flags for them from this configuration file of cproxy; --server NAME
+    /// then chooses one of several
     #[arg(
         long,
         value_parser = parse_path(),
         value_name = "FILE",
-        conflicts_with_all = ["host", "server"]
+        conflicts_with = "host"
     )]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 //! The checks run in the order in which a carrier is made, and the first that fails ends those that
 //! need it. Nothing is changed at either side, except that `--accept-new` stores a key.
 //!
+//! - `patients`: the servers that are examined;
 //! - `local`: what this machine is;
 //! - `network`: names, addresses and ports;
 //! - `answer`, `portal`: what answers there, and login pages in between;
@@ -16,64 +17,82 @@ mod hidden;
 mod local;
 mod measure;
 mod network;
+mod patients;
 mod portal;
 mod report;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::time::Duration;
 
-use eternaltcp::address::ServerAddress;
+use eternaltcp::address::{ServerAddress, Target};
 use eternaltcp::client::{Client, Pins, Proxy, paths_to};
 
-use crate::cli::{CliCommand, DoctorArgs, ServerArgs};
-use crate::config::{self, ConfigFault};
+use crate::cli::{DoctorArgs, ServerArgs};
 use crate::credentials::Credentials;
 use crate::exit::ExitError;
 use crate::runtime;
 use admission::Applicant;
 use answer::LargePackets;
 use measure::BulkOutcome;
+use patients::Patient;
 use report::DoctorReport;
 
 const HOLE: &str = "etcp uses small segments there; other programs will hang: lower the MTU of your \
                     interface (ip link set dev IFACE mtu 1280), or let ICMP (fragmentation needed, \
                     packet too big) pass the firewalls";
 
-pub(crate) fn run(mut args: DoctorArgs) -> Result<(), ExitError> {
-    if let Some(path) = args.config.take() {
-        args.server = server_of(&path)?;
+pub(crate) fn run(args: DoctorArgs) -> Result<(), ExitError> {
+    let DoctorArgs { host, target, json, hide_names, quick, config, first_contact, server } = args;
+    let plan = DoctorPlan { target, is_quick: quick, patience: first_contact.connect_timeout };
+    let mut report = DoctorReport::new(json, hide_names);
+    for patient in patients::all(config, host, server)? {
+        examine(&mut report, &plan, &patient)?;
     }
-    args.server.server.splice(0..0, args.host.take());
-    let servers: Vec<_> = args.server.server.iter().map(ToString::to_string).collect();
-    let servers = servers.join(", ");
-    let mut report = DoctorReport::new(args.json, args.hide_names);
-    args.server.server.iter().for_each(|server| report.hide("HOST", &server.host));
-    report.begin(&servers);
-    local::examine(&mut report);
-    let (credentials, keyless) = Credentials::or_stranger(&args.server)?;
-    let keyless = keyless.map(|error| error.text().to_owned());
-    let doctor = Doctor { args: &args, credentials: &credentials, keyless: keyless.as_deref() };
-    runtime::block_on(async {
-        let examined = doctor.examine(&mut report).await;
-        examined.and_then(|()| report.end(&servers))
-    })?
+    report.end()
 }
 
-/// Returns the server of a configuration file of cproxy.
-fn server_of(path: &Path) -> Result<ServerArgs, ExitError> {
-    let line = config::inspect(path).map_err(|faults| {
-        let faults: Vec<_> = faults.iter().map(ConfigFault::to_string).collect();
-        ExitError::Usage(faults.join("; "))
-    })?;
-    match line.cli.command {
-        CliCommand::Cproxy(args) => Ok(args.server),
-        _ => Err(ExitError::Usage(format!("{} configures no cproxy", path.display()))),
-    }
+/// What is done at each server.
+struct DoctorPlan {
+    /// A target to try.
+    target: Option<Target>,
+    /// Whether neither the speed nor the pause is measured.
+    is_quick: bool,
+    /// The time that the first attach may take.
+    patience: Duration,
+}
+
+/// Examines one server. Settings of one of several that cannot be used are a finding about it.
+fn examine(
+    report: &mut DoctorReport,
+    plan: &DoctorPlan,
+    patient: &Patient,
+) -> Result<(), ExitError> {
+    let Patient { name, server } = patient;
+    name.iter().for_each(|name| report.hide("SERVER", name));
+    server.server.iter().for_each(|server| report.hide("HOST", &server.host));
+    let addresses: Vec<_> = server.server.iter().map(ToString::to_string).collect();
+    report.begin(name.as_deref(), &addresses.join(", "));
+    local::examine(report);
+    let (credentials, keyless) = match Credentials::or_stranger(server) {
+        Ok(found) => found,
+        Err(error) if name.is_none() => return Err(error),
+        Err(error) => {
+            report.fail("settings", error.text(), "");
+            return Ok(());
+        }
+    };
+    let keyless = keyless.map(|error| error.text().to_owned());
+    let keyless = keyless.as_deref();
+    let doctor = Doctor { plan, server, credentials: &credentials, keyless };
+    runtime::block_on(doctor.examine(report))??;
+    report.close();
+    Ok(())
 }
 
 /// The examination of one sproxy.
 struct Doctor<'a> {
-    args: &'a DoctorArgs,
+    plan: &'a DoctorPlan,
+    server: &'a ServerArgs,
     credentials: &'a Credentials,
     /// The reason why the user has no key.
     keyless: Option<&'a str>,
@@ -104,9 +123,9 @@ impl Doctor<'_> {
             }
         };
         let applicant = Applicant {
-            args: &self.args.server,
+            args: self.server,
             credentials: self.credentials,
-            patience: self.args.first_contact.connect_timeout,
+            patience: self.plan.patience,
             keyless: self.keyless,
         };
         let client = applicant.attach(report).await?;
@@ -156,12 +175,12 @@ impl Doctor<'_> {
 
     /// Reports what an attached carrier is like.
     async fn measure(&self, report: &mut DoctorReport, client: &Client) -> BulkOutcome {
-        if let Some(target) = &self.args.target {
+        if let Some(target) = &self.plan.target {
             measure::try_target(report, client, target).await;
         }
         // Bulk would fill queues on the path.
         measure::round_trip(report, client).await;
-        if self.args.quick {
+        if self.plan.is_quick {
             return BulkOutcome::Unknown;
         }
         let passage = measure::speed(report, client).await;

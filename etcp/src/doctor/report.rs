@@ -57,13 +57,48 @@ struct Finding {
     values: BTreeMap<&'static str, f64>,
 }
 
-/// The output of `--json`.
+/// The output of `--json` about one server that has no name.
 #[derive(Serialize)]
 struct DoctorDocument<'a> {
     version: u32,
-    server: &'a str,
+    #[serde(flatten)]
+    examined: &'a ExaminedServer,
+}
+
+/// The output of `--json` about servers that have names.
+#[derive(Serialize)]
+struct ServersDocument<'a> {
+    version: u32,
     ok: bool,
-    findings: &'a [Finding],
+    servers: &'a [ExaminedServer],
+}
+
+/// The findings about one server.
+#[derive(Debug, Serialize)]
+struct ExaminedServer {
+    /// Its name in the configuration file, if that has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// Its addresses.
+    server: String,
+    ok: bool,
+    findings: Vec<Finding>,
+}
+
+impl ExaminedServer {
+    /// Returns its name and its addresses.
+    fn title(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} ({})", self.server),
+            None => self.server.clone(),
+        }
+    }
+
+    /// Returns the checks that failed.
+    fn problems(&self) -> Vec<&'static str> {
+        let failed = self.findings.iter().filter(|finding| finding.result == Mark::Fail);
+        failed.map(|finding| finding.check).collect()
+    }
 }
 
 /// The findings so far. Lines for people are printed at once.
@@ -71,7 +106,8 @@ struct DoctorDocument<'a> {
 pub(super) struct DoctorReport {
     is_json: bool,
     hidden: HiddenWords,
-    findings: Vec<Finding>,
+    /// The servers so far; findings are about the last one.
+    servers: Vec<ExaminedServer>,
     /// The first line that could not be printed.
     trouble: Option<ExitError>,
 }
@@ -79,7 +115,7 @@ pub(super) struct DoctorReport {
 impl DoctorReport {
     pub(super) fn new(is_json: bool, is_hiding: bool) -> Self {
         let hidden = HiddenWords::new(is_hiding);
-        Self { is_json, hidden, findings: Vec::new(), trouble: None }
+        Self { is_json, hidden, servers: Vec::new(), trouble: None }
     }
 
     /// Replaces this name by a placeholder from now on, if names are hidden.
@@ -132,14 +168,28 @@ impl DoctorReport {
         if !self.is_json {
             self.print(&line(&finding));
         }
-        self.findings.push(finding);
+        if let Some(examined) = self.servers.last_mut() {
+            examined.ok &= result != Mark::Fail;
+            examined.findings.push(finding);
+        }
     }
 
-    /// Prints what precedes the findings.
-    pub(super) fn begin(&mut self, title: &str) {
+    /// Begins the findings about a server.
+    pub(super) fn begin(&mut self, name: Option<&str>, server: &str) {
+        let name = name.map(|name| self.hidden.replace(name));
+        let server = self.hidden.replace(server);
+        let examined = ExaminedServer { name, server, ok: true, findings: Vec::new() };
         if !self.is_json {
-            let title = self.hidden.replace(title);
-            self.print(&format!("etcp doctor {title}\n"));
+            let above = if self.servers.is_empty() { "" } else { "\n" };
+            self.print(&format!("{above}etcp doctor {}\n", examined.title()));
+        }
+        self.servers.push(examined);
+    }
+
+    /// Ends the findings about a server.
+    pub(super) fn close(&mut self) {
+        if !self.is_json && self.servers.last().is_some_and(|examined| examined.ok) {
+            self.print("All is well.\n");
         }
     }
 
@@ -153,35 +203,44 @@ impl DoctorReport {
     ///
     /// # Errors
     /// There is a problem, or the report could not be printed.
-    pub(super) fn end(mut self, server: &str) -> Result<(), ExitError> {
-        let server = self.hidden.replace(server);
-        let problems = self.checks_with(Mark::Fail);
+    pub(super) fn end(mut self) -> Result<(), ExitError> {
         if self.is_json {
-            let (ok, findings) = (problems.is_empty(), &self.findings[..]);
-            let document = DoctorDocument { version: VERSION, server: &server, ok, findings };
-            let text = serde_json::to_string(&document).map_err(ExitError::failed)?;
+            let text = self.json().map_err(ExitError::failed)?;
             self.print(&format!("{}\n", escape_json(&text)));
-        } else if problems.is_empty() {
-            self.print("All is well.\n");
         }
-        if let Some(trouble) = self.trouble {
+        if let Some(trouble) = self.trouble.take() {
             return Err(trouble);
         }
-        if problems.is_empty() {
-            return Ok(());
-        }
-        let count = counted(problems.len() as u64, "problem", "problems");
-        let text = format!(
-            "{count} with {server} ({}): see what the report says to do",
-            problems.join(", ")
-        );
-        Err(ExitError::Failed(text))
+        self.verdict().map_or(Ok(()), |text| Err(ExitError::Failed(text)))
     }
 
-    /// Returns the checks with this result.
-    fn checks_with(&self, mark: Mark) -> Vec<&'static str> {
-        let with = self.findings.iter().filter(|finding| finding.result == mark);
-        with.map(|finding| finding.check).collect()
+    fn json(&self) -> serde_json::Result<String> {
+        let servers = &self.servers[..];
+        if let [examined @ ExaminedServer { name: None, .. }] = servers {
+            return serde_json::to_string(&DoctorDocument { version: VERSION, examined });
+        }
+        let ok = servers.iter().all(|examined| examined.ok);
+        serde_json::to_string(&ServersDocument { version: VERSION, ok, servers })
+    }
+
+    /// Returns the line about all problems, if there are any.
+    fn verdict(&self) -> Option<String> {
+        let ill: Vec<_> = self.servers.iter().filter(|examined| !examined.ok).collect();
+        let count = ill.iter().map(|examined| examined.problems().len()).sum::<usize>();
+        let count = counted(count as u64, "problem", "problems");
+        let of = |it: &&ExaminedServer| format!("{} ({})", it.title(), it.problems().join(", "));
+        Some(match (&ill[..], self.servers.len()) {
+            ([], _) => return None,
+            ([one], 1) => format!("{count} with {}: see what the report says to do", of(one)),
+            _ => {
+                let all: Vec<_> = ill.iter().map(of).collect();
+                let (ill, of_all) = (ill.len(), self.servers.len());
+                let all = all.join("; ");
+                format!(
+                    "{count} with {ill} of {of_all} servers: {all}: see what the report says to do"
+                )
+            }
+        })
     }
 }
 
@@ -216,9 +275,27 @@ mod tests {
     fn problems_are_counted_and_named_in_the_error() {
         let mut report = DoctorReport::new(true, true);
         report.hide("HOST", "db.test");
+        report.begin(None, "db.test:6200");
         report.fail("port", "db.test refused", "start it");
         report.ok("name", "fine");
-        let Err(ExitError::Failed(text)) = report.end("db.test:6200") else { panic!("it is well") };
+        let Err(ExitError::Failed(text)) = report.end() else { panic!("it is well") };
         assert_eq!(text, "1 problem with HOST-1:6200 (port): see what the report says to do");
+    }
+    #[test]
+    fn servers_with_names_are_told_apart() {
+        let mut report = DoctorReport::new(true, true);
+        report.hide("SERVER", "office");
+        for (name, problems) in [("office", 0), ("home", 2), ("away", 1)] {
+            report.begin(Some(name), "192.0.2.7:6200");
+            (0..problems).for_each(|_| report.fail("port", "refused", ""));
+        }
+        let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        assert_eq!((&json["version"], &json["ok"]), (&1.into(), &false.into()));
+        let server = &json["servers"][0];
+        assert_eq!((&server["name"], &server["ok"]), (&"SERVER-1".into(), &true.into()));
+        assert_eq!(json["servers"][1]["findings"][1]["check"], "port");
+        let expected = "3 problems with 2 of 3 servers: home (ADDRESS-1:6200) (port, port); \
+                        away (ADDRESS-1:6200) (port): see what the report says to do";
+        assert_eq!(report.verdict().as_deref(), Some(expected));
     }
 }

@@ -106,3 +106,62 @@ fn the_flags_may_come_from_a_configuration_file_of_cproxy() {
     assert_eq!(diagnosis.code, Some(2), "{diagnosis:#?}");
     assert!(diagnosis.error.contains("there is no key serve"), "{diagnosis:#?}");
 }
+
+#[test]
+fn each_server_of_a_file_is_examined_or_the_one_that_is_named() {
+    if !skip::can_run("doctor::reports", &[]) {
+        return;
+    }
+    let clinic = Clinic::empty().with_sproxy(&[]);
+    let path = |name: &str| clinic.folder.join(name).display().to_string();
+    let lines = format!(
+        "known-hosts = \"{}\"\nno-ssh-config = true\nidentity = \"{}\"\n\
+         [server.home]\nserver = \"10.71.9.10\"\nlisten = \"localhost:5300\"\n\
+         [server.office]\nserver = \"10.71.9.10:6300\"\n\
+         [server.keyless]\nserver = \"10.71.9.10\"\nidentity = \"nowhere\"\n",
+        path("known_hosts"),
+        path("client-key"),
+    );
+    clinic.write("cproxy.toml", &lines);
+    let doctor = |options: &[&str]| {
+        let doctor = Launch::new("doctor", clinic.folder.join("etcp"))
+            .args(["doctor", "--quick", "--config", &path("cproxy.toml")])
+            .args(options)
+            .env("HOME", clinic.folder.path())
+            .env("RUST_LOG", "");
+        clinic.run(doctor)
+    };
+    let all = doctor(&[]);
+    all.fails("port", &["10.71.9.10:6300 refuses"]).says("ok", "own key", &["is admitted"]);
+    assert!(all.report.starts_with("etcp doctor home (10.71.9.10:6200)\nok "), "{all:#?}");
+    for line in
+        ["All is well.\n\netcp doctor keyless (", "\netcp doctor office (10.71.9.10:6300)\n"]
+    {
+        assert!(all.report.contains(line), "{all:#?}");
+    }
+    assert!(all.error.contains(" with 2 of 3 servers: keyless ("), "{all:#?}");
+    assert!(all.error.contains("; office (10.71.9.10:6300) (port"), "{all:#?}");
+
+    let one = doctor(&["--server", "home"]);
+    one.is_well();
+    assert!(!one.report.contains("office"), "{one:#?}");
+    let hidden = doctor(&["--server", "home", "--server", "office", "--json", "--hide-names"]);
+    let report: Value = serde_json::from_str(&hidden.report).expect("it is JSON");
+    let servers = report["servers"].as_array().expect("a list");
+    let shown: Vec<_> = servers.iter().map(|it| (&it["name"], &it["server"], &it["ok"])).collect();
+    let [first, second] = ["SERVER-1", "SERVER-2"].map(Value::from);
+    let [well, ill] = [true, false].map(Value::from);
+    let [near, far] = ["ADDRESS-1:6200", "ADDRESS-1:6300"].map(Value::from);
+    assert_eq!(shown, [(&first, &near, &well), (&second, &far, &ill)], "{report}");
+    assert!(report["ok"] == false && report["version"] == 1, "{report}");
+
+    let unknown = doctor(&["--server", "work"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:#?}");
+    assert!(
+        unknown.error.contains("has no server work: it has home, keyless, office"),
+        "{unknown:#?}"
+    );
+    clinic.write("cproxy.toml", "server = \"10.71.9.10\"\n");
+    let nameless = doctor(&["--server", "home"]);
+    assert!(nameless.error.contains("has no tables of servers"), "{nameless:#?}");
+}
