@@ -21,6 +21,7 @@ mod dial;
 mod end;
 mod env;
 mod faults;
+pub mod fleet;
 mod history;
 pub mod hostile;
 mod joined;

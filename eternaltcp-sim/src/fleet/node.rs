@@ -1,0 +1,103 @@
+//! A node of a fleet: its processors, and the handshakes in progress.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use eternaltcp_proto::{DialId, Time};
+
+/// The processor time of a node for its answer to a client's first message, and for the attach. A
+/// release build takes about half a millisecond for both.
+const WORK: Duration = Duration::from_micros(300);
+
+/// The processors of a node.
+const CORES: usize = 2;
+
+/// A dial of a client.
+pub(super) type Handshake = (u32, DialId);
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct FleetNode {
+    /// The times at which the processors are free.
+    free_at: [Time; CORES],
+    /// The node serves nobody before this time, though its kernel accepts.
+    serves_from: Time,
+    is_gone: bool,
+    /// The handshakes in progress, the oldest one first.
+    pending: VecDeque<Handshake>,
+    max_startups: usize,
+    peak: usize,
+    evicted: u64,
+    longest_wait: Duration,
+}
+
+impl FleetNode {
+    pub(super) fn new(max_startups: usize) -> Self {
+        Self {
+            free_at: [Time::ZERO; CORES],
+            serves_from: Time::ZERO,
+            is_gone: false,
+            pending: VecDeque::new(),
+            max_startups,
+            peak: 0,
+            evicted: 0,
+            longest_wait: Duration::ZERO,
+        }
+    }
+
+    /// Serves nobody before this time.
+    pub(super) fn serve_from(&mut self, at: Time) {
+        self.serves_from = at;
+    }
+
+    /// Takes the machine away for good.
+    pub(super) fn remove(&mut self) {
+        self.is_gone = true;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
+    /// Returns how many handshakes are in progress.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Handles a client's first message. Returns when the answer is sent, and the oldest handshake
+    /// if it had to make room.
+    pub(super) fn hello(&mut self, now: Time, from: Handshake) -> (Time, Option<Handshake>) {
+        let is_full = self.pending.len() >= self.max_startups;
+        let evicted = if is_full { self.pending.pop_front() } else { None };
+        self.evicted += u64::from(evicted.is_some());
+        self.pending.push_back(from);
+        self.peak = self.peak.max(self.pending.len());
+        (self.work(now), evicted)
+    }
+
+    /// Handles an attach. Returns when it is answered, or `None` if its handshake was evicted.
+    pub(super) fn attach(&mut self, now: Time, from: Handshake) -> Option<Time> {
+        self.leave(from).then(|| self.work(now))
+    }
+
+    /// Handles the end of a handshake. Returns whether it was in progress.
+    pub(super) fn leave(&mut self, from: Handshake) -> bool {
+        let at = self.pending.iter().position(|other| *other == from);
+        at.is_some_and(|at| self.pending.remove(at).is_some())
+    }
+
+    /// Returns when a processor is done with a piece of work that arrives now.
+    fn work(&mut self, now: Time) -> Time {
+        let first = self.free_at.iter_mut().min().expect("there are processors");
+        let begin = now.max(self.serves_from).max(*first);
+        *first = begin + WORK;
+        self.longest_wait = self.longest_wait.max(begin.since(now));
+        *first
+    }
+
+    /// Returns the most handshakes that were in progress at once, how many made room for others,
+    /// and the longest wait for a processor.
+    pub(super) fn load(&self) -> (usize, u64, Duration) {
+        (self.peak, self.evicted, self.longest_wait)
+    }
+}
