@@ -43,10 +43,11 @@ fn tunnels_of_dead_nodes_spread_over_the_others() {
 }
 
 #[test]
-fn a_node_with_too_many_tunnels_for_its_limit_serves_all_in_the_end() {
-    let tight = run(4, 10_000, MAX_STARTUPS, Incident::UpgradeOfAll);
-    assert!(tight.evicted > 0, "{tight}");
+fn a_node_with_more_tunnels_than_places_serves_them_without_much_work_in_vain() {
+    let outcome = run(4, 10_000, MAX_STARTUPS, Incident::UpgradeOfAll);
+    assert!(outcome.evicted > 0, "{outcome}");
+    // Its processors need three seconds for all of them.
+    assert!(outcome.pause(100) < Duration::from_secs(8), "{outcome}");
     let wide = run(4, 10_000, 10_240, Incident::UpgradeOfAll);
-    assert_eq!(wide.evicted, 0, "{wide}");
-    assert!(wide.pause(100) * 2 < tight.pause(100), "{wide}; {tight}");
+    assert!(wide.evicted == 0 && wide.pause(100) < outcome.pause(100), "{wide}; {outcome}");
 }

@@ -28,6 +28,10 @@ use node::FleetNode;
 pub use outcome::FleetOutcome;
 pub use plan::{FleetPlan, Incident};
 
+/// A newcomer takes the place of another handshake in this part of all cases, in per cent, if all
+/// are young.
+const LUCKY: u64 = 10;
+
 /// A moment in the life of a fleet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Moment {
@@ -195,11 +199,14 @@ impl Fleet {
             return;
         }
         let now = self.now;
+        let is_lucky = self.rng.chance(LUCKY);
         let busy = &mut self.nodes[node as usize];
-        let (answered, evicted) = busy.hello(now, (number, dial));
+        let (answered, evicted) = busy.hello(now, (number, dial), is_lucky);
         let way = |number: u32, clients: &[FleetClient]| clients[number as usize].round_trip() / 2;
-        let at = answered + way(number, &self.clients);
-        self.at(at, Moment::Dial(number, dial, Stage::Answered(node)));
+        if let Some(answered) = answered {
+            let at = answered + way(number, &self.clients);
+            self.at(at, Moment::Dial(number, dial, Stage::Answered(node)));
+        }
         if let Some((number, dial)) = evicted {
             let at = now + way(number, &self.clients);
             self.at(at, Moment::Dial(number, dial, Stage::Refused));

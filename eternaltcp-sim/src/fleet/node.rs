@@ -9,6 +9,10 @@ use eternaltcp_proto::{DialId, Time};
 /// release build takes about half a millisecond for both.
 const WORK: Duration = Duration::from_micros(300);
 
+/// A handshake that has begun within this time makes room for a new one only by luck, as at the real
+/// server.
+const YOUNG: Duration = Duration::from_secs(1);
+
 /// The processors of a node.
 const CORES: usize = 2;
 
@@ -23,8 +27,8 @@ pub(super) struct FleetNode {
     /// The node serves nobody before this time, though its kernel accepts.
     serves_from: Time,
     is_gone: bool,
-    /// The handshakes in progress, the oldest one first.
-    pending: VecDeque<Handshake>,
+    /// The handshakes in progress and their beginnings, the oldest one first.
+    pending: VecDeque<(Time, Handshake)>,
     max_startups: usize,
     peak: usize,
     evicted: u64,
@@ -64,15 +68,24 @@ impl FleetNode {
         self.pending.len()
     }
 
-    /// Handles a client's first message. Returns when the answer is sent, and the oldest handshake
-    /// if it had to make room.
-    pub(super) fn hello(&mut self, now: Time, from: Handshake) -> (Time, Option<Handshake>) {
+    /// Handles a client's first message. Returns when the answer is sent, if it is, and which
+    /// handshake is dropped, if one must be: the oldest one, or this one.
+    pub(super) fn hello(
+        &mut self,
+        now: Time,
+        from: Handshake,
+        is_lucky: bool,
+    ) -> (Option<Time>, Option<Handshake>) {
         let is_full = self.pending.len() >= self.max_startups;
+        let is_young = |(since, _): &(Time, _)| now.since(*since) < YOUNG;
+        self.evicted += u64::from(is_full);
+        if is_full && !is_lucky && self.pending.front().is_some_and(is_young) {
+            return (None, Some(from));
+        }
         let evicted = if is_full { self.pending.pop_front() } else { None };
-        self.evicted += u64::from(evicted.is_some());
-        self.pending.push_back(from);
+        self.pending.push_back((now, from));
         self.peak = self.peak.max(self.pending.len());
-        (self.work(now), evicted)
+        (Some(self.work(now)), evicted.map(|(_, evicted)| evicted))
     }
 
     /// Handles an attach. Returns when it is answered, or `None` if its handshake was evicted.
@@ -82,7 +95,7 @@ impl FleetNode {
 
     /// Handles the end of a handshake. Returns whether it was in progress.
     pub(super) fn leave(&mut self, from: Handshake) -> bool {
-        let at = self.pending.iter().position(|other| *other == from);
+        let at = self.pending.iter().position(|(_, other)| *other == from);
         at.is_some_and(|at| self.pending.remove(at).is_some())
     }
 

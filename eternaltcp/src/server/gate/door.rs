@@ -17,6 +17,12 @@ use eternaltcp_tls::PublicKey;
 /// client proves its key in a few round trips.
 const YOUNG: Duration = Duration::from_secs(1);
 
+/// When all places are taken by young connections of clients that return, a newcomer replaces one of
+/// them in this part of all cases, in per cent, and is dropped itself in the others. If each newcomer
+/// replaced one, most of the work for those that return at once would be in vain; if none did, who
+/// holds all places would keep them.
+const LUCKY: usize = 10;
+
 /// The part of its places that a source has while its penalties count, as a divisor.
 const PENALISED_PART: usize = 16;
 
@@ -124,6 +130,9 @@ struct PendingHandshake {
     since: Time,
 }
 
+/// A waiting connection: its source, and its number.
+type Place = (IpAddr, u64);
+
 /// The connections of one source that have not proved a key.
 #[derive(Debug, Default)]
 struct SourceHandshakes {
@@ -213,7 +222,10 @@ impl Door {
             true => ((self.limits.per_source / PENALISED_PART).max(1), Limit::Penalty),
             false => (self.limits.per_source.saturating_add(tunnels), Limit::PerSource),
         };
-        let evicted = self.room_for(now, source, own_limit, dice);
+        let evicted = match self.room_for(now, source, own_limit, dice) {
+            Ok(evicted) => evicted,
+            Err(limit) => return Arrival::Rejected(limit),
+        };
         let evicted = evicted.map(|((source, number), limit)| {
             self.penalties.add(now, source, Offence::NoKey);
             self.leave_strangers(source, number);
@@ -228,31 +240,59 @@ impl Door {
         Arrival::Enters { number, evicted }
     }
 
-    /// Returns which connection is dropped for a newcomer, and for which limit.
+    /// Returns which connection is dropped for a newcomer, and for which limit, or the limit for
+    /// which the newcomer is dropped.
     fn room_for(
         &self,
         now: Time,
         source: IpAddr,
         (most, limit): (usize, Limit),
         dice: impl FnOnce() -> usize,
-    ) -> Option<((IpAddr, u64), Limit)> {
+    ) -> Result<Option<(Place, Limit)>, Limit> {
         let own = self.strangers.get(&source).map_or(0, |source| source.places.len());
         if own >= most {
-            return self.first_to_go(Some(source), now).map(|victim| (victim, limit));
+            return Ok(self.first_to_go(Some(source), now).map(|victim| (victim, limit)));
         }
-        let latest = match self.limits.startups.chance(self.waiting) {
+        let victim = match self.limits.startups.chance(self.waiting) {
             0 => None,
-            100 => Some(now),
-            chance if dice() < chance => now.since_origin().checked_sub(YOUNG).map(Time::new),
+            100 => Some(self.room_in_crowd(now, dice)?),
+            chance if dice() < chance => self.first_grown_up(now),
             _ => None,
         };
-        self.first_to_go(None, latest?).map(|victim| (victim, Limit::Startups))
+        Ok(victim.map(|victim| (victim, Limit::Startups)))
+    }
+
+    /// Returns which connection is dropped for a newcomer when all places are taken, or the limit if
+    /// it is the newcomer itself.
+    fn room_in_crowd(&self, now: Time, dice: impl FnOnce() -> usize) -> Result<Place, Limit> {
+        let first = self.first_to_go(None, now).ok_or(Limit::Startups)?;
+        if !self.is_returning(first) {
+            return Ok(first);
+        }
+        match self.first_grown_up(now) {
+            Some(grown_up) if self.is_returning(grown_up) => Ok(grown_up),
+            _ if dice() < LUCKY => Ok(first),
+            _ => Err(Limit::Startups),
+        }
+    }
+
+    /// Returns whether a connection comes from an address of a client with a tunnel, and has not
+    /// failed yet.
+    fn is_returning(&self, (source, number): Place) -> bool {
+        let place = self.strangers.get(&source).and_then(|own| own.places.get(&number));
+        place.is_some_and(|place| place.stage == HandshakeStage::Neighbour)
+    }
+
+    /// Returns the connection to drop among those that are not young.
+    fn first_grown_up(&self, now: Time) -> Option<Place> {
+        let latest = now.since_origin().checked_sub(YOUNG)?;
+        self.first_to_go(None, Time::new(latest))
     }
 
     /// Returns the connection to drop, among those of one source or of all sources: the one with
     /// the least progress; among these, one of the source with the most connections; among these,
     /// the oldest. Connections after `latest` are kept.
-    fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<(IpAddr, u64)> {
+    fn first_to_go(&self, only: Option<IpAddr>, latest: Time) -> Option<Place> {
         let mut first = None;
         for (source, SourceHandshakes { places }) in &self.strangers {
             if only.is_some_and(|only| only != *source) {

@@ -134,7 +134,7 @@ impl Gate {
                 if let Some(times) = self.notices.startups.due() {
                     let waiting = self.lock().door.waiting();
                     warn!(
-                        "{} to prove a key, and the oldest make room \
+                        "{} to prove a key, and some are dropped \
                          ({times} so far): --max-startups, now {}",
                         counted(waiting, "connection waits", "connections wait"),
                         self.startups

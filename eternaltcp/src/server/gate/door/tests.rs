@@ -1,3 +1,5 @@
+use std::collections::{BTreeSet, VecDeque};
+
 use super::*;
 use eternaltcp_tls::Identity;
 
@@ -66,7 +68,9 @@ fn the_further_one_has_come_the_later_it_goes() {
     door.ask(source(2), neighbour);
     door.reject(source(5), unknown);
     door.set_neighbours((100..200).map(|from| (source(from), 1)).collect());
-    let order: Vec<_> = (100..105).map(|from| enter(&mut door, ms(1), from).1.unwrap()).collect();
+    let arrivals = [1, 1, 1, 1000, 1001].into_iter().zip(100..);
+    let order: Vec<_> =
+        arrivals.map(|(at, from)| enter(&mut door, ms(at), from).1.unwrap()).collect();
     // The newcomers are neighbours, like the second.
     assert_eq!(order[..4], [unknown, asking, waiting, neighbour]);
     assert_ne!(order[4], proved);
@@ -139,6 +143,68 @@ fn a_source_of_clients_with_tunnels_has_a_place_for_each_that_comes_back() {
         assert_eq!(enter(&mut door, ms(0), 1).1, None);
     }
     assert_eq!(enter(&mut door, ms(0), 1).1, Some(0));
+}
+
+#[test]
+fn clients_that_return_at_once_rarely_displace_each_other() {
+    let mut door = door(3, 3);
+    door.set_neighbours((1..=9).map(|from| (source(from), 1)).collect());
+    let first = enter(&mut door, ms(0), 1).0;
+    let numbers = [2, 3].map(|from| enter(&mut door, ms(500), from).0);
+    let arrive = |door: &mut Door, now, from, dice| door.arrive(now, source(from), || dice);
+    assert_eq!(arrive(&mut door, ms(600), 4, LUCKY), Arrival::Rejected(Limit::Startups));
+    let stranger = arrive(&mut door, ms(600), 77, LUCKY);
+    assert_eq!(stranger, Arrival::Rejected(Limit::Startups), "nor do strangers displace them");
+    // A connection that has waited for a second is hardly that of a client that returns.
+    let evicts = |arrival, victim| match arrival {
+        Arrival::Enters { evicted, .. } => evicted == Some((victim, Limit::Startups)),
+        Arrival::Rejected(_) => false,
+    };
+    assert!(evicts(arrive(&mut door, ms(1000), 5, 99), first));
+    assert!(evicts(arrive(&mut door, ms(1100), 6, LUCKY - 1), numbers[0]), "by luck");
+    // Strangers make room first.
+    assert!(door.leave_strangers(source(3), numbers[1]));
+    let stranger = enter(&mut door, ms(1100), 78).0;
+    assert!(evicts(arrive(&mut door, ms(1100), 7, 99), stranger));
+}
+
+/// All clients of a node come back at once, four times as many as it has places, and again after a
+/// second if they are dropped. The node does one piece of work each millisecond, and each client
+/// needs two.
+#[test]
+fn a_node_is_not_busy_in_vain_when_all_of_its_clients_return_at_once() {
+    const CLIENTS: u32 = 2048;
+    let mut door = door(256, 512);
+    door.set_neighbours((0..CLIENTS).map(|from| (source(from), 1)).collect());
+    let mut arrivals: BTreeSet<(u64, u32)> = (0..CLIENTS).map(|from| (0, from)).collect();
+    // Those of dropped clients, too: that they are gone shows only when their turn has come.
+    let mut work: VecDeque<(u32, u64, bool)> = VecDeque::new();
+    let (mut served, mut tick, mut dice) = (0, 0, 0);
+    let needed = u64::from(CLIENTS) * 2;
+    while served < CLIENTS {
+        tick += 1;
+        assert!(tick < needed * 2, "{served} of {CLIENTS} are served");
+        while arrivals.first().is_some_and(|(at, _)| *at <= tick) {
+            let (_, from) = arrivals.pop_first().expect("it is there");
+            dice = (dice + 37) % 100;
+            let dropped = match door.arrive(ms(tick), source(from), || dice) {
+                Arrival::Rejected(_) => Some(from),
+                Arrival::Enters { number, evicted } => {
+                    work.push_back((from, number, false));
+                    let of = |victim| work.iter().find(|(_, number, _)| *number == victim);
+                    evicted.and_then(|(victim, _)| of(victim)).map(|(from, ..)| *from)
+                }
+            };
+            arrivals.extend(dropped.map(|from| (tick + 1000 + u64::from(from) % 500, from)));
+        }
+        match work.pop_front() {
+            Some((from, number, false)) => work.push_back((from, number, true)),
+            Some((from, number, true)) => {
+                served += u32::from(door.leave_strangers(source(from), number));
+            }
+            None => {}
+        }
+    }
 }
 
 /// Strangers from any number of sources, for a minute: each keeps its place, and returns when it
