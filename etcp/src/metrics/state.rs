@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use eternaltcp::clean;
+use eternaltcp::control::EndedServer;
 use eternaltcp::process::supervised;
 use eternaltcp::status::{
     CarrierStatus, Peer, SessionStage, SessionStatus, TunnelCondition, TunnelOverview,
@@ -32,6 +33,8 @@ pub(super) struct ObservedState {
     is_draining: bool,
     sums: ShownSums,
     tunnels: Vec<TunnelOverview>,
+    /// The servers whose tunnels have ended for good.
+    ended: Vec<EndedServer>,
 }
 
 impl ObservedState {
@@ -56,6 +59,7 @@ impl ObservedState {
                 replayed_bytes: totals.replayed_bytes,
             },
             tunnels,
+            ended: subject.ended(),
         }
     }
 
@@ -82,6 +86,7 @@ impl ObservedState {
                 why: writer.text(&pause.event.why),
             }
         });
+        let ended = self.ended.iter().enumerate().map(|(at, it)| writer.ended(at, it));
         let host = rustix::system::uname();
         serde_json::to_string(&ShownState {
             has_names,
@@ -96,6 +101,7 @@ impl ObservedState {
             sums: &self.sums,
             pauses: pauses.collect(),
             tunnels: &tunnels,
+            ended: ended.collect(),
         })
     }
 }
@@ -168,6 +174,14 @@ impl TextWriter {
         }
     }
 
+    fn ended(self, number: usize, ended: &EndedServer) -> ShownEnd {
+        let who = match self.has_names {
+            true => self.text(&ended.server),
+            false => format!("server {}", number + 1),
+        };
+        ShownEnd { who, why: self.text(&ended.why), ended_at: unix_ms(ended.ended_at) }
+    }
+
     fn session(self, session: &SessionStatus) -> ShownSession {
         ShownSession {
             session: session.session,
@@ -210,6 +224,15 @@ struct ShownState<'a> {
     sums: &'a ShownSums,
     pauses: Vec<ShownPause>,
     tunnels: &'a [ShownTunnel],
+    ended: Vec<ShownEnd>,
+}
+
+/// A server whose tunnel has ended for good.
+#[derive(Serialize)]
+struct ShownEnd {
+    who: String,
+    why: String,
+    ended_at: u64,
 }
 
 #[derive(Clone, Copy, Default, Debug, Serialize)]
@@ -325,6 +348,11 @@ mod tests {
             is_draining: false,
             sums: ShownSums::default(),
             tunnels: vec![TunnelOverview { status, sessions: 900 }],
+            ended: vec![EndedServer {
+                server: "annex".to_owned(),
+                why: "192.0.2.7 does not know the key\n".to_owned(),
+                ended_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+            }],
         };
         let json = state.json(&pauses, has_names).unwrap();
         (json.clone(), serde_json::from_str(&json).unwrap())
@@ -338,6 +366,9 @@ mod tests {
         assert_eq!(tunnel["sessions"][0]["target"], "db:5432");
         assert_eq!(tunnel["sessions"][0]["waiting_bytes"], 7);
         assert_eq!(state["pauses"][0]["who"], "ann");
+        let ended = &state["ended"][0];
+        assert_eq!((&ended["who"], &ended["ended_at"]), (&"annex".into(), &1000.into()));
+        assert_eq!(ended["why"], "192.0.2.7 does not know the key ");
         assert_eq!(state["pauses"][1]["who"], "SHA256:OTHER");
         assert_eq!(state["pauses"][1]["length_ms"], 1500.0);
     }
@@ -349,6 +380,10 @@ mod tests {
             assert!(!json.contains(secret), "{secret}: {json}");
         }
         assert_eq!(state["tunnels"][0]["who"], "tunnel 33d69d2a");
+        assert_eq!(
+            (&state["ended"][0]["who"], &state["ended"][0]["why"]),
+            (&"server 1".into(), &"".into())
+        );
         assert_eq!(state["tunnels"][0]["loss"]["kind"], "reset");
         assert_eq!(state["host"], "");
     }

@@ -13,12 +13,17 @@ pub(super) fn apply(filter: &StatusFilterArgs, processes: &mut Vec<ProcessStatus
     for process in processes.iter_mut() {
         let about = process.about.clone().unwrap_or_default();
         process.tunnels.retain(|tunnel| is_wanted(filter, tunnel, &about));
+        // A server without a tunnel has neither clients, nor sessions, nor a state.
+        let only_server = filter.key.is_none() && filter.target.is_none() && filter.state.is_none();
+        process.ended.retain(|ended| {
+            only_server && filter.server.as_deref().is_none_or(|server| has(&ended.server, server))
+        });
         if let Some(target) = &filter.target {
             let tunnels = process.tunnels.iter_mut();
             tunnels.for_each(|it| it.sessions.retain(|session| has(&session.target, target)));
         }
     }
-    processes.retain(|process| !process.tunnels.is_empty());
+    processes.retain(|process| !process.tunnels.is_empty() || !process.ended.is_empty());
 }
 
 fn is_wanted(filter: &StatusFilterArgs, tunnel: &TunnelStatus, about: &str) -> bool {
@@ -50,9 +55,10 @@ fn has(text: &str, part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use eternaltcp::control::EndedServer;
     use eternaltcp::status::{ClientPeer, TunnelCondition};
 
-    use super::super::table::samples::{process, session, tunnel};
+    use super::super::table::samples::{ago, process, session, tunnel};
     use super::*;
     use crate::cli::StateArg;
 
@@ -109,5 +115,27 @@ mod tests {
         let mut processes = vec![process(vec![tunnel(), named.clone()])];
         apply(&StatusFilterArgs { server: wanted, ..StatusFilterArgs::default() }, &mut processes);
         assert_eq!(processes[0].tunnels, [named]);
+    }
+
+    #[test]
+    fn a_server_whose_tunnel_has_ended_is_chosen_by_its_name_alone() {
+        let ended = |server: &str| EndedServer {
+            server: server.to_owned(),
+            why: "the server does not know the key".to_owned(),
+            ended_at: ago(60),
+        };
+        let all = ProcessStatus { ended: vec![ended("home"), ended("office")], ..process(vec![]) };
+        let left = |filter: StatusFilterArgs| {
+            let mut processes = vec![all.clone(), process(vec![])];
+            apply(&filter, &mut processes);
+            processes
+        };
+        let server = Some("offi".to_owned());
+        let found =
+            left(StatusFilterArgs { server: server.clone(), ..StatusFilterArgs::default() });
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].ended, [ended("office")]);
+        let state = Some(StateArg::Detached);
+        assert!(left(StatusFilterArgs { server, state, ..StatusFilterArgs::default() }).is_empty());
     }
 }

@@ -144,7 +144,8 @@ impl Subject {
     }
 
     /// Returns the servers of clients that have ended for good.
-    pub(super) fn ended(&self) -> Vec<EndedServer> {
+    #[must_use]
+    pub fn ended(&self) -> Vec<EndedServer> {
         match &self.end {
             SubjectEnd::Clients(clients) => clients.ended(),
             SubjectEnd::Server(_) => Vec::new(),

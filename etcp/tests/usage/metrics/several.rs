@@ -3,6 +3,7 @@
 use etcp_testkit::loopback::several::table;
 use etcp_testkit::loopback::{SeveralServers, Steady};
 
+use super::events::EventReader;
 use super::http::{address, get, sample};
 use super::{fs, wait};
 
@@ -24,6 +25,16 @@ fn the_metrics_of_several_servers_are_sums_that_outlive_a_server() {
     wait("the refused one to have ended", || sample(metrics, ended) == 1.0);
     assert_eq!((sample(metrics, attached), get(metrics, "/readyz").status), (2.0, 200));
     assert_eq!(sample(metrics, "etcp_refusals_total{reason=\"key-unknown\"}"), 1.0);
+    let state = EventReader::open(metrics).wait_for("the end", |it| it["ended"][0].is_object());
+    let shown = &state["ended"][0];
+    assert_eq!(shown["who"], "strange", "{state}");
+    assert!(
+        shown["why"].as_str().is_some_and(|it| it.contains("does not know the key")),
+        "{state}"
+    );
+    let said = all.operate(&["status", "--server", "strange"]);
+    assert!(said.out.contains("no tunnel to strange: ended for good"), "{said:?}");
+    assert!(!said.out.contains("tunnel to one"), "{said:?}");
 
     // What a server that is removed has counted is not taken away.
     let [dials, attaches] =
