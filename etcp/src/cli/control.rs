@@ -182,11 +182,15 @@ pub(crate) struct TunnelsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TunnelsCommand {
-    /// End a tunnel of an sproxy, and reset its sessions on both sides. Its client may make a new one
+    /// End a tunnel of an sproxy, or all tunnels of a person, and reset their sessions on both sides.
+    /// Their clients may make new ones
     Kill {
         /// The tunnel's name in etcp status
-        #[arg(value_name = "TUNNEL")]
-        tunnel: String,
+        #[arg(value_name = "TUNNEL", required_unless_present = "key")]
+        tunnel: Option<String>,
+        /// End all tunnels of this key: its fingerprint, or its whole name in etcp status
+        #[arg(long, value_name = "KEY", conflicts_with = "tunnel")]
+        key: Option<String>,
         #[command(flatten)]
         which: WhichArgs,
     },

@@ -111,7 +111,9 @@ Examples:
 pub(super) const TUNNELS: &str = "\
 Examples:
   End a tunnel, named as in etcp status, and reset its sessions:
-    etcp tunnels kill 33d69d2a";
+    etcp tunnels kill 33d69d2a
+  End all tunnels of a person, after her key was removed:
+    etcp tunnels kill --key ann@laptop";
 
 pub(super) const RECONNECT: &str = "\
 Examples:

@@ -26,3 +26,4 @@ mod stdio;
 mod surroundings;
 mod trust;
 mod unix;
+mod tunnels;
