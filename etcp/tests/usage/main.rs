@@ -14,6 +14,7 @@ mod keys;
 mod metrics;
 mod proxy;
 mod record_ends;
+mod record_losses;
 mod records;
 mod reload;
 mod reload_remote;

@@ -7,13 +7,14 @@ use eternaltcp_sys::{Inherited, cookie};
 use tracing::{info, warn};
 
 use super::KeptDrain;
-use super::ended::{CRASHED, EndedTunnel};
+use super::ended::{CRASHED, DAMAGED, EndedTunnel};
 use super::sockets::{self, LocalEnd};
 use super::tunnel::{RecoveredTunnel, boot_time};
 use crate::net::last_answer::dismiss;
 use crate::report::counted;
 use crate::store::{
-    FoundListener, KeptListener, ListenerOwner, ListenerPurpose, SocketMark, StoreMemory,
+    DamagedTunnel, FoundListener, KeptListener, ListenerOwner, ListenerPurpose, SocketMark,
+    StoreMemory,
 };
 
 /// The state that was left and not yet taken. The tunnels come first, because their records are
@@ -68,7 +69,12 @@ impl Remains {
             let sessions = counted(sessions, "session", "sessions");
             warn!("a tunnel was being processed in several crashes: it is ended, with {sessions}");
         }
-        let stores = memory.recover();
+        let stores = memory.recover(|DamagedTunnel { note, sessions }| {
+            let (note, number) = (note.unwrap_or_default(), Some(sessions));
+            ended.push(EndedTunnel { id: None, note, sessions: number, why: DAMAGED });
+            let sessions = counted(sessions, "session", "sessions");
+            warn!("the stored state of a tunnel is damaged: it is ended, with {sessions}");
+        });
         for found in memory.recover_listeners() {
             let socket = sockets::take(&mut inherited, found.descriptor, found.cookie);
             if let Some(socket) = socket {

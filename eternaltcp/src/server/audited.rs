@@ -70,3 +70,46 @@ pub(super) fn record_more_refusals(audit: &Audit, told: Vec<NotRecorded>) {
         audit.record(|| AuditEvent::RefusedMore { from, not_recorded });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use eternaltcp_proto::{Closing, Epoch};
+    use eternaltcp_tls::Identity;
+
+    use super::super::ServerLimits;
+    use super::super::notices::Notices;
+    use super::super::registry::Registry;
+    use super::*;
+    use crate::audit::AuditSink;
+    use crate::driver::channel;
+
+    #[derive(Debug, Default)]
+    struct Recorded(Mutex<Vec<serde_json::Value>>);
+
+    impl AuditSink for Recorded {
+        fn record(&self, event: &AuditEvent) {
+            self.0.lock().unwrap().push(serde_json::to_value(event).unwrap());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_is_not_closed_in_time_at_a_stop_is_recorded_as_lost() {
+        let key = Identity::generate().unwrap().public_key();
+        // Nothing takes what the driver is told.
+        let (handle, _driver) = channel(1);
+        let (instance, from) = (Instance::default(), IpAddr::from([192, 0, 2, 7]));
+        let entry = TunnelEntry::new(handle, key.clone(), key.clone(), instance, from, Epoch(1));
+        let (registry, recorded) = (Registry::default(), Arc::new(Recorded::default()));
+        let (id, limits) = (TunnelId([7; 16]), ServerLimits::default());
+        assert!(registry.insert(id, entry, &limits, &Notices::new(Arc::default())).is_ok());
+        let left = registry.close_all(Closing::Shutdown).await;
+        record_left(&Audit::to(recorded.clone()), &left);
+        let recorded = recorded.0.lock().unwrap();
+        let [lost] = &recorded[..] else { panic!("one record: {recorded:?}") };
+        assert_eq!((&lost["event"], &lost["reason"]), (&"tunnel-lost".into(), &"stopped".into()));
+        assert_eq!((&lost["from"], &lost["sessions"]), (&"192.0.2.7".into(), &0.into()));
+        assert_eq!(lost["key"], key.fingerprint().as_str());
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) fn damaged(data: &[u8]) -> bool {
     let Ok([tables, payload]) = clone(&memory) else { return false };
     let Ok(memory) = StoreMemory::open(tables, payload) else { return false };
     let mut whole = 0;
-    for store in memory.recover() {
+    for store in memory.recover(drop) {
         let Some((mut kept, recovered)) = Kept::recover(store) else { continue };
         let Ok(tunnel) = kept.restore(Config::default(), &recovered) else { continue };
         assert_eq!(kept.find_stray(&tunnel), None);

@@ -39,6 +39,7 @@ mod tunnel;
 pub use format::Unreadable;
 pub use layout::Size;
 pub use memory::{StoreMemory, StoreOpenError};
+pub use recover::DamagedTunnel;
 pub use tunnel::TunnelStore;
 pub(crate) use tunnel::TunnelTotals;
 

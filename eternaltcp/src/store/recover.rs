@@ -17,16 +17,27 @@ use super::session::{self, StoredSession};
 use super::tunnel::{GENERATION, TunnelStore};
 use super::{note, pieces, slot, tunnel};
 
+/// The facts about a tunnel that an earlier process has left, and whose record cannot be read.
+#[derive(Debug)]
+pub struct DamagedTunnel {
+    /// The driver's note about it, if that can be read.
+    pub note: Option<Bytes>,
+    /// The number of its sessions.
+    pub sessions: usize,
+}
+
 impl StoreMemory {
-    /// Returns the tunnels that an earlier process has left. Call this once, before the first new
-    /// tunnel.
+    /// Returns the tunnels that an earlier process has left. Those whose records cannot be read are
+    /// ended, and told to `damaged`. Call this once, before the first new tunnel.
     #[must_use]
-    pub fn recover(&self) -> Vec<TunnelStore> {
+    pub fn recover(&self, damaged: impl FnMut(DamagedTunnel)) -> Vec<TunnelStore> {
         let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;
         [tunnels, sessions, pieces, packets].into_iter().for_each(|table| table.reload(words));
         let stores = recover(&self.0);
-        let (whole, damaged): (Vec<_>, _) = stores.into_iter().partition(TunnelStore::is_whole);
-        damaged.into_iter().for_each(TunnelStore::end);
+        let (whole, broken): (Vec<_>, Vec<_>) = stores.into_iter().partition(TunnelStore::is_whole);
+        // A tunnel without a commit had not begun.
+        broken.iter().filter_map(TunnelStore::damage).for_each(damaged);
+        broken.into_iter().for_each(TunnelStore::end);
         whole
     }
 }

@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(memory.end_suspects(true, at(time)), expected, "{time}");
             assert!(!memory.has_suspect(), "it is counted once");
         }
-        assert_eq!(reopen(&memory).recover().len(), 1);
+        assert_eq!(reopen(&memory).recover(drop).len(), 1);
         drop(good);
     }
 
@@ -175,12 +175,12 @@ mod tests {
         // The first crash happened while both of them worked, and the next ones while one was read.
         let next = reopen(&memory);
         assert_eq!(next.end_suspects(true, at(1)), Vec::<usize>::new());
-        next.recover()[0].set_reading(true);
+        next.recover(drop)[0].set_reading(true);
         for expected in [vec![], vec![OPENED[0]]] {
             let memory = reopen(&memory);
             assert!(memory.has_accused());
             assert_eq!(memory.end_suspects(true, at(2)), expected);
-            let stores = memory.recover();
+            let stores = memory.recover(drop);
             assert_eq!(stores.len(), 2 - expected.len());
             if expected.is_empty() {
                 stores[0].set_reading(true);

@@ -39,7 +39,7 @@ fn no_tunnel_of_many_with_a_session_each_is_left_out() {
         })
         .collect();
     assert!(!memory.0.is_short());
-    let found = reopen(&memory).recover().into_iter().filter_map(Kept::recover);
+    let found = reopen(&memory).recover(drop).into_iter().filter_map(Kept::recover);
     let sessions = found.map(|(_, recovered)| recovered.sessions.len());
     assert_eq!(sessions.collect::<Vec<_>>(), vec![1; all.len()]);
 }
@@ -87,7 +87,7 @@ pub(super) fn kept(memory: &StoreMemory) -> Kept<TunnelStore> {
 
 /// Returns the only tunnel of a store.
 fn recover(memory: &StoreMemory) -> (Kept<TunnelStore>, Recovered) {
-    let mut stores = memory.recover();
+    let mut stores = memory.recover(drop);
     assert_eq!(stores.len(), 1);
     Kept::recover(stores.remove(0)).unwrap()
 }
@@ -271,7 +271,7 @@ fn a_tunnel_that_ended_leaves_nothing_and_its_records_are_used_again() {
         let _ = kept.commit(&mut pair.client);
         assert_eq!(kept.find_difference(&pair.client), None);
         kept.into_store().end();
-        assert!(reopen(&memory).recover().is_empty());
+        assert!(reopen(&memory).recover(drop).is_empty());
     }
 }
 

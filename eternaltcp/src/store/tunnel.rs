@@ -19,6 +19,7 @@ use super::layout::TableKind;
 use super::memory::{Memory, StoreMemory};
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
+use super::recover::DamagedTunnel;
 use super::session::{Stocks, StoredSession};
 use super::slot;
 pub(crate) use driver::TunnelTotals;
@@ -124,6 +125,12 @@ impl TunnelStore {
         let mut payload = PayloadBlocks::new(self.memory.blocks.clone());
         let said = self.copies.read(&self.memory, &mut payload);
         matches!(said, Some(RecordContents::Body(body)) if decode_tunnel(&body).is_ok())
+    }
+
+    /// Returns what is left of a tunnel whose record cannot be read, if it was ever committed.
+    pub(super) fn damage(&self) -> Option<DamagedTunnel> {
+        let (note, sessions) = (self.found_note(), self.sessions.len());
+        (self.generation != 0).then_some(DamagedTunnel { note, sessions })
     }
 
     pub(super) fn has_session(&self, id: SessionId) -> bool {

@@ -45,7 +45,7 @@ pub(crate) fn relay(
     let interrupted = tally.word(CounterPlaces::COMMITTING).swap(0, Ordering::Relaxed);
     tally.word(CounterPlaces::COMMITS).fetch_add(interrupted, Ordering::Relaxed);
     let mut found: Vec<Vec<TunnelStore>> = (0..threads).map(|_| Vec::new()).collect();
-    for mut store in memory.recover() {
+    for mut store in memory.recover(drop) {
         let contents = store.contents();
         if let Some(slot) = contents.slot.as_ref().filter(|slot| slot.count.is_some()) {
             let counts = contents.counts.get(&slot.session).copied().unwrap_or_default();

@@ -77,7 +77,7 @@ fn leave(
 async fn serve_again(memory: &StoreMemory, socket: TcpStream, will_be_ready: bool) -> Served {
     let [tables, payload] = memory.files().map(|file| file.try_clone_to_owned().unwrap());
     let next = StoreMemory::open(tables, payload).unwrap();
-    let (kept, recovered) = Kept::recover(next.recover().remove(0)).unwrap();
+    let (kept, recovered) = Kept::recover(next.recover(drop).remove(0)).unwrap();
     let id = recovered.sessions[0].detached.state.id;
     let mut found = RecoveredTunnel {
         kept: Box::new(kept),
