@@ -6,7 +6,17 @@ use crate::exit::ExitError;
 
 /// The sockets of a process. They are never closed, because its workers share them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ActivatedSockets(&'static [TcpListener]);
+pub(crate) struct ActivatedSockets(&'static [NamedSocket]);
+
+/// A socket, and its name from `FileDescriptorName=`, or else that of its unit.
+#[derive(Debug)]
+struct NamedSocket {
+    name: String,
+    socket: TcpListener,
+}
+
+/// The name of sockets for metrics. All others are for carriers.
+const METRICS: &str = "metrics";
 
 impl ActivatedSockets {
     pub(crate) fn none() -> Self {
@@ -26,23 +36,32 @@ impl ActivatedSockets {
         Ok(Self(sockets.leak()))
     }
 
-    /// Returns copies of the sockets, which their owner may close.
-    pub(crate) fn copies(self) -> Result<Vec<TcpListener>, ExitError> {
-        let copies: Result<_, _> = self.0.iter().map(TcpListener::try_clone).collect();
+    /// Returns copies of the sockets for carriers, which their owner may close.
+    pub(crate) fn for_carriers(self) -> Result<Vec<TcpListener>, ExitError> {
+        self.copies(|name| name != METRICS)
+    }
+
+    /// Returns copies of the sockets for metrics, which their owner may close.
+    pub(crate) fn for_metrics(self) -> Result<Vec<TcpListener>, ExitError> {
+        self.copies(|name| name == METRICS)
+    }
+
+    fn copies(self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<TcpListener>, ExitError> {
+        let meant = self.0.iter().filter(|it| is_meant(&it.name));
+        let copies: Result<_, _> = meant.map(|it| it.socket.try_clone()).collect();
         copies.map_err(ExitError::failed)
     }
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::env;
-    use std::net::TcpListener;
     use std::os::fd::{AsFd, OwnedFd, RawFd};
+    use std::{env, iter};
 
     use eternaltcp_sys::Inherited;
     use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 
-    use super::ExitError;
+    use super::{ExitError, NamedSocket};
 
     /// The number of the first descriptor (`SD_LISTEN_FDS_START`).
     const FIRST: RawFd = 3;
@@ -50,7 +69,7 @@ mod linux {
     /// The maximum number of sockets.
     const MAX: RawFd = 64;
 
-    pub(super) fn take() -> Result<Vec<TcpListener>, ExitError> {
+    pub(super) fn take() -> Result<Vec<NamedSocket>, ExitError> {
         let variable = |name| env::var(name).unwrap_or_default();
         let pid = std::process::id();
         let count = count(&variable("LISTEN_PID"), &variable("LISTEN_FDS"), pid)?;
@@ -60,15 +79,19 @@ mod linux {
         let mut inherited = Inherited::at_start().map_err(ExitError::failed)?;
         // A program that this one starts gets no copy of them.
         inherited.close_at_exec();
+        let names = variable("LISTEN_FDNAMES");
+        // Without names, all are for carriers.
+        let names = names.split(':').map(str::to_owned).chain(iter::repeat(String::new()));
         (FIRST..FIRST + count)
-            .map(|number| {
+            .zip(names)
+            .map(|(number, name)| {
                 let socket = inherited.take(number).filter(accepts_tcp).ok_or_else(|| {
                     ExitError::Failed(format!(
                         "LISTEN_FDS: descriptor {number} of the service manager does not accept TCP \
                          connections: give ListenStream= an address and a port"
                     ))
                 })?;
-                Ok(TcpListener::from(socket))
+                Ok(NamedSocket { name, socket: socket.into() })
             })
             .collect()
     }
@@ -93,6 +116,8 @@ mod linux {
 
     #[cfg(test)]
     mod tests {
+        use std::net::TcpListener;
+
         use super::*;
 
         #[test]

@@ -159,8 +159,14 @@ async fn serve(
     let drained = servers.start(setups, &mut recovery)?;
     let names = drained.into_iter().chain(servers.names()).collect();
     let subject = Subject::clients(clients.clone());
-    let operator =
-        Operator::start(operator, subject, names, AuditLog::default(), &life, &mut recovery)?;
+    let operator = Operator::start(
+        operator,
+        subject,
+        names,
+        AuditLog::default(),
+        &life,
+        (&mut recovery, Vec::new()),
+    )?;
     servers.open();
     operator.set_forwards(servers.forwards());
     life.prepare_by(move || {

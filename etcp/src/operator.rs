@@ -1,6 +1,7 @@
 //! The operator's access to a proxy: a control socket, metrics, and a hook.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -41,7 +42,8 @@ const OPENED: Duration = Duration::from_millis(200);
 
 impl Operator {
     /// Opens the control socket, serves metrics and starts the hook, as `args` say. `listen` are the
-    /// proxy's addresses, and `audit` its records. After a restart, the hook gets its event first, and the control socket of the
+    /// proxy's addresses, `audit` its records, and `metrics_sockets` those that the service manager has
+    /// opened for metrics. After a restart, the hook gets its event first, and the control socket of the
     /// earlier process is served again.
     pub(crate) fn start(
         args: OperatorArgs,
@@ -49,13 +51,14 @@ impl Operator {
         listen: Vec<String>,
         audit: AuditLog,
         life: &Life,
-        recovery: &mut Recovery,
+        (recovery, metrics_sockets): (&mut Recovery, Vec<TcpListener>),
     ) -> Result<Self, ExitError> {
         let (role, events) = (subject.role(), subject.events());
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let source = FigureSource { subject: subject.clone(), audit, started_at };
         let metrics = MetricsService::new(source);
-        if let Some(listen) = &args.metrics {
+        let is_given = metrics.take(metrics_sockets, recovery)?;
+        if let Some(listen) = args.metrics.as_ref().filter(|_| !is_given) {
             // Sessions may wait for this process.
             metrics.start(listen, recovery, life.start() != WorkerStart::First)?;
         }

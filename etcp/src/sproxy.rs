@@ -105,7 +105,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
     let mut config = reloader.config()?;
     reloader.take_metrics(&mut operator);
     config.audit = audit.audit();
-    config.listeners = sockets.copies()?;
+    config.listeners = sockets.for_carriers()?;
     let runtime = runtime::on_all_processors()?;
     let result = runtime.block_on(async {
         // As with sshd, the loss of a terminal does not end a server.
@@ -122,8 +122,9 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         let addresses = server.local_addrs().map_err(ExitError::failed)?;
         let subject = Subject::server(server.monitor());
         let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let taken = (&mut recovery, sockets.for_metrics()?);
         let operator =
-            Operator::start(operator, subject, texts.clone(), audit.clone(), &life, &mut recovery)?;
+            Operator::start(operator, subject, texts.clone(), audit.clone(), &life, taken)?;
         recovery.finish();
         for address in &addresses {
             info!("listening on {address}");

@@ -1,6 +1,7 @@
 //! The listener of `--metrics`, from one worker to the next and from one reload to the next.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct MetricsService {
     feed: Arc<PageFeed>,
     running: Mutex<Option<RunningMetrics>>,
+    /// What serves at the sockets of the service manager.
+    given: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,8 @@ enum ChangeKind {
 
 impl MetricsService {
     pub(crate) fn new(source: FigureSource) -> Self {
-        Self { feed: Arc::new(PageFeed::new(source)), running: Mutex::default() }
+        let feed = Arc::new(PageFeed::new(source));
+        Self { feed, running: Mutex::default(), given: Mutex::default() }
     }
 
     /// Starts to serve at `listen`, with the sockets of an earlier process if there are any. An
@@ -74,6 +78,20 @@ impl MetricsService {
             Err(error) => return Err(cannot_listen(listen, &error)),
         }
         Ok(())
+    }
+
+    /// Serves at the sockets that the service manager has opened for this process or an earlier one.
+    /// Returns whether there are any: then no other address is used, also after a reload.
+    pub(crate) fn take(
+        &self,
+        sockets: Vec<TcpListener>,
+        recovery: &mut Recovery,
+    ) -> Result<bool, ExitError> {
+        let taken = MonitoringListener::recover_or_take(recovery, sockets, MAX_CONNECTIONS);
+        let Some(listener) = taken.map_err(ExitError::failed)? else { return Ok(false) };
+        tell(&listener, &self.feed);
+        *self.lock_given() = Some(tokio::spawn(serve(listener, Arc::clone(&self.feed))));
+        Ok(true)
     }
 
     fn serve(&self, listen: &Listen, listener: MonitoringListener) {
@@ -109,7 +127,9 @@ impl MetricsService {
         wanted: Option<&Listen>,
     ) -> Result<MetricsChange<'_>, ExitError> {
         let before = self.lock().as_ref().map(|running| running.listen.clone());
+        let is_given = self.lock_given().is_some();
         let kind = match wanted {
+            _ if is_given => ChangeKind::None,
             _ if before.as_ref() == wanted => ChangeKind::None,
             None => ChangeKind::Stop,
             Some(to) => {
@@ -145,6 +165,11 @@ impl MetricsService {
 
     /// Stops serving. The sockets are closed afterwards.
     pub(crate) async fn stop(&self) {
+        let given = self.lock_given().take();
+        if let Some(given) = given {
+            given.abort();
+            let _ = given.await;
+        }
         let running = self.lock().take();
         if let Some(RunningMetrics { listen, task }) = running {
             task.abort();
@@ -153,6 +178,10 @@ impl MetricsService {
             self.feed.source().subject.set_metrics(Vec::new());
             info!("no more metrics on {listen}");
         }
+    }
+
+    fn lock_given(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<RunningMetrics>> {

@@ -1,6 +1,6 @@
 //! A proxy as a service: readiness, and the watchdog.
 
-use std::io::IoSliceMut;
+use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -135,42 +135,91 @@ fn the_main_process_tells_the_service_manager_that_the_proxy_listens() {
     }
 }
 
+impl Managed {
+    /// Returns a command that listens at these addresses, with names for them, and becomes an sproxy
+    /// when somebody connects.
+    fn activated(&self, listen: &[&str], names: Option<&str>) -> Command {
+        let site = &self.site;
+        let inner = etcp(site.path(), ["sproxy", "--listen", "192.0.2.1:1", "--target"]);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "systemd-socket-activate"]);
+        command.args(listen.iter().map(|at| format!("--listen={at}")));
+        command.args(names.map(|names| format!("--fdname={names}")));
+        command.args(["-E", "HOME", "-E", "ETCP_TRACEABLE=1"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.arg(Echo::start().address.to_string()).arg("--identity").arg(site.server_key());
+        command.arg("--authorized-keys").arg(site.authorized_keys()).env("HOME", site.path());
+        command
+    }
+}
+
+/// Kills the worker, replaces the program, and kills the worker again; runs `after` each time, with the
+/// number of changes before.
+fn change_processes(sproxy: &RunningProgram, after: impl Fn(usize)) {
+    for (number, is_upgrade) in [false, true, false].into_iter().enumerate() {
+        let before = sproxy.worker();
+        if is_upgrade {
+            sproxy.signal(Signal::USR2);
+        } else {
+            kill_worker(sproxy);
+        }
+        next_worker(sproxy, before);
+        after(number);
+    }
+}
+
 #[test]
 fn a_socket_of_the_service_manager_serves_before_and_after_deaths_and_upgrades() {
     if !skip::can_run("deaths::service", &["systemd-socket-activate"]) {
         return;
     }
-    let (managed, echo) = (Managed::listen(), Echo::start());
+    let managed = Managed::listen();
     let (site, listen) = (&managed.site, &managed.listen);
-    // It listens, and becomes the program when somebody connects.
-    let inner = etcp(site.path(), ["sproxy", "--listen", "192.0.2.1:1", "--target"]);
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "systemd-socket-activate", "--listen", listen]);
-    command
-        .args(["-E", "HOME", "-E", "ETCP_TRACEABLE=1"])
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    command.arg(echo.address.to_string()).arg("--identity").arg(site.server_key());
-    command.arg("--authorized-keys").arg(site.authorized_keys());
-    command.env("HOME", site.path());
+    let command = managed.activated(&[listen], None);
     let sproxy = RunningProgram::start("sproxy", site.path(), command);
     wait("the manager to listen", || TcpStream::connect(listen).is_ok());
     let server = listen.parse().expect("an address");
     let cproxy = Cproxy::start(site, server, "cproxy").attached();
     assert_eq!(sproxy.count(&format!("listening on {listen}")), 1, "{}", sproxy.log());
     let steady = Steady::start(cproxy.listen);
-    for (number, is_upgrade) in [false, true, false].into_iter().enumerate() {
-        let before = sproxy.worker();
-        if is_upgrade {
-            sproxy.signal(Signal::USR2);
-        } else {
-            kill_worker(&sproxy);
-        }
-        next_worker(&sproxy, before);
+    change_processes(&sproxy, |number| {
         wait("the client to be attached again", || cproxy.attached_again() > number);
         steady.goes_on();
-    }
+    });
     // New carriers arrive at the same socket.
     let _another = Cproxy::start(site, server, "another").attached();
     steady.finish();
+}
+
+/// Returns the answer to a health check.
+fn health(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map(|_| answer)
+}
+
+#[test]
+fn a_socket_with_the_name_metrics_serves_metrics_and_no_carriers() {
+    if !skip::can_run("deaths::service (metrics)", &["systemd-socket-activate"]) {
+        return;
+    }
+    let (managed, port) = (Managed::listen(), HeldPort::take());
+    let (site, listen) = (&managed.site, &managed.listen);
+    let metrics = format!("127.0.0.1:{}", port.number());
+    let command = managed.activated(&[listen, &metrics], Some("etcp-sproxy.socket:metrics"));
+    let sproxy = RunningProgram::start("sproxy", site.path(), command);
+    wait("the manager to listen", || TcpStream::connect(&metrics).is_ok());
+    let is_healthy = || health(&metrics).is_ok_and(|answer| answer.contains(" 200 "));
+    wait("an answer", is_healthy);
+    let log = sproxy.log();
+    assert_eq!(sproxy.count(&format!("metrics on {metrics}")), 1, "{log}");
+    assert_eq!(sproxy.count(&format!("listening on {listen}")), 1, "{log}");
+    assert_eq!(sproxy.count("listening on "), 1, "{log}");
+    // A reload leaves it as it is.
+    sproxy.signal(Signal::HUP);
+    change_processes(&sproxy, |_| wait("an answer of the next process", is_healthy));
+    let server = listen.parse().expect("an address");
+    let cproxy = Cproxy::start(site, server, "cproxy").attached();
+    Steady::start(cproxy.listen).finish();
 }

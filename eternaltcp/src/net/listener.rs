@@ -231,6 +231,23 @@ impl Listener {
         Self::tcp(&at, Bound { sockets, missing: Vec::new() }, Slots::of_process()?)
     }
 
+    /// Takes over bound TCP listeners, if there are any.
+    fn take(
+        at: &Listen,
+        given: Vec<std::net::TcpListener>,
+        slots: Slots,
+    ) -> io::Result<Option<Self>> {
+        let take = |socket: std::net::TcpListener| {
+            socket.set_nonblocking(true)?;
+            hold_back(TcpListener::from_std(socket)?)
+        };
+        let sockets = given.into_iter().map(take).collect::<io::Result<Vec<_>>>()?;
+        if sockets.is_empty() {
+            return Ok(None);
+        }
+        Self::tcp(at, Bound { sockets, missing: Vec::new() }, slots).map(Some)
+    }
+
     /// Takes the descriptors of its connections from these slots, instead of those that all of this
     /// process share.
     #[must_use]

@@ -10,11 +10,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Listener;
 use crate::address::Listen;
+#[cfg(not(target_os = "linux"))]
+use crate::address::ListenHost;
 use crate::net::slots::Slots;
 use crate::net::stream::LocalIo;
 use crate::recovery::Recovery;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
+
+/// The text under which sockets that the process was given are kept, in place of an address.
+#[cfg(target_os = "linux")]
+const GIVEN: &str = "the service manager's";
 
 /// A listener with a limited number of connections, whose descriptors are not those of sessions.
 /// Further connections wait in the kernel.
@@ -54,10 +60,40 @@ impl MonitoringListener {
             let _ = recovery;
             Listener::bind_parts(listen, &listen.parts(), slots)
         };
-        let mut listener = listener?;
+        listener.map(|listener| Self::new(listener, connections))
+    }
+
+    /// Listens with the sockets that this process was given, or those that an earlier process was.
+    /// Returns `None` if there are none.
+    ///
+    /// # Errors
+    /// The system refuses an option of a socket.
+    ///
+    /// # Panics
+    /// There is no tokio runtime with I/O and time.
+    pub fn recover_or_take(
+        recovery: &mut Recovery,
+        given: Vec<std::net::TcpListener>,
+        connections: usize,
+    ) -> io::Result<Option<Self>> {
+        let slots = Slots::new(connections + 1, 0);
+        #[cfg(target_os = "linux")]
+        let listener = {
+            let purpose = ListenerPurpose::Metrics;
+            Listener::recover_or_take(recovery, purpose, GIVEN, given, slots)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let listener = {
+            let _ = recovery;
+            Listener::take(&Listen::Host(ListenHost::Any, 0), given, slots)
+        };
+        Ok(listener?.map(|listener| Self::new(listener, connections)))
+    }
+
+    fn new(mut listener: Listener, connections: usize) -> Self {
         // Requests on them may have been read.
         listener.accepted.clear();
-        Ok(Self { listener, places: Arc::new(Semaphore::new(connections)) })
+        Self { listener, places: Arc::new(Semaphore::new(connections)) }
     }
 
     /// Returns each of its addresses, with the port that the system chose.

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
 use super::{Listener, SocketFile};
-use crate::address::Listen;
+use crate::address::{Listen, ListenHost};
 use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::recovery::{Recovery, RemainingListener};
@@ -43,6 +43,27 @@ impl Listener {
             sockets.iter().for_each(|socket| SocketMark::Redirected(number).set(socket));
         }
         Ok(Self { _kept: kept, rule: Some(rule), ..listener })
+    }
+
+    /// Listens with the sockets that an earlier process has left under this text, or else with those
+    /// that are given. Returns `None` if there are none.
+    pub(super) fn recover_or_take(
+        recovery: &mut Recovery,
+        purpose: ListenerPurpose,
+        text: &str,
+        given: Vec<std::net::TcpListener>,
+        slots: Slots,
+    ) -> io::Result<Option<Self>> {
+        // Its parts are the addresses of its sockets.
+        let at = Listen::Host(ListenHost::Any, 0);
+        let rule = ListenerRule { purpose, text: text.to_owned(), file: None, owner: None };
+        if let Some(found) = recovery.take_listener(purpose, text) {
+            return Self::recovered(&at, found, slots, rule).map(Some);
+        }
+        let Some(listener) = Self::take(&at, given, slots)? else { return Ok(None) };
+        let sockets: Vec<_> = listener.sockets.iter().map(|socket| socket.get_ref()).collect();
+        let kept = keep_listener(&rule, &sockets);
+        Ok(Some(Self { _kept: kept, rule: Some(rule), ..listener }))
     }
 
     /// Keeps another socket, with another file, in place of its own.
