@@ -13,8 +13,8 @@ use eternaltcp::report::counted;
 use eternaltcp::tls::{Identity, PrivateFile};
 
 use crate::cli::{
-    CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, NamedServer, SproxyArgs, YesNo,
-    group_key,
+    AuditPlace, CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, NamedServer,
+    SproxyArgs, YesNo, group_key,
 };
 use crate::config::{self, ConfigFault, ConfigPlace, Origins};
 use crate::exit::ExitError;
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
         }
     });
     match checked {
-        Ok(lines) => print::all(&lines).map(drop),
+        Ok(lines) => print::lines(&lines),
         Err(faults) => {
             message::faults(&faults);
             Err(ExitError::Ended(1))
@@ -130,7 +130,14 @@ impl Findings<'_> {
         self.check_server_key(&own, whose);
         let records = &args.audit.audit_log;
         if self.take("audit-log", audit::inspect(records)).is_some() && !records.is_empty() {
-            self.lines.push(format!("records what it does in {}", joined(records)));
+            // The folder of a relative path is that of whoever starts it.
+            let is_relative =
+                |place: &AuditPlace| matches!(place, AuditPlace::File(path) if path.is_relative());
+            let whose = match records.iter().any(is_relative) {
+                true => " (a service: in its own log folder)",
+                false => "",
+            };
+            self.lines.push(format!("records what it does in {}{whose}", joined(records)));
         }
         if self.faults.is_empty() {
             for command in self.take("", sproxy::check(args)).unwrap_or_default() {

@@ -2,12 +2,21 @@
 
 use std::io;
 
+use eternaltcp::clean;
+
 use crate::exit::ExitError;
 use crate::stdio;
 
-/// Prints one line. It is no failure if the reader is gone.
+/// Prints one line. Part of it may come from another program, so it is cleaned for the terminal. It is
+/// no failure if the reader is gone.
 pub(crate) fn line(text: &str) -> Result<(), ExitError> {
-    all(&format!("{text}\n")).map(drop)
+    all(&format!("{}\n", clean(text))).map(drop)
+}
+
+/// Prints lines in the same way.
+pub(crate) fn lines(text: &str) -> Result<(), ExitError> {
+    let lines: String = text.lines().map(|line| format!("{}\n", clean(line))).collect();
+    all(&lines).map(drop)
 }
 
 /// Prints a text unchanged. Returns whether the reader is still there.

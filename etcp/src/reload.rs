@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ReloadArgs) -> Result<(), ExitError> {
     for change in answer.changes {
         text += &format!("  {}: {}\n", change.key, outcome_text(change.outcome));
     }
-    print::all(&text).map(drop)
+    print::lines(&text)
 }
 
 /// Describes whether a new value applies.

@@ -46,6 +46,12 @@ pub(crate) enum ValuesKind {
     Sessions,
     /// Control sockets of the proxies that run
     Sockets,
+    /// Tunnels of the servers that run
+    Tunnels,
+    /// Servers that have names: those of the cproxies that run, and of the user's configuration
+    Servers,
+    /// Keys of the tunnels of the servers that run
+    Keys,
 }
 
 /// Returns whether the arguments are those of an [`InternalCli`].

@@ -72,7 +72,8 @@ pub(super) fn answer(key: Option<&str>) -> Result<(), ExitError> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let ssh = if question.takes_answers { given() } else { Vec::new() };
     let consent = Consent { can_take_over: true, version, ssh };
-    print::line(&serde_json::to_string(&consent).map_err(ExitError::failed)?)
+    let consent = serde_json::to_string(&consent).map_err(ExitError::failed)?;
+    print::all(&format!("{consent}\n")).map(drop)
 }
 
 /// A program that can take over.

@@ -9,9 +9,19 @@ _etcp_values() {
         before="${COMP_WORDS[COMP_CWORD - 2]}"
     fi
     case "$before" in
-        -s|--server) kind=hosts ;;
+        -s|--server)
+            case " ${COMP_WORDS[*]:0:COMP_CWORD} " in
+                *" status "*|*" reconnect "*|*" sessions "*|*" doctor "*"--config"[\ =]*) kind=servers ;;
+                *) kind=hosts ;;
+            esac ;;
+        --key) kind=keys ;;
         --control) kind=sockets ;;
-        kill) [[ "${COMP_WORDS[1]}" == sessions ]] && kind=sessions ;;
+        kill)
+            case "${COMP_WORDS[1]}" in
+                sessions) kind=sessions ;;
+                tunnels) kind=tunnels ;;
+            esac
+            [[ "$2" == -* ]] && kind="" ;;
         page) [[ "$COMP_CWORD" -eq 2 && "$2" != -* ]] && kind=sockets ;;
         ssh) [[ "$COMP_CWORD" -eq 2 && "$2" != -* ]] && kind=hosts ;;
     esac
@@ -38,17 +48,28 @@ _etcp_values() {
 _etcp_hosts() { _etcp_values hosts }
 _etcp_sessions() { _etcp_values sessions }
 _etcp_sockets() { _etcp_values sockets; _files }
+_etcp_tunnels() { _etcp_values tunnels }
+_etcp_servers() { _etcp_values servers }
+_etcp_keys() { _etcp_values keys }
 "#;
 
 const FISH: &str = r#"
 for command in cproxy connect run
     complete -c etcp -n "__fish_etcp_using_subcommand $command" -s s -l server -x -a "(etcp complete-values hosts 2>/dev/null)"
 end
-for command in status reconnect reload drain sessions upgrade
+for command in status reconnect reload drain sessions tunnels upgrade
     complete -c etcp -n "__fish_etcp_using_subcommand $command" -l control -r -F -a "(etcp complete-values sockets 2>/dev/null)"
 end
 complete -c etcp -n "__fish_etcp_using_subcommand page" -F -a "(etcp complete-values sockets 2>/dev/null)"
 complete -c etcp -n "__fish_etcp_using_subcommand ssh" -a "(etcp complete-values hosts 2>/dev/null)"
+for command in status reconnect sessions
+    complete -c etcp -n "__fish_etcp_using_subcommand $command" -l server -x -a "(etcp complete-values servers 2>/dev/null)"
+end
+complete -c etcp -n "__fish_etcp_using_subcommand doctor; and __fish_seen_argument -l config" -l server -x -a "(etcp complete-values servers 2>/dev/null)"
+for command in status tunnels
+    complete -c etcp -n "__fish_etcp_using_subcommand $command" -l key -x -a "(etcp complete-values keys 2>/dev/null)"
+end
+complete -c etcp -n "__fish_etcp_using_subcommand tunnels; and __fish_seen_subcommand_from kill" -f -a "(etcp complete-values tunnels 2>/dev/null)"
 complete -c etcp -n "__fish_etcp_using_subcommand sessions; and __fish_seen_subcommand_from kill" -f -a "(etcp complete-values sessions 2>/dev/null)"
 "#;
 
@@ -81,6 +102,12 @@ pub(super) fn zsh(script: Vec<u8>) -> Vec<u8> {
             Some("_etcp_sockets")
         } else if line.starts_with("':session -- ") {
             Some("_etcp_sessions")
+        } else if line.starts_with("':tunnel -- ") || line.starts_with("'::tunnel -- ") {
+            Some("_etcp_tunnels")
+        } else if line.starts_with("'--server=[") {
+            Some("_etcp_servers")
+        } else if line.starts_with("'--key=[") || line.starts_with("'(tunnel)--key=[") {
+            Some("_etcp_keys")
         } else if line.starts_with("'*::ssh -- ") {
             Some("_etcp_hosts")
         } else {
@@ -108,6 +135,9 @@ mod tests {
                       '--control=[A\\: b]:PATH:_files' \\\n\
                       ':session -- The number:_default' \\\n\
                       '::proxy -- The proxy:_default' \\\n\
+                      '::tunnel -- The name:_default' \\\n\
+                      '--server=[To this one]:NAME:_default' \\\n\
+                      '(tunnel)--key=[Of this one]:KEY:_default' \\\n\
                       '*::ssh -- What\\: it:_default' \\\n\
                       if [ \"$funcstack[1]\" = \"_etcp\" ]; then\n";
         let script = String::from_utf8(zsh(script.into())).unwrap();
@@ -116,6 +146,9 @@ mod tests {
             "'--control=[A\\: b]:PATH:_etcp_sockets' \\",
             "':session -- The number:_etcp_sessions' \\",
             "'::proxy -- The proxy:_etcp_sockets' \\",
+            "'::tunnel -- The name:_etcp_tunnels' \\",
+            "'--server=[To this one]:NAME:_etcp_servers' \\",
+            "'(tunnel)--key=[Of this one]:KEY:_etcp_keys' \\",
             "'*::ssh -- What\\: it:_etcp_hosts' \\",
             "_etcp_sockets() { _etcp_values sockets; _files }",
         ] {

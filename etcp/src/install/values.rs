@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::cli::{ValuesArgs, ValuesKind};
+use eternaltcp::control::ProcessStatus;
+use eternaltcp::status::{ClientPeer, Peer, TunnelStatus};
+
+use crate::cli::{CliCommand, ValuesArgs, ValuesKind};
 use crate::exit::ExitError;
-use crate::{paths, print, running};
+use crate::{config, paths, print, running};
 
 /// The maximum number of bytes that are read of a file.
 const MAX_FILE: u64 = 1 << 20;
@@ -23,9 +26,12 @@ pub(crate) fn values(args: &ValuesArgs) -> Result<(), ExitError> {
         ValuesKind::Sockets => {
             running::all(None).iter().map(|proxy| proxy.path.display().to_string()).collect()
         }
+        ValuesKind::Tunnels => of_clients(|tunnel, _| tunnel.tunnel.clone()),
+        ValuesKind::Keys => of_clients(|_, client| client.key_name.clone()),
+        ValuesKind::Servers => servers(),
     };
     let mut text = String::new();
-    for value in values.iter().take(MAX_VALUES) {
+    for value in values.iter().filter(|value| is_harmless(value)).take(MAX_VALUES) {
         text += &format!("{value}\n");
     }
     print::all(&text).map(drop)
@@ -78,6 +84,13 @@ fn known_hosts(text: &str) -> impl Iterator<Item = String> {
         .map(str::to_owned)
 }
 
+/// Returns whether a shell takes a value as it is. Values come from files and from other programs, also
+/// of other users, and bash expands them: `$(command)` would run.
+fn is_harmless(value: &str) -> bool {
+    let is_allowed = |c: char| c.is_alphanumeric() || "@.,-_:+/=%".contains(c);
+    !value.is_empty() && !value.starts_with('-') && value.chars().all(is_allowed)
+}
+
 fn is_plain(name: &str) -> bool {
     let is_allowed = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
     !name.is_empty() && name.chars().all(is_allowed)
@@ -100,9 +113,62 @@ fn sessions() -> BTreeSet<String> {
     ids
 }
 
+/// Returns the servers of the configuration file that the service of cproxy uses.
+fn servers_of_file() -> Option<Vec<String>> {
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let folder = folder.filter(|it| it.is_absolute());
+    let folder = folder.or_else(|| Some(paths::home().ok()?.join(".config")))?;
+    let line = config::inspect(&folder.join("eternaltcp/cproxy.toml")).ok()?;
+    let CliCommand::Cproxy(args) = line.cli.command else { return None };
+    Some(args.tables.into_iter().map(|server| server.name).collect())
+}
+
+/// Returns the states of all running programs: for root, those of all users.
+fn processes() -> impl Iterator<Item = ProcessStatus> {
+    let all = running::statuses(&running::all_users(None));
+    all.into_iter().filter_map(|(_, status)| status.ok())
+}
+
+/// Returns a value of each tunnel of the servers that run.
+fn of_clients(value: impl Fn(&TunnelStatus, &ClientPeer) -> Option<String>) -> BTreeSet<String> {
+    let mut values = BTreeSet::new();
+    for tunnel in processes().flat_map(|process| process.tunnels) {
+        if let Peer::Client(client) = &tunnel.peer {
+            values.extend(value(&tunnel, client));
+        }
+    }
+    values
+}
+
+/// Returns the names of the servers that cproxies have, and of those in the user's configuration file.
+fn servers() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for process in processes() {
+        names.extend(process.ended.into_iter().map(|ended| ended.server));
+        names.extend(process.tunnels.into_iter().filter_map(|tunnel| match tunnel.peer {
+            Peer::Server(server) => server.name,
+            Peer::Client(_) => None,
+        }));
+    }
+    names.extend(servers_of_file().unwrap_or_default());
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_a_shell_would_expand_is_left_out() {
+        for value in ["33d69d2a/5", "ann@laptop", "/run/user/0/eternaltcp/cproxy.1.sock", "bär"] {
+            assert!(is_harmless(value), "{value}");
+        }
+        for value in
+            ["", "-rf", "$(reboot)/5", "`reboot`", "a b", "a;b", "*", "~ann", "{a,b}", "\u{202e}a"]
+        {
+            assert!(!is_harmless(value), "{value}");
+        }
+    }
 
     #[test]
     fn hosts_are_the_plain_names_of_ssh() {

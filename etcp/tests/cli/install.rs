@@ -57,7 +57,7 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
     let run = folder.join("run");
     std::fs::create_dir_all(run.join("eternaltcp")).expect("the folder is ours");
     let socket = run.join("eternaltcp/cproxy.1.sock");
-    let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("it is free");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("it is free");
     let complete = |words: &str| {
         let program = env!("CARGO_BIN_EXE_etcp");
         let commands = format!(
@@ -67,7 +67,7 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
             script.display()
         );
         let mut bash = Command::new("bash");
-        bash.args(["-c", &commands]).env_remove("RUNTIME_DIRECTORY");
+        bash.args(["-c", &commands]).env_remove("RUNTIME_DIRECTORY").env_remove("XDG_CONFIG_HOME");
         bash.env("HOME", folder.path()).env("XDG_RUNTIME_DIR", &run);
         text(bash.output().expect("bash runs")).trim().to_owned()
     };
@@ -77,6 +77,19 @@ fn bash_completes_hosts_sessions_and_sockets_that_etcp_knows() {
     let sockets = complete("status --control /");
     assert_eq!(sockets.split(' ').next(), socket.to_str(), "{sockets}");
     assert_eq!(complete("cproxy --acc"), "--accept-new");
+    // The names of servers are those of the configuration, too; nothing runs any more.
+    drop(listener);
+    let config = folder.join(".config/eternaltcp");
+    std::fs::create_dir_all(&config).expect("the folder is ours");
+    let tables = "[server.office]\nserver = 'a'\n[server.home]\nserver = 'b'\nlisten = ':1'\n";
+    std::fs::write(config.join("cproxy.toml"), tables).expect("the folder is ours");
+    for line in
+        ["reconnect --server off", "sessions kill --server off", "doctor --config x --server o"]
+    {
+        assert_eq!(complete(line), "office", "{line}");
+    }
+    assert_eq!(complete("doctor --server serv"), "server.example");
+    assert_eq!(complete("tunnels kill --k"), "--key");
 }
 
 #[test]

@@ -3,15 +3,19 @@
 use std::fs::Metadata;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::message::{Fault, Reply, Request, Response};
 use eternaltcp_sys::unix::connect_blocking;
 
 /// A proxy that sends nothing for this long hangs, or is not a proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest time for a whole answer. What says a byte now and then is not a proxy.
+const WHOLE: Duration = Duration::from_secs(20);
 
 /// Time after which the process that was asked is gone, if it died as it answered.
 const RESTART: Duration = Duration::from_millis(100);
@@ -91,7 +95,12 @@ fn ask_once(path: &Path, request: &Request) -> Result<Response, AskError> {
     // A proxy without a free place may have sent its reason and closed already.
     let sent = stream.write_all(request.line().as_bytes());
     let mut line = Vec::new();
-    let read = BufReader::new((&stream).take(MAX_ANSWER)).read_until(b'\n', &mut line);
+    let limited = LimitedReader { stream: &stream, until: Instant::now() + WHOLE };
+    let read = BufReader::new(limited.take(MAX_ANSWER)).read_until(b'\n', &mut line);
+    // An answer that takes too long is none.
+    if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        return Err(AskError::Silent);
+    }
     if line.is_empty() {
         sent?;
         read?;
@@ -102,6 +111,23 @@ fn ask_once(path: &Path, request: &Request) -> Result<Response, AskError> {
     match reply.answer {
         Response::Error(fault) => Err(AskError::Refused(fault)),
         answer => Ok(answer),
+    }
+}
+
+/// A connection that is read for a limited time in all.
+struct LimitedReader<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl Read for LimitedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left.min(PATIENCE)))?;
+        self.stream.read(buffer)
     }
 }
 
@@ -128,6 +154,17 @@ mod tests {
             serves.join().unwrap();
             answer
         })
+    }
+
+    #[test]
+    fn an_answer_that_never_ends_is_read_for_a_limited_time() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"{").unwrap();
+        let mut expired = LimitedReader { stream: &near, until: Instant::now() };
+        let error = expired.read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut reader = LimitedReader { stream: &near, until: Instant::now() + WHOLE };
+        assert_eq!(reader.read(&mut [0; 8]).unwrap(), 1);
     }
 
     #[test]
