@@ -70,10 +70,15 @@ impl fmt::Display for ConfigFault {
     }
 }
 
+/// The maximum number of faults of a file that are told; whoever mends these finds the others.
+const MAX_FAULTS: usize = 100;
+
 /// A file, and the faults that were found in it so far.
 pub(super) struct FaultList<'a> {
     path: &'a Path,
     text: &'a str,
+    /// The offsets at which lines begin, except for the first one. A file may have many lines.
+    lines: Vec<usize>,
     faults: Vec<ConfigFault>,
     /// The server whose table is being read.
     server: Option<String>,
@@ -81,12 +86,17 @@ pub(super) struct FaultList<'a> {
 
 impl<'a> FaultList<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, faults: Vec::new(), server: None }
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self { path, text, lines, faults: Vec::new(), server: None }
     }
 
     /// Returns the place of a part of the text.
     pub(super) fn place(&self, span: &Range<usize>) -> ConfigPlace {
-        ConfigPlace::of(self.path, self.text, span.start)
+        let at = span.start.min(self.text.len());
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = line.checked_sub(1).map_or(0, |line| self.lines[line]);
+        let before = self.text.get(start..at).unwrap_or_default();
+        ConfigPlace { path: self.path.to_owned(), at: Some((line + 1, before.chars().count() + 1)) }
     }
 
     /// Names the server whose table the next faults are in.
@@ -98,7 +108,8 @@ impl<'a> FaultList<'a> {
     /// follow from it, and are left out.
     pub(super) fn add(&mut self, span: &Range<usize>, text: impl Into<String>) {
         let place = self.place(span);
-        if !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
+        let is_told = self.faults.len() < MAX_FAULTS;
+        if is_told && !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
             let text = match &self.server {
                 Some(name) => format!("server {name}: {}", text.into()),
                 None => text.into(),
@@ -127,5 +138,21 @@ mod tests {
         assert_eq!((at(0), at(4), at(6)), ("x:1:1".into(), "x:1:5".into(), "x:2:1".into()));
         assert_eq!((at(11), at(99)), ("x:2:5".into(), "x:3:1".into()));
         assert_eq!(ConfigPlace::whole(Path::new("/a/b")).to_string(), "/a/b");
+        let text = "a = 1\nü = 2\n";
+        let list = FaultList::new(Path::new("x"), text);
+        for offset in [0, 4, 5, 6, 8, 11, 12, 13, 99] {
+            let one = ConfigPlace::of(Path::new("x"), text, offset);
+            assert_eq!(list.place(&(offset..offset)), one, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_file_with_thousands_of_faults_tells_the_first() {
+        let text = "wrong = 1\n".repeat(20_000);
+        let mut list = FaultList::new(Path::new("x"), &text);
+        (0..20_000).for_each(|line| list.add(&(line * 10..line * 10), "there is no such key"));
+        let faults = list.into_faults();
+        assert_eq!(faults.len(), MAX_FAULTS);
+        assert_eq!(faults[MAX_FAULTS - 1].to_string(), "x:100:1: there is no such key");
     }
 }
