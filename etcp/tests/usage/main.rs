@@ -26,5 +26,6 @@ mod socks_answers;
 mod stdio;
 mod surroundings;
 mod trust;
-mod unix;
 mod tunnels;
+mod unix;
+mod watching;

@@ -122,3 +122,24 @@ fn the_sessions_that_hold_most_are_listed_if_there_are_many() {
     let text = page(crowded, true);
     assert_eq!(text.lines().filter(|line| line.contains("localhost:5432")).count(), 100);
 }
+
+#[test]
+fn thousands_of_rows_are_each_drawn_once_in_order_and_in_columns() {
+    const COUNT: u32 = 3500;
+    let mut crowded = tunnel();
+    crowded.sessions = (0..COUNT).map(|number| session(number * 2 + 1)).collect();
+    let processes = [process(vec![crowded])];
+    let (mut rates, start) = (Rates::default(), std::time::Instant::now());
+    rates.take(&processes, start);
+    rates.take(&processes, start + Duration::from_secs(1));
+    let text = render(&processes, SystemTime::UNIX_EPOCH + NOW, true, Some(&rates));
+    let rows: Vec<_> = text.lines().filter(|line| line.contains("localhost:5432")).collect();
+    let numbers: Vec<u32> =
+        rows.iter().map(|row| row.split_whitespace().next().unwrap().parse().unwrap()).collect();
+    assert_eq!(numbers, (0..COUNT).map(|number| number * 2 + 1).collect::<Vec<_>>());
+    let column = rows[0].find("localhost:5432");
+    assert!(rows.iter().all(|row| row.find("localhost:5432") == column), "{}", rows[0]);
+    // Nothing is drawn for each of them beside its row.
+    let few = render(&[process(vec![tunnel()])], SystemTime::UNIX_EPOCH + NOW, true, None);
+    assert_eq!(text.lines().count() - rows.len(), few.lines().count() - 2);
+}

@@ -7,6 +7,7 @@ mod events;
 mod http;
 mod limits;
 mod look;
+mod outside;
 mod page;
 mod prometheus;
 mod several;
