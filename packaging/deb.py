@@ -16,7 +16,7 @@ Architecture: {architecture}
 Maintainer: {maintainer}
 Installed-Size: {size}
 Depends: adduser
-Suggests: etcp-programs, logrotate, openssh-client
+Suggests: etcp-programs, jq, logrotate, openssh-client
 Section: net
 Priority: optional
 Description: TCP connections that survive a change of network
