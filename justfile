@@ -44,6 +44,10 @@ demo:
 soak minutes="30":
     ETCP_SOAK_MINUTES={{minutes}} cargo test --release --locked -p etcp --test faults mixed -- --nocapture
 
+# CLIENTS (at most 240) behind HAProxy, behind nginx, and with several addresses; needs root
+fleet clients="200":
+    ETCP_FLEET_CLIENTS={{clients}} cargo test --workspace --locked --test netns many_clients -- --nocapture --test-threads 1
+
 # static programs, Debian packages, their components and checksums, into target/dist
 dist *args:
     packaging/build {{args}}

@@ -5,6 +5,7 @@ mod agent_roam;
 mod congestion;
 mod curl;
 mod demo;
+mod fleet;
 mod half_close;
 mod ipv6;
 mod programs;

@@ -15,6 +15,7 @@
 
 pub mod checked;
 pub mod fault;
+pub mod fleet;
 pub mod folder;
 pub mod journey;
 pub mod keys;

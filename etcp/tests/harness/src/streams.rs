@@ -95,7 +95,8 @@ impl Streams {
         self.longest_pause()
     }
 
-    fn has_failed(&self) -> bool {
+    /// Returns whether a stream has ended early: an error, or a wrong byte.
+    pub fn has_failed(&self) -> bool {
         let is_over = |thread: &Option<JoinHandle<u64>>| {
             thread.as_ref().is_some_and(|thread| thread.is_finished())
         };

@@ -23,7 +23,7 @@ use super::router::Router;
 /// The port sproxy listens on, and so every carrier's.
 pub const CARRIER_PORT: u16 = 6200;
 
-const PREFIX: &str = "etcp-test-";
+pub(crate) const PREFIX: &str = "etcp-test-";
 
 /// The namespaces, and which uplink the client uses.
 pub struct TestWorld {
