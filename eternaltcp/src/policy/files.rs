@@ -112,20 +112,35 @@ pub fn check_known_hosts(
     search: &HostSearch,
     key: &PublicKey,
 ) -> Result<HostKey, FileError> {
+    let checked = read_known_hosts(path, |file| search.check(file, key))?;
+    Ok(checked.unwrap_or(HostKey::Unknown))
+}
+
+/// Returns the first line of a `known_hosts` file, counted from 1, by which ssh would trust certificates
+/// of a server. A file that cannot be read has none.
+pub(crate) fn find_authority(path: &Path, search: &HostSearch) -> Option<usize> {
+    read_known_hosts(path, |file| search.find_authority(file)).ok().flatten().flatten()
+}
+
+/// Reads a `known_hosts` file. Returns `None` if there is none.
+fn read_known_hosts<T>(
+    path: &Path,
+    read: impl FnOnce(BufReader<File>) -> io::Result<T>,
+) -> Result<Option<T>, FileError> {
     if path == Path::new("/dev/null") {
         // Users of ssh name this file to mean "none".
-        return Ok(HostKey::Unknown);
+        return Ok(None);
     }
     let unreadable = |error| FileError::Unreadable(path.to_owned(), error);
     let file = match open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HostKey::Unknown),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(FileError::NotRegular(path.to_owned()));
     }
-    search.check(BufReader::with_capacity(BUFFER, file), key).map_err(unreadable)
+    read(BufReader::with_capacity(BUFFER, file)).map(Some).map_err(unreadable)
 }
 
 /// Adds a line to a `known_hosts` file in one write, so that lines of several programs do not mix.

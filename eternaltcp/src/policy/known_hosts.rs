@@ -90,6 +90,25 @@ impl HostSearch {
         Ok(found)
     }
 
+    /// Returns the first line, counted from 1, by which ssh would trust certificates of the server.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn find_authority(&self, file: impl BufRead) -> io::Result<Option<usize>> {
+        let mut found = None;
+        for_each_line(file, |line, text| {
+            let Ok((Marker::Authority, rest)) = split_marker(text) else { return };
+            let is_it = |names: HostPatterns<'_>| {
+                let bare = self.bare.as_deref();
+                names.match_name(&self.name) || bare.is_some_and(|bare| names.match_name(bare))
+            };
+            if HostPatterns::parse(split_word(rest).0).is_ok_and(is_it) {
+                found.get_or_insert(line);
+            }
+        })?;
+        Ok(found)
+    }
+
     /// Returns the result of one line for the key.
     fn check_line(&self, line: usize, text: &str, key: &PublicKey) -> Result<HostKey, String> {
         let (marker, text) = split_marker(text)?;

@@ -29,7 +29,9 @@ pub(crate) use account::Account;
 pub use account::user_name;
 pub(crate) use admission::{Admission, Denial, judge};
 pub use authorized_keys::AuthorizedKeys;
-pub(crate) use files::{FileError, append_known_host, missing_or_unreadable, open_authorized_keys};
+pub(crate) use files::{
+    FileError, append_known_host, find_authority, missing_or_unreadable, open_authorized_keys,
+};
 pub use files::{check_known_hosts, load_authorized_keys};
 pub use group::GroupPermits;
 pub use group_limits::GroupLimits;

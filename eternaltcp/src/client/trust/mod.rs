@@ -11,8 +11,8 @@ use super::Rejection;
 use super::RejectionReason::{HostKeyChanged, HostKeyRevoked, HostKeyUndecided, HostKeyUnknown};
 use crate::address::ServerAddress;
 use crate::policy::{
-    HostKey, HostSearch, append_known_host, check_known_hosts, hashed_known_hosts_line, is_revoked,
-    known_hosts_line,
+    HostKey, HostSearch, append_known_host, check_known_hosts, find_authority,
+    hashed_known_hosts_line, is_revoked, known_hosts_line,
 };
 use eternaltcp_tls::PublicKey;
 
@@ -270,6 +270,16 @@ impl Trust {
         }
     }
 
+    /// Names a line that makes ssh trust the server by its certificate, which has no effect here.
+    fn authority(&self, server: &ServerAddress) -> String {
+        let search = HostSearch::new(server);
+        let mut files = [&self.known_hosts].into_iter().chain(&self.also);
+        let found = files.find_map(|file| Some((file, find_authority(file, &search)?)));
+        found.map_or_else(String::new, |(file, line)| {
+            format!(" ({}:{line}, @cert-authority, is for ssh alone)", file.display())
+        })
+    }
+
     /// Trusts an unknown server, asks, or rejects it; `unread` names the files that could not be
     /// read.
     fn decide_unknown(
@@ -292,7 +302,8 @@ impl Trust {
         if !is_trusted {
             let (key, file) = (key.fingerprint(), self.known_hosts.display());
             let text = format!(
-                "the server's key {key} is not in {file}{unread}: give --accept-new, or add the line: {line}"
+                "the server's key {key} is not in {file}{unread}{}: give --accept-new, or add the line: {line}",
+                self.authority(server)
             );
             return Err(Rejection::new(HostKeyUnknown, text));
         }

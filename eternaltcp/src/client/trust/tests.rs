@@ -31,6 +31,41 @@ fn several_files_are_read_and_one_is_written() {
 }
 
 #[test]
+fn several_keys_of_one_name_are_each_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let [one, two, other] = [(); 3].map(|()| Identity::generate().unwrap().public_key());
+    let server: ServerAddress = "fleet".parse().unwrap();
+    let lines = [&one, &two].map(|key| known_hosts_line(&server, key));
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    for key in [&one, &two] {
+        assert_eq!(Trust::new(file.clone()).check(&server, key), Ok(()));
+    }
+    let why = Trust::new(file).accepting_new().check(&server, &other).unwrap_err();
+    assert!(why.to_string().contains("HAS CHANGED"), "{why}");
+}
+
+#[test]
+fn an_authority_of_certificates_makes_no_server_known_and_the_refusal_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("known_hosts");
+    let [key, authority] = [(); 2].map(|()| Identity::generate().unwrap().public_key());
+    let server: ServerAddress = "node-1.example.org".parse().unwrap();
+    for (name, is_told) in
+        [("*.example.org", true), ("[node-1.example.org]:6200", true), ("*.example.net", false)]
+    {
+        // Also a line with the very key that the server proves.
+        for key_of_line in [&authority, &key] {
+            std::fs::write(&file, format!("\n@cert-authority {name} {key_of_line}\n")).unwrap();
+            let why = Trust::new(file.clone()).check(&server, &key).unwrap_err().to_string();
+            assert!(why.contains("is not in") && why.contains("or add the line: "), "{why}");
+            let told = format!("({}:2, @cert-authority, is for ssh alone)", file.display());
+            assert_eq!(why.contains(&told), is_told, "{why}");
+        }
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_passed_over_and_reported_if_the_server_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good");
