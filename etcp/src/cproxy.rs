@@ -35,8 +35,8 @@ const DEFAULT_LISTEN: &str = "localhost:5200";
 const MAX_QUEUE: u64 = 64 << 20;
 
 /// The maximum number of tunnels of a server at a time: one that the server does not know any more is
-/// replaced.
-const MAX_TUNNELS: u32 = 4;
+/// replaced, and those that were left end with their last sessions.
+const MAX_TUNNELS: u32 = 8;
 
 pub(crate) fn run(
     mut args: CproxyArgs,
@@ -53,7 +53,7 @@ pub(crate) fn run(
     let setups: Vec<_> = plans.map(ServerPlan::set_up).collect::<Result<_, _>>()?;
     runtime::raise_descriptors()?;
     let most = KeptAtMost {
-        memory: 2 * MAX_QUEUE * u64::from(places),
+        memory: 3 * MAX_QUEUE * u64::from(places),
         tunnels: MAX_TUNNELS * places,
         sessions: runtime::most_sessions(),
     };

@@ -13,8 +13,11 @@ pub const MAX_NODE_ADDRESSES: usize = 4;
 /// The topic of the announcement.
 pub(crate) const ROUTE: Topic = Topic::from_code(1);
 
-/// The length of the flags at the start of the content. None is defined yet.
+/// The length of the flags at the start of the content.
 const FLAGS: usize = 4;
+
+/// The flag of a server that asks its clients to move to another one.
+const LEAVES: u32 = 1;
 
 /// A server among several that serve one name: its own name, and the addresses at which clients can
 /// reach it directly.
@@ -34,14 +37,9 @@ impl Node {
         Self { name, addresses: Vec::new() }
     }
 
-    /// Returns the announcement to a client.
-    pub(crate) fn announce(&self) -> Announcement {
-        let mut content = vec![0; FLAGS];
-        push_counted(&mut content, self.name.as_str().as_bytes());
-        for address in self.addresses.iter().take(MAX_NODE_ADDRESSES) {
-            push_counted(&mut content, address.to_string().as_bytes());
-        }
-        Announcement { topic: ROUTE, content: content.into() }
+    /// Returns the content of the announcement of a node that stays.
+    pub(crate) fn content(&self) -> Vec<u8> {
+        content(Some(self), false)
     }
 
     /// Returns the node of an announcement; `None` if it has no valid name. Flags, addresses that
@@ -53,6 +51,27 @@ impl Node {
         let addresses = counted.filter_map(|bytes| text(bytes)?.parse().ok()).collect();
         Some(Self { name, addresses })
     }
+}
+
+/// Returns the announcement of a server: its node, if it has a name, and whether it asks its clients
+/// to move to another server.
+pub(crate) fn announce(node: Option<&Node>, leaves: bool) -> Announcement {
+    Announcement { topic: ROUTE, content: content(node, leaves).into() }
+}
+
+/// Returns whether the server of an announcement asks its clients to move to another one.
+pub(crate) fn leaves(content: &[u8]) -> bool {
+    let flags = content.first_chunk::<FLAGS>();
+    flags.is_some_and(|flags| u32::from_le_bytes(*flags) & LEAVES != 0)
+}
+
+fn content(node: Option<&Node>, leaves: bool) -> Vec<u8> {
+    let mut content = Vec::from(if leaves { LEAVES } else { 0 }.to_le_bytes());
+    push_counted(&mut content, node.map_or(&[], |node| node.name.as_str().as_bytes()));
+    for address in node.iter().flat_map(|node| &node.addresses).take(MAX_NODE_ADDRESSES) {
+        push_counted(&mut content, address.to_string().as_bytes());
+    }
+    content
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -72,9 +91,21 @@ mod tests {
     #[test]
     fn a_route_is_read_as_it_was_announced() {
         for node in [node(&[]), node(&["192.0.2.1:6201", "[2001:db8::1]:6200", "n1.example:1"])] {
-            let stated = node.announce();
-            assert_eq!((stated.topic.code(), Node::announced(&stated.content)), (1, Some(node)));
+            for is_leaving in [false, true] {
+                let stated = announce(Some(&node), is_leaving);
+                assert_eq!((stated.topic.code(), leaves(&stated.content)), (1, is_leaving));
+                assert_eq!(Node::announced(&stated.content), Some(node.clone()));
+            }
         }
+    }
+
+    /// [ROUTE-6]
+    #[test]
+    fn a_server_without_a_name_can_leave() {
+        let stated = announce(None, true);
+        assert!(leaves(&stated.content) && Node::announced(&stated.content).is_none());
+        assert!(!leaves(&[]) && !leaves(&[1, 0, 0]) && !leaves(&[0xfe, 0xff, 0xff, 0xff]));
+        assert!(leaves(&[1, 0, 0, 0x80]), "other flags are ignored");
     }
 
     #[test]
@@ -84,7 +115,7 @@ mod tests {
         let address = format!("{long}:65535");
         let mut node = node(&[&*address; MAX_NODE_ADDRESSES + 1]);
         node.name = long.parse().unwrap();
-        let stated = node.announce();
+        let stated = announce(Some(&node), false);
         assert!(stated.content.len() <= eternaltcp_proto::MAX_CONTENT);
         node.addresses.pop();
         assert_eq!(Node::announced(&stated.content), Some(node));
@@ -108,7 +139,7 @@ mod tests {
 
     #[test]
     fn no_content_panics() {
-        let stated = node(&["192.0.2.1:6201", "n1.example:1"]).announce();
+        let stated = announce(Some(&node(&["192.0.2.1:6201", "n1.example:1"])), false);
         for length in 0..stated.content.len() {
             let read = Node::announced(&stated.content[..length]);
             assert_eq!(read.is_some(), length >= FLAGS + 2 + "node-1.etcp".len(), "{length}");

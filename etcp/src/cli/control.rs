@@ -243,8 +243,11 @@ pub(crate) struct DrainArgs {
     /// Exit after this time, even if sessions are left [default: never]
     #[arg(long, value_parser = parse_positive, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
+    /// Of an sproxy: ask its clients to move to another server, and take their sessions until they do
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
     /// Exit now, as SIGTERM does
-    #[arg(long, conflicts_with = "timeout")]
+    #[arg(long, conflicts_with_all = ["timeout", "moves"])]
     pub(crate) now: bool,
     /// Wait until the proxy has exited
     #[arg(short, long)]

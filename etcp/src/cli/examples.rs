@@ -130,7 +130,9 @@ Examples:
 pub(super) const DRAIN: &str = "\
 Examples:
   Let the proxy exit after its last session, at the latest after an hour, and wait for it:
-    etcp drain --wait --timeout 1h";
+    etcp drain --wait --timeout 1h
+  Let the clients of an sproxy move to another one of the same name first:
+    etcp drain --move --wait";
 
 pub(super) const UPGRADE: &str = "\
 Examples:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eternaltcp::client::{ClientConfig, RemoteForward};
+use eternaltcp::client::{ClientConfig, MOVE_WITHIN, RemoteForward};
 use tracing::error;
 
 use super::forwards::Rule;
@@ -79,6 +79,7 @@ impl ServerPlan {
         let config = client_config(args.server, own_name);
         let mut config = config.map_err(|error| named(name.as_deref(), error))?;
         (config.max_waiting, config.wait) = (args.max_waiting, args.wait);
+        config.move_within = Some(MOVE_WITHIN);
         Ok(ServerSetup { name, rules, remotes, config, origin })
     }
 

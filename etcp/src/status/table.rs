@@ -110,8 +110,12 @@ impl Page<'_> {
         let state = self.state(tunnel);
         match &tunnel.peer {
             Peer::Server(server) => {
-                let node =
-                    server.node.as_ref().map_or_else(String::new, |it| format!(", node {it}"));
+                let node = match (&server.node, server.leaving) {
+                    (None, false) => String::new(),
+                    (None, true) => ", leaving it".to_owned(),
+                    (Some(node), false) => format!(", node {node}"),
+                    (Some(node), true) => format!(", leaving node {node}"),
+                };
                 let to = match &server.name {
                     Some(name) => format!("{name} ({})", server.address),
                     None => server.address.clone(),

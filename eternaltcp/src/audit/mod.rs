@@ -277,6 +277,9 @@ pub enum AuditEvent {
         limit: Option<Duration>,
         /// Sessions that continue.
         sessions: usize,
+        /// Its clients are asked to move to another server, and their new sessions are taken until then.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        moves: bool,
     },
     /// A tunnel is over, and its sessions, about which nothing more is recorded.
     TunnelLost {

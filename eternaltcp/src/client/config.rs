@@ -10,7 +10,7 @@ use crate::net::slots::Slots;
 use crate::net::socket::Mptcp;
 
 /// The configuration of a client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
     /// The addresses of sproxy.
@@ -51,6 +51,9 @@ pub struct ClientConfig {
     /// The number of carriers at a time, 1 to [`super::MAX_CARRIERS`]. With more than one, the others
     /// carry bulk: together they get a larger share of a path that loses packets.
     pub carriers: usize,
+    /// If the server asks its clients to move to another one, a second tunnel is begun within this time,
+    /// at a moment that is chosen at random; see [`super::MOVE_WITHIN`]. `None`: the client stays.
+    pub move_within: Option<Duration>,
     /// Closes the tunnel when its last session has ended.
     pub ends_when_idle: bool,
     /// The descriptors for connections that [remote forwards](super::Client::forward_remotely) make here;
@@ -88,6 +91,7 @@ impl ClientConfig {
             wait: Duration::from_secs(60),
             spare: false,
             carriers: 1,
+            move_within: None,
             ends_when_idle: false,
             slots: None,
             label: ClientLabel::default(),

@@ -1,7 +1,6 @@
 //! Connects a client to its server, given by name.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -96,7 +95,7 @@ impl Client {
     /// There is no tokio runtime with I/O and time.
     pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
         let mut client = Self::start(config)?;
-        let shared = Arc::clone(&client.shared);
+        let shared = client.succession.current().shared;
         tokio::select! {
             () = shared.attached() => Ok(client),
             end = client.ended() => Err(match end {

@@ -44,6 +44,8 @@ pub(crate) enum ClientEvent {
     Left(Box<Dialed>),
     /// No further session is expected: the tunnel ends with the last one.
     Finish,
+    /// Another tunnel of the client takes new sessions: this one ends with its last session.
+    Succeeded,
 }
 
 /// The consequence of a network change for the path to the server.

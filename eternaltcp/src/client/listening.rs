@@ -79,14 +79,15 @@ impl RemoteListener {
         (listener, AttendedListener { at, remote, own, reason })
     }
 
-    /// Keeps it for the next process, as a listener of this session at the server of this name.
+    /// Keeps it for the next process, as a listener of this session in the client's tunnel of this
+    /// number, at the server of this name.
     #[cfg(target_os = "linux")]
-    pub(crate) fn keep(self, session: SessionId, server: Option<&str>) -> Self {
+    pub(crate) fn keep(self, session: SessionId, generation: u32, server: Option<&str>) -> Self {
         let Self { at, remote, own, .. } = &self;
         let Some(own) = own else { return self };
         let mut text = format!("{}\n{at}\n{}", u8::from(remote.send_proxy), remote.forward);
         server.into_iter().for_each(|server| text += &format!("\n{server}"));
-        let owner = ListenerOwner { tunnel: TunnelId([0; 16]), session, pair: (0, 0) };
+        let owner = ListenerOwner { tunnel: numbered(generation), session, pair: (0, 0) };
         let purpose = ListenerPurpose::Forward;
         let rule = ListenerRule { purpose, text, file: None, owner: Some(owner) };
         let kept = store::keep_socket(&rule, *own).into_iter().collect();
@@ -97,6 +98,12 @@ impl RemoteListener {
     #[cfg(target_os = "linux")]
     pub(super) fn server_in(text: &str) -> Option<&str> {
         text.splitn(4, '\n').nth(3)
+    }
+
+    /// Returns whether a kept listener belongs to the client's tunnel of this number.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_of(found: &OwnedListener, generation: u32) -> bool {
+        found.owner.tunnel == numbered(generation)
     }
 
     /// Returns the session and the listener that an earlier process has left. Returns `None` if
@@ -123,4 +130,12 @@ impl RemoteListener {
     pub(super) fn is_forgotten(&self) -> bool {
         self.ended.is_closed()
     }
+}
+
+/// Returns a tunnel's number in place of its id, which it may not have yet.
+#[cfg(target_os = "linux")]
+fn numbered(generation: u32) -> TunnelId {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&generation.to_le_bytes());
+    TunnelId(id)
 }

@@ -1,4 +1,5 @@
-//! The client: one tunnel to one server, which it keeps alive.
+//! The client: a tunnel to a server, which it keeps alive, and another one in its place when the server
+//! leaves.
 
 mod config;
 mod connect;
@@ -16,6 +17,7 @@ mod leaving;
 mod left;
 mod listening;
 mod monitor;
+mod mover;
 mod node_wait;
 mod opener;
 mod own_key;
@@ -31,6 +33,7 @@ mod servers;
 mod spare;
 mod start;
 mod statistics;
+mod succession;
 mod transparent;
 mod trust;
 mod via;
@@ -54,6 +57,7 @@ pub use label::ClientLabel;
 use listening::AttendedListener;
 pub use listening::RemoteForward;
 pub use monitor::ClientMonitor;
+pub use mover::MOVE_WITHIN;
 pub use opener::{OpenError, Opener};
 pub use path::{Family, Pins, connect_pinned, paths_to};
 pub use proxy::{NoProxy, Proxy, ProxyError, ProxyRefusal};
@@ -66,35 +70,32 @@ pub use trust::{Ask, Trust, UnknownServer};
 pub use via::Via;
 
 use crate::address::{Listen, Target};
-use crate::driver::{DriverCommand, Shared};
+use crate::driver::DriverCommand;
 use crate::recovery::Recovery;
 use crate::session::Session;
 use crate::status::TunnelStatus;
-use event::{ClientEvent, ClientHandle};
+use event::ClientEvent;
 use start::RestoredClient;
+use succession::Succession;
 
 /// The maximum number of concurrent carriers of a tunnel, without standby carriers.
 pub const MAX_CARRIERS: usize = 8;
 
-/// A running client: a tunnel and the task that drives it.
+/// A running client: its tunnels and the task that has them.
 ///
-/// The tunnel lives as long as this value. When it is dropped, the tunnel is closed in the
-/// background, and sessions that have not ended are reset.
+/// They live as long as this value. When it is dropped, they are closed in the background, and sessions
+/// that have not ended are reset.
 #[derive(Debug)]
 pub struct Client {
-    handle: ClientHandle,
-    shared: Arc<Shared>,
-    statistics: Arc<Mutex<Statistics>>,
+    succession: Arc<Succession>,
     label: ClientLabel,
-    /// The fields of its log lines.
+    /// The fields of the log lines of its first tunnel.
     span: Span,
     /// Listeners at the server that an earlier process has left, until they are requested.
     attended: Arc<Mutex<Vec<AttendedListener>>>,
     /// The tunnel is that of an earlier process.
     is_continued: bool,
     task: JoinHandle<ClientEnd>,
-    /// Fails once the task is over.
-    is_over: tokio::sync::watch::Receiver<()>,
     end: Option<ClientEnd>,
 }
 
@@ -112,7 +113,7 @@ impl Client {
     /// # Panics
     /// There is no tokio runtime with I/O and time.
     pub fn start(config: ClientConfig) -> Result<Self, StartError> {
-        Self::begin(config, None, None)
+        Self::begin(config, Vec::new(), None)
     }
 
     /// Starts a client that continues the tunnel of an earlier process, if there is one. Otherwise
@@ -128,7 +129,7 @@ impl Client {
         recovery: &mut Recovery,
         config: ClientConfig,
     ) -> Result<Self, StartError> {
-        let restored = RestoredClient::take(recovery, &config);
+        let restored = RestoredClient::take_all(recovery, &config);
         Self::begin(config, restored, recovery.drain())
     }
 
@@ -156,18 +157,13 @@ impl Client {
     /// Returns a handle that opens sessions; cheap to clone.
     #[must_use]
     pub fn opener(&self) -> Opener {
-        Opener(self.handle.clone())
+        Opener(Arc::clone(&self.succession))
     }
 
     /// Returns a handle that inspects and controls the client; cheap to clone.
     #[must_use]
     pub fn monitor(&self) -> ClientMonitor {
-        ClientMonitor {
-            handle: self.handle.clone(),
-            shared: Arc::clone(&self.shared),
-            statistics: Arc::clone(&self.statistics),
-            label: self.label.clone(),
-        }
+        ClientMonitor::new(Arc::clone(&self.succession), self.label.clone())
     }
 
     /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
@@ -208,21 +204,21 @@ impl Client {
         };
         // Sessions of an earlier process must not end because of a forward; nothing waits for this.
         let refused = self.is_continued.then(|| tokio::sync::oneshot::channel().0);
-        let kept = remote::keep(self.handle.clone(), forward, found, place, refused);
+        let kept = remote::keep(Arc::clone(&self.succession), forward, found, place, refused);
         (self.remote_forwarder().spawn(kept), shown)
     }
 
     /// Returns a handle that starts further remote forwards.
     #[must_use]
     pub fn remote_forwarder(&self) -> RemoteForwarder {
-        let (handle, monitor) = (self.handle.clone(), self.monitor());
-        RemoteForwarder { handle, monitor, span: self.span.clone() }
+        let succession = Arc::clone(&self.succession);
+        RemoteForwarder { succession, monitor: self.monitor(), span: self.span.clone() }
     }
 
     /// Returns whether a carrier is attached now.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        self.shared.is_attached()
+        self.succession.current().shared.is_attached()
     }
 
     /// Waits until a carrier is attached; returns at once if one is.
@@ -232,7 +228,7 @@ impl Client {
     /// # Errors
     /// The client ends before.
     pub async fn attached(&mut self) -> Result<(), ClientEnd> {
-        let shared = Arc::clone(&self.shared);
+        let shared = self.succession.current().shared;
         tokio::select! {
             () = shared.attached() => Ok(()),
             end = self.ended() => Err(end),
@@ -243,13 +239,13 @@ impl Client {
     ///
     /// Cancel-safe.
     pub async fn stats(&self) -> Option<Stats> {
-        self.handle.stats().await
+        self.succession.current().handle.stats().await
     }
 
     /// Returns the statistics of its carriers.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.monitor().statistics()
     }
 
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
@@ -257,24 +253,25 @@ impl Client {
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn reconnect(&self) {
-        self.handle.tell(ClientEvent::Reconnect).await;
+        self.monitor().reconnect().await;
     }
 
-    /// Makes the tunnel close in order when its last session has ended.
+    /// Makes the tunnel close in order when its last session has ended. Until then, the client stays at
+    /// its server.
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn finish(&self) {
-        self.handle.tell(ClientEvent::Finish).await;
+        self.succession.set_last();
+        self.succession.current().handle.tell(ClientEvent::Finish).await;
     }
 
-    /// Closes the tunnel in order and waits for its end, at most a few seconds. The process may
+    /// Closes the tunnels in order and waits for their end, at most a few seconds. The process may
     /// exit after it: the server has been told, if it can be reached.
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn close(&self) {
-        self.handle.send(DriverCommand::Close(Closing::Done)).await;
-        // Nothing is ever sent there: it fails when the client's task is over.
-        let _ = self.is_over.clone().changed().await;
+        self.monitor().close().await;
+        self.succession.over().await;
     }
 
     /// Waits until the client has ended. It may be called again. Cancel-safe.
@@ -291,13 +288,15 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if self.handle.try_send(DriverCommand::Close(Closing::Done)) {
-            return;
-        }
-        // Its queue of commands is full, or it has ended.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let handle = self.handle.clone();
-            runtime.spawn(async move { handle.send(DriverCommand::Close(Closing::Done)).await });
+        self.succession.set_last();
+        for tunnel in self.succession.all_with_coming() {
+            if tunnel.handle.try_send(DriverCommand::Close(Closing::Done)) {
+                continue;
+            }
+            // Its queue of commands is full, or it has ended.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                runtime.spawn(async move { tunnel.close().await });
+            }
         }
     }
 }

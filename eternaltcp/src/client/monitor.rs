@@ -1,14 +1,15 @@
 //! Inspects and controls a running client.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use eternaltcp_proto::{Closing, SessionId};
+use eternaltcp_proto::SessionId;
 use tokio::sync::{broadcast, oneshot};
 
-use super::event::{ClientEvent, ClientHandle};
+use super::event::ClientEvent;
+use super::succession::{Succession, TunnelAccess};
 use super::{ClientLabel, Statistics};
-use crate::driver::{DriverCommand, Killed, OperatorRequest, Shared};
+use crate::driver::{DriverCommand, Killed, OperatorRequest};
 use crate::metrics::{LimitLevel, ProxyLevels, ProxyTotals};
 use crate::net::slots::Slots;
 use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
@@ -16,32 +17,54 @@ use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 /// A handle that inspects and controls a client; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ClientMonitor {
-    pub(super) handle: ClientHandle,
-    pub(super) shared: Arc<Shared>,
-    pub(super) statistics: Arc<Mutex<Statistics>>,
-    pub(super) label: ClientLabel,
+    succession: Arc<Succession>,
+    /// The tunnel that it is about, if that is one of several.
+    only: Option<TunnelAccess>,
+    label: ClientLabel,
 }
 
 impl ClientMonitor {
-    /// Returns the state of its tunnel, carrier and sessions; `None` when it has ended.
+    pub(super) fn new(succession: Arc<Succession>, label: ClientLabel) -> Self {
+        Self { succession, only: None, label }
+    }
+
+    /// Returns the tunnel that it is about: by default the present one.
+    fn tunnel(&self) -> TunnelAccess {
+        self.only.clone().unwrap_or_else(|| self.succession.current())
+    }
+
+    /// Returns all tunnels that it is about.
+    fn tunnels(&self) -> Vec<TunnelAccess> {
+        self.only.clone().map_or_else(|| self.succession.all(), |only| vec![only])
+    }
+
+    /// Returns a handle for each of the client's tunnels, the present one first: its own status and
+    /// sessions are those of that tunnel.
+    #[must_use]
+    pub fn each_tunnel(&self) -> Vec<Self> {
+        let of = |tunnel| Self { only: Some(tunnel), ..self.clone() };
+        self.tunnels().into_iter().map(of).collect()
+    }
+
+    /// Returns the state of its present tunnel, carrier and sessions; `None` when it has ended.
     ///
     /// Cancel-safe.
     pub async fn status(&self) -> Option<TunnelStatus> {
-        self.handle.ask(OperatorRequest::Status).await
+        self.tunnel().handle.ask(OperatorRequest::Status).await
     }
 
-    /// Returns the state of its tunnel and carrier, with at most `max_sessions` sessions; `None` when
-    /// it has ended.
+    /// Returns the state of its present tunnel and carrier, with at most `max_sessions` sessions; `None`
+    /// when it has ended.
     ///
     /// Cancel-safe.
     pub async fn overview(&self, max_sessions: usize) -> Option<TunnelOverview> {
-        self.handle.ask(|asked| OperatorRequest::Overview(max_sessions, asked)).await
+        self.tunnel().handle.ask(|asked| OperatorRequest::Overview(max_sessions, asked)).await
     }
 
-    /// Returns the statistics of its carriers.
+    /// Returns the statistics of the carriers of its present tunnel.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
-        self.statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tunnel().statistics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns its label.
@@ -56,18 +79,17 @@ impl ClientMonitor {
         self.label.counts().get()
     }
 
-    /// Returns what it has at present. Until the first carrier is attached, it has no tunnel.
+    /// Returns what it has at present. Until the first carrier is attached, it has no tunnel. A tunnel
+    /// that was left counts until its last session has ended.
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
-        let shared = &self.shared;
-        let mut levels = ProxyLevels {
-            sessions: shared.sessions(),
-            held_bytes: shared.held(),
-            is_draining: self.is_draining(),
-            has_keys: shared.was_attached(),
-            ..ProxyLevels::default()
-        };
-        *(if shared.is_attached() { &mut levels.attached } else { &mut levels.detached }) = 1;
+        let mut levels = ProxyLevels { is_draining: self.is_draining(), ..ProxyLevels::default() };
+        for TunnelAccess { shared, .. } in self.tunnels() {
+            levels.sessions += shared.sessions();
+            levels.held_bytes += shared.held();
+            levels.has_keys |= shared.was_attached();
+            *(if shared.is_attached() { &mut levels.attached } else { &mut levels.detached }) += 1;
+        }
         if let Ok(slots) = Slots::of_process() {
             levels.limits.push(LimitLevel::new("descriptors", slots.level()));
         }
@@ -85,7 +107,8 @@ impl ClientMonitor {
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn kill(&self, session: SessionId) -> Killed {
-        self.handle
+        self.tunnel()
+            .handle
             .ask(|asked| OperatorRequest::Kill(session, asked))
             .await
             .unwrap_or(Killed::Unknown)
@@ -96,7 +119,9 @@ impl ClientMonitor {
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn reconnect(&self) {
-        self.handle.tell(ClientEvent::Reconnect).await;
+        for tunnel in self.tunnels() {
+            tunnel.handle.tell(ClientEvent::Reconnect).await;
+        }
     }
 
     /// Closes the current carrier at once, as if the network had ended it. The client makes another
@@ -104,17 +129,22 @@ impl ClientMonitor {
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn cut(&self) {
-        self.handle.send(DriverCommand::Detach("cut, as asked".to_owned())).await;
+        self.tunnel().handle.send(DriverCommand::Detach("cut, as asked".to_owned())).await;
     }
 
-    /// Makes a carrier for the process that continues the client's tunnel when this one is killed,
-    /// so that it needs one round trip to attach. Returns when that carrier is there, or cannot be
-    /// made. A carrier that no process takes is closed after ten seconds.
+    /// Makes a carrier of each tunnel for the process that continues it when this one is killed, so that
+    /// it needs one round trip to attach. Returns when those carriers are there, or cannot be made. A carrier that no process takes is closed after ten seconds.
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn leave_carrier(&self) {
-        let (done, made) = oneshot::channel();
-        if self.handle.tell(ClientEvent::Leave(done)).await {
+        let mut all = Vec::new();
+        for tunnel in self.tunnels() {
+            let (done, made) = oneshot::channel();
+            if tunnel.handle.tell(ClientEvent::Leave(done)).await {
+                all.push(made);
+            }
+        }
+        for made in all {
             // An error means that none can be made.
             let _ = made.await;
         }
@@ -125,7 +155,8 @@ impl ClientMonitor {
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn reload(&self) {
-        self.handle.tell(ClientEvent::Reload).await;
+        // All tunnels share the keys.
+        self.tunnel().handle.tell(ClientEvent::Reload).await;
     }
 
     /// Accepts no new sessions, and ends in order with the last one, or after `limit`. Returns how
@@ -133,29 +164,43 @@ impl ClientMonitor {
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn drain(&self, limit: Option<Duration>) -> Option<usize> {
-        self.handle.ask(|asked| OperatorRequest::Drain(limit, asked)).await
+        // Before the tunnels end, so that listeners end first.
+        self.succession.drain();
+        let mut sessions = None;
+        for tunnel in self.succession.all() {
+            let left = tunnel.handle.ask(|asked| OperatorRequest::Drain(limit, asked)).await;
+            sessions = left.map(|left| left + sessions.unwrap_or(0)).or(sessions);
+        }
+        sessions
     }
 
     /// Returns whether it no longer accepts new sessions.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        *self.shared.draining().borrow()
+        self.succession.is_draining()
     }
 
     /// Waits until the client no longer accepts sessions, or has ended: then its listeners can
     /// stop.
     pub fn draining(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut draining = self.shared.draining();
+        let succession = Arc::clone(&self.succession);
         async move {
-            // An error means that the client is gone.
-            let _ = draining.wait_for(|is_draining| *is_draining).await;
+            let mut draining = succession.draining();
+            tokio::select! {
+                // Its sender is in the succession, so it exists.
+                _ = draining.wait_for(|is_draining| *is_draining) => {}
+                () = succession.over() => {}
+            }
         }
     }
 
-    /// Closes the tunnel in order, within a second.
+    /// Closes its tunnels in order, within a second.
     ///
     /// Dropping the future before its end may leave the request unmade.
     pub async fn close(&self) {
-        self.handle.send(DriverCommand::Close(Closing::Done)).await;
+        self.succession.set_last();
+        for tunnel in self.succession.all_with_coming() {
+            tunnel.close().await;
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Opens sessions in a client's tunnel.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::event::ClientHandle;
+use super::succession::Succession;
 use crate::address::{AddressError, Target};
 use crate::dynamic::TargetRequest;
 use crate::net::stream::Stream;
@@ -12,9 +13,9 @@ use crate::session::Session;
 use crate::session::pipe::pipe;
 use crate::target::{RESOLVER, encode_target};
 
-/// Opens sessions in a client's tunnel; cheap to clone. It does not keep the client alive.
+/// Opens sessions in a client's present tunnel; cheap to clone. It does not keep the client alive.
 #[derive(Clone, Debug)]
-pub struct Opener(pub(super) ClientHandle);
+pub struct Opener(pub(super) Arc<Succession>);
 
 /// The reason why a session cannot be opened.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ impl Opener {
     /// Dropping the future closes the socket, unless the session was opened already.
     pub async fn carry(&self, stream: Stream, target: Option<&Target>) -> bool {
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.open(stream, target, None).await
+        self.0.present().handle().open(stream, target, None).await
     }
 
     /// Forwards a local connection to the server's resolver, which speaks DNS over TCP (RFC 7766),
@@ -86,26 +87,26 @@ impl Opener {
     ///
     /// Dropping the future has the same effect as with [`Self::carry`].
     pub async fn carry_to_resolver(&self, stream: Stream) -> bool {
-        self.0.open(stream, RESOLVER, None).await
+        self.0.present().handle().open(stream, RESOLVER, None).await
     }
 
     /// Forwards the connection of an application that named its target, and reports to it when that
     /// is connected, or why it is not.
     pub(crate) async fn carry_request(&self, stream: Stream, request: TargetRequest) -> bool {
         let target = encode_target(Some(&request.target), stream.origin().as_ref());
-        self.0.open(stream, target, Some(request.asked)).await
+        self.0.present().handle().open(stream, target, Some(request.asked)).await
     }
 
     /// Waits for the client's end.
     pub(crate) async fn ended(&self) {
-        self.0.closed().await;
+        self.0.over().await;
     }
 
     async fn carry_memory(&self, stream: Stream, target: Option<&Target>) -> Result<(), OpenError> {
         use eternaltcp_proto::SessionOpenError as Refused;
         let (opened, answer) = oneshot::channel();
         let target = encode_target(target, stream.origin().as_ref());
-        self.0.open_numbered(stream, target, None, Some(opened)).await;
+        self.0.present().handle().open_numbered(stream, target, None, Some(opened)).await;
         match answer.await {
             Ok(Ok(_)) => Ok(()),
             // Excess connections wait, and every target fits.

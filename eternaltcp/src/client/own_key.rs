@@ -36,6 +36,18 @@ pub(super) struct ClientNote {
     pub(super) carrier: Option<CarrierNote>,
     /// The node that has the tunnel, if its server is one of several.
     pub(super) node: Option<Node>,
+    /// The tunnel's number among those of the client.
+    pub(super) generation: u32,
+}
+
+/// A tunnel's place among those of a program.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct TunnelPlace<'a> {
+    /// The name of the client's server, if the program has several.
+    pub(super) name: Option<&'a str>,
+    /// The tunnel's number among those of the client.
+    pub(super) generation: u32,
 }
 
 impl TunnelKey {
@@ -65,7 +77,8 @@ impl ClientNote {
     /// # Errors
     /// [`IdentityError::Random`] if the system has no randomness.
     pub(super) fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { key: TunnelKey::generate()?, server: None, carrier: None, node: None })
+        let key = TunnelKey::generate()?;
+        Ok(Self { key, server: None, carrier: None, node: None, generation: 0 })
     }
 }
 
@@ -76,7 +89,7 @@ pub(super) fn encode_note(
     server: Option<&PublicKey>,
     carrier: Option<&CarrierNote>,
     node: Option<&Node>,
-    name: Option<&str>,
+    TunnelPlace { name, generation }: TunnelPlace<'_>,
 ) -> Vec<u8> {
     let mut writer = RecordWriter::default();
     writer.array(*seed.0);
@@ -86,11 +99,14 @@ pub(super) fn encode_note(
         None => CarrierNote::encode_none(&mut writer),
     }
     // An earlier version does not read this.
-    if node.is_some() || name.is_some() {
-        writer.bytes(&node.map(|node| node.announce().content).unwrap_or_default());
+    if node.is_some() || name.is_some() || generation > 0 {
+        writer.bytes(&node.map(Node::content).unwrap_or_default());
     }
-    if let Some(name) = name {
-        writer.text(name);
+    if name.is_some() || generation > 0 {
+        writer.text(name.unwrap_or_default());
+    }
+    if generation > 0 {
+        writer.u32(generation);
     }
     writer.into_bytes()
 }
@@ -121,7 +137,9 @@ impl ClientNote {
         let carrier = CarrierNote::decode(&mut reader);
         // An earlier version wrote none, and what follows a damaged carrier cannot be found.
         let node = carrier.is_ok().then(|| reader.bytes().ok().and_then(Node::announced)).flatten();
-        Ok(Self { key, server, carrier: carrier.unwrap_or_default(), node })
+        let has_name = carrier.is_ok() && reader.text().is_ok();
+        let generation = if has_name { reader.u32() } else { 0 };
+        Ok(Self { key, server, carrier: carrier.unwrap_or_default(), node, generation })
     }
 }
 
@@ -136,14 +154,15 @@ mod tests {
         let public = key.identity.public_key();
         let server = TunnelKey::generate().unwrap().identity.public_key();
         let seed = key.into_seed();
+        let alone = TunnelPlace::default();
         for server in [None, Some(&server)] {
-            let note = ClientNote::decode(&encode_note(&seed, server, None, None, None)).unwrap();
+            let note = ClientNote::decode(&encode_note(&seed, server, None, None, alone)).unwrap();
             assert_eq!(note.key.identity.public_key(), public);
             assert_eq!((note.server.as_ref(), note.node), (server, None));
         }
         let mut node = Node::new("node-1.etcp".parse().unwrap());
         node.addresses = vec!["192.0.2.1:7".parse().unwrap()];
-        let note = encode_note(&seed, None, None, Some(&node), None);
+        let note = encode_note(&seed, None, None, Some(&node), alone);
         assert_eq!(ClientNote::decode(&note).unwrap().node, Some(node));
         // An earlier version stored the seed and an empty text.
         assert_eq!(ClientNote::decode(&note[..36]).unwrap().node, None);
@@ -154,16 +173,32 @@ mod tests {
     fn a_note_has_the_name_of_the_server_if_there_are_several() {
         let seed = TunnelKey::generate().unwrap().into_seed();
         let server = TunnelKey::generate().unwrap().identity.public_key();
+        let (alone, office) =
+            (TunnelPlace::default(), TunnelPlace { name: Some("office"), generation: 0 });
         for server in [None, Some(&server)] {
-            let named = encode_note(&seed, server, None, None, Some("office"));
+            let named = encode_note(&seed, server, None, None, office);
             assert_eq!(name_in_note(&named).as_deref(), Some("office"));
             assert!(ClientNote::decode(&named).unwrap().carrier.is_none());
-            assert_eq!(name_in_note(&encode_note(&seed, server, None, None, None)), None);
+            assert_eq!(name_in_note(&encode_note(&seed, server, None, None, alone)), None);
             let node = Node::new("node-1.etcp".parse().unwrap());
-            let both = encode_note(&seed, server, None, Some(&node), Some("office"));
+            let both = encode_note(&seed, server, None, Some(&node), office);
             assert_eq!(name_in_note(&both).as_deref(), Some("office"));
             assert_eq!(ClientNote::decode(&both).unwrap().node, Some(node.clone()));
-            assert_eq!(name_in_note(&encode_note(&seed, server, None, Some(&node), None)), None);
+            assert_eq!(name_in_note(&encode_note(&seed, server, None, Some(&node), alone)), None);
+        }
+    }
+
+    #[test]
+    fn a_note_has_the_number_of_a_later_tunnel() {
+        let seed = TunnelKey::generate().unwrap().into_seed();
+        let node = Node::new("node-1.etcp".parse().unwrap());
+        for (name, node) in [(None, None), (Some("office"), None), (None, Some(&node))] {
+            let note = encode_note(&seed, None, None, node, TunnelPlace { name, generation: 7 });
+            assert_eq!(name_in_note(&note).as_deref(), name);
+            let read = ClientNote::decode(&note).unwrap();
+            assert_eq!((read.node.as_ref(), read.generation), (node, 7));
+            let first = encode_note(&seed, None, None, node, TunnelPlace { name, generation: 0 });
+            assert_eq!(ClientNote::decode(&first).unwrap().generation, 0);
         }
     }
 
@@ -171,7 +206,7 @@ mod tests {
     fn a_damaged_carrier_does_not_damage_the_rest_of_the_note() {
         let key = TunnelKey::generate().unwrap();
         let public = key.identity.public_key();
-        let note = encode_note(&key.into_seed(), None, None, None, None);
+        let note = encode_note(&key.into_seed(), None, None, None, TunnelPlace::default());
         // Without the zero that says that there is no carrier.
         let note = &note[..note.len() - 8];
         let without = ClientNote::decode(&[note, &[0; 8]].concat()).unwrap();

@@ -28,6 +28,8 @@ pub(super) struct CarrierWait {
     was_attached: bool,
     /// There is no path to the server now.
     is_offline: bool,
+    /// Nothing depends on the first carrier: the log need not say what is missing.
+    is_optional: bool,
 }
 
 impl CarrierWait {
@@ -45,7 +47,13 @@ impl CarrierWait {
             later,
             was_attached: false,
             is_offline: false,
+            is_optional: false,
         }
+    }
+
+    /// Waits for the first carrier of a tunnel that replaces another one.
+    pub(super) fn optional(self) -> Self {
+        Self { is_optional: true, ..self }
     }
 
     /// Waits for a carrier of a tunnel that had one before.
@@ -74,9 +82,14 @@ impl CarrierWait {
         self.without.as_ref().map(|(_, why)| why.as_str())
     }
 
+    /// Returns whether nothing depends on the first carrier, and there was none.
+    pub(super) fn is_optional(&self) -> bool {
+        self.is_optional && !self.was_attached
+    }
+
     /// Returns whether this is the first reason to wait since the start.
     pub(super) fn is_first_reason(&self) -> bool {
-        !self.has_reason
+        !self.has_reason && !self.is_optional
     }
 
     /// The server's machine has accepted a connection: until more is known the client waits for its
@@ -124,7 +137,8 @@ impl CarrierWait {
         if limit.is_some_and(|limit| waited >= limit) {
             return Err(format!("gave up after {}: {why}", crate::report::duration(waited)));
         }
-        if self.reminded.elapsed() >= REMINDER {
+        let is_told = self.was_attached || !self.is_optional;
+        if is_told && self.reminded.elapsed() >= REMINDER {
             self.reminded = Instant::now();
             warn!("waiting for {server} for {} now: {why}", crate::report::duration(waited));
         }

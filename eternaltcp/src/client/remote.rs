@@ -1,5 +1,6 @@
 //! Remote forwards: the server listens, and this side connects the target.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{Backoff, Cause, Reset};
@@ -11,9 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, Span, info, warn};
 
 use super::dialing::random;
-use super::event::{ClientEvent, ClientHandle};
+use super::event::ClientEvent;
 use super::listening::{AttendedListener, RemoteForward, RemoteListener};
 use super::monitor::ClientMonitor;
+use super::succession::{PresentTunnel, Succession};
 use crate::address::{Forward, Listen};
 use crate::net::stream::Stream;
 #[cfg(target_os = "linux")]
@@ -41,12 +43,21 @@ struct ListenOutcome {
     lived: Duration,
     /// The reason of its end, if the server sent one.
     reset: Option<Reset>,
+    /// The listener itself, which has not ended, but another tunnel is the present one.
+    left: Option<AttendedListener>,
+}
+
+impl ListenOutcome {
+    /// Returns the outcome of a request that could not be made.
+    fn failed(reset: Reset) -> Self {
+        Self { address: None, lived: Duration::ZERO, reset: Some(reset), left: None }
+    }
 }
 
 /// Starts forwards whose listeners are at the server, while a client runs; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RemoteForwarder {
-    pub(super) handle: ClientHandle,
+    pub(super) succession: Arc<Succession>,
     pub(super) monitor: ClientMonitor,
     pub(super) span: Span,
 }
@@ -79,7 +90,8 @@ impl RemoteForwarder {
     /// There is no tokio runtime.
     pub fn start(&self, forward: RemoteForward) -> (RunningRemoteForward, FirstAnswer) {
         let ((place, shown), (told, refused)) = (watch::channel(None), oneshot::channel());
-        let running = self.spawn(keep(self.handle.clone(), forward, None, place, Some(told)));
+        let running =
+            self.spawn(keep(Arc::clone(&self.succession), forward, None, place, Some(told)));
         (running, FirstAnswer { shown, refused })
     }
 
@@ -138,12 +150,13 @@ impl FirstAnswer {
     }
 }
 
-/// Keeps the server listening for as long as the client runs, over changes of tunnels. `place`
+/// Keeps the server listening for as long as the client runs, over changes of tunnels. When another
+/// tunnel replaces the present one, the listener is requested there before this one is given up. `place`
 /// receives the address on which the server listens, and `refused` the first answer if it is a
 /// refusal; without `refused`, the client ends if that is final. `found` is the listener that an
 /// earlier process has left.
 pub(super) async fn keep(
-    handle: ClientHandle,
+    succession: Arc<Succession>,
     remote: RemoteForward,
     mut found: Option<AttendedListener>,
     place: watch::Sender<Option<Listen>>,
@@ -153,14 +166,26 @@ pub(super) async fn keep(
     let mut pace = Backoff::new(MIN_PAUSE, MAX_PAUSE).unwrap_or_default();
     let mut at = remote.forward.listen.clone();
     let (mut was_there, mut logged) = (false, None);
+    let mut tunnels = succession.follow();
+    // The listener in the tunnel before, which has connections until this one listens.
+    let mut before = None;
     loop {
-        let outcome = match found.take() {
-            Some(found) => attend(found, &place).await,
-            None => match request(&handle, at.clone(), &remote, &place).await {
-                Some(outcome) => outcome,
+        let present = tunnels.borrow_and_update().clone();
+        let listener = match found.take() {
+            Some(found) => Ok(found),
+            None => match request(present, at.clone(), &remote).await {
+                Some(requested) => requested,
                 None => return,
             },
         };
+        let outcome = match listener {
+            Ok(listener) => attend(listener, &place, before.take(), &mut tunnels).await,
+            Err(reset) => ListenOutcome::failed(reset),
+        };
+        if let Some(left) = outcome.left {
+            (at, was_there, before) = (outcome.address.unwrap_or(at), true, Some(left));
+            continue;
+        }
         place.send_replace(None);
         if outcome.lived >= SETTLED {
             pace.reset();
@@ -178,7 +203,8 @@ pub(super) async fn keep(
             // A new tunnel is being created, which the next request waits for.
             Cause::TunnelOver | Cause::Unresumable => continue,
             Cause::NotPermitted | Cause::Unsupported if is_needed && !was_there => {
-                handle.tell(ClientEvent::Refused(text)).await;
+                let present = succession.present();
+                present.handle().tell(ClientEvent::Refused(text)).await;
                 return;
             }
             _ => {}
@@ -203,62 +229,68 @@ fn explain(forward: &Forward, reset: &Reset) -> String {
     }
 }
 
-/// Asks the server to listen, and waits for the end of the listener. Returns `None` when the client
-/// has ended.
+/// Asks the server of the present tunnel to listen. Returns `None` when the client has ended.
 async fn request(
-    handle: &ClientHandle,
+    present: PresentTunnel,
     at: Listen,
     remote: &RemoteForward,
-    place: &watch::Sender<Option<Listen>>,
-) -> Option<ListenOutcome> {
+) -> Option<Result<AttendedListener, Reset>> {
     let (ours, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
         Err(error) => {
-            let reset = Reset::with_detail(Cause::LimitReached, error.to_string());
-            return Some(ListenOutcome {
-                address: None,
-                lived: Duration::ZERO,
-                reset: Some(reset),
-            });
+            return Some(Err(Reset::with_detail(Cause::LimitReached, error.to_string())));
         }
     };
     let (listening, attended) = RemoteListener::new(at, remote.clone(), ours);
     let (stream, listening) = (Stream::unix(theirs), Box::new(listening));
-    if !handle.tell(ClientEvent::Listen { stream, listening }).await {
-        return None;
-    }
-    Some(attend(attended, place).await)
+    let is_there = present.handle().tell(ClientEvent::Listen { stream, listening }).await;
+    is_there.then_some(Ok(attended))
 }
 
-/// Waits for the addresses of a listener, and then for its end.
+/// Waits for the addresses of a listener, gives up the listener before it, and waits for the end of this
+/// one, or for another tunnel that becomes the present one.
 async fn attend(
-    listener: AttendedListener,
+    mut listener: AttendedListener,
     place: &watch::Sender<Option<Listen>>,
+    before: Option<AttendedListener>,
+    tunnels: &mut watch::Receiver<PresentTunnel>,
 ) -> ListenOutcome {
-    let AttendedListener { at, remote, mut own, reason } = listener;
-    let known = known_port(&own);
-    let address = match known {
-        Some(port) => Some(at.with_port(port)),
-        None => {
-            let addresses = read_addresses(&mut own).await;
-            let port = addresses.first().and_then(Listen::port).unwrap_or_default();
-            let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            if !texts.is_empty() {
-                let target = &remote.forward.target;
-                info!("the server listens on {} for {target}", texts.join(" and "));
-                note_port(&own, port);
-            }
-            addresses.first().map(|_| at.with_port(port))
-        }
-    };
+    let address = address_of(&mut listener).await;
+    // Also if the server refuses: the server before it is about to end.
+    drop(before);
     let start = Instant::now();
     if let Some(address) = &address {
         place.send_replace(Some(address.clone()));
-        end_of(&mut own).await;
+        tokio::select! {
+            biased;
+            () = end_of(&mut listener.own) => {}
+            // An error means that the client is gone, and so is the listener.
+            Ok(()) = tunnels.changed() => {
+                let (lived, left) = (start.elapsed(), Some(listener));
+                return ListenOutcome { address: Some(address.clone()), lived, reset: None, left };
+            }
+        }
     }
     let lived = start.elapsed();
-    let reset = timeout(REASON, reason).await.ok().and_then(Result::ok);
-    ListenOutcome { address, lived, reset }
+    let reset = timeout(REASON, listener.reason).await.ok().and_then(Result::ok);
+    ListenOutcome { address, lived, reset, left: None }
+}
+
+/// Waits for the addresses of a listener, and returns the first one; `None` if the server refuses.
+async fn address_of(listener: &mut AttendedListener) -> Option<Listen> {
+    let AttendedListener { at, remote, own, .. } = listener;
+    if let Some(port) = known_port(own) {
+        return Some(at.clone().with_port(port));
+    }
+    let addresses = read_addresses(own).await;
+    let port = addresses.first().and_then(Listen::port).unwrap_or_default();
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    if !texts.is_empty() {
+        let target = &remote.forward.target;
+        info!("the server listens on {} for {target}", texts.join(" and "));
+        note_port(own, port);
+    }
+    addresses.first().map(|_| at.clone().with_port(port))
 }
 
 /// Records for the next process that the addresses were read. Only their port can be new.

@@ -1,6 +1,7 @@
 //! The decisions of the client's end of a tunnel.
 
 mod actions;
+mod announced;
 mod carriers;
 mod describe;
 mod paths;
@@ -11,9 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use eternaltcp_proto::{
-    Announcement, Cause, Closing, Intent, Lost, Reset, SessionId, Stats, Suspicion, Time, Topic,
-    Tunnel,
+    Cause, Closing, Intent, Lost, Reset, SessionId, Stats, Suspicion, Time, Tunnel,
 };
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::dial::Dialer;
@@ -27,14 +28,13 @@ use super::patience::CarrierWait;
 use super::pool::Pool;
 use super::statistics::Statistics;
 use super::watch::Watch;
-use super::{ClientConfig, ClientEnd, ClientLabel, Rejection, RejectionReason};
+use super::{ClientConfig, ClientEnd, Rejection, RejectionReason};
 use crate::driver::{
     Action, CarrierEnd, CarrierIo, Change, DrivenCarriers, Offer, Role, SessionNews, Sockets,
     TotalCounts,
 };
 use crate::log_limit::Admit;
 use crate::net::stream::Stream;
-use crate::route::{Node, ROUTE};
 use crate::status::{CarrierStatus, TunnelStatus};
 use crate::target::encode_listen;
 use actions::Actions;
@@ -51,23 +51,41 @@ pub(super) struct ClientRole {
     host_key_updates: HostKeyUpdates,
     sessions: ClientSessions,
     actions: Actions,
+    /// Whether the server asks the client to move to another one.
+    leaves: watch::Sender<bool>,
+    /// Another tunnel takes new sessions.
+    is_succeeded: bool,
     _watch: Watch,
 }
 
+/// A tunnel's standing when its client's role begins.
+pub(super) struct TunnelStanding {
+    /// The server has the tunnel, because an earlier process has made it.
+    pub(super) is_known: bool,
+    /// It will replace another one once it is attached.
+    pub(super) is_successor: bool,
+    /// Shows whether the server asks the client to move.
+    pub(super) leaves: watch::Sender<bool>,
+}
+
 impl ClientRole {
-    /// `is_known` says that the server has the tunnel, because an earlier process has made it.
     pub(super) fn new(
         config: ClientConfig,
         dialer: Dialer,
         handle: ClientHandle,
-        is_known: bool,
+        standing: TunnelStanding,
     ) -> Self {
+        let TunnelStanding { is_known, is_successor, leaves } = standing;
         let patience = CarrierWait::new(config.connect_timeout, config.give_up_after);
         let node_wait = NodeWait::new(config.node_wait);
         let dialing = Dialing::new(dialer.clone(), handle.clone(), !is_known, node_wait);
         Self {
             handle: handle.clone(),
-            patience: if is_known { patience.resuming() } else { patience },
+            patience: match (is_known, is_successor) {
+                (true, _) => patience.resuming(),
+                (false, true) => patience.optional(),
+                (false, false) => patience,
+            },
             host_key_updates: HostKeyUpdates::new(config.trust.clone(), config.servers.clone()),
             sessions: ClientSessions::new(&config),
             pool: Pool::new(&config, dialer.clone(), handle.clone()),
@@ -75,6 +93,8 @@ impl ClientRole {
             config,
             dialing,
             actions: Actions::default(),
+            leaves,
+            is_succeeded: false,
             _watch: Watch::start(dialer, handle),
         }
     }
@@ -89,9 +109,9 @@ impl ClientRole {
         self.actions.into_end()
     }
 
-    /// Returns the statistics of the carriers, and where the client publishes its events and counts.
-    pub(super) fn figures(&self) -> (Arc<Mutex<Statistics>>, ClientLabel) {
-        (self.event_log.statistics(), self.config.label.clone())
+    /// Returns the statistics of the carriers.
+    pub(super) fn statistics(&self) -> Arc<Mutex<Statistics>> {
+        self.event_log.statistics()
     }
 
     /// Returns the request of the first attach.
@@ -113,8 +133,13 @@ impl ClientRole {
         if self.patience.was_attached() { sessions } else { 0 }
     }
 
-    /// Restarts with a new tunnel.
+    /// Restarts with a new tunnel, unless there is another one already.
     fn restart(&mut self, now: Time, action: Action) {
+        if self.is_succeeded {
+            let why = "the server does not have the tunnel any more";
+            return self.actions.fail(ClientEnd::Failed(why.to_owned()));
+        }
+        self.leaves.send_replace(false);
         self.patience.wait_for_something("a new tunnel is made");
         self.dialing.handle_restart(now);
         self.actions.push(action);
@@ -177,27 +202,16 @@ impl ClientRole {
         }
     }
 
-    /// Handles what the server states about itself. Other topics are for later versions.
-    fn handle_announced(&mut self, stated: &Announcement, tunnel: &Tunnel) {
-        if stated.topic == Topic::HOST_KEYS {
-            let keys = self.host_key_updates.handle_announced(tunnel, &stated.content);
-            self.dialing.dialer().expect_keys(keys);
-        }
-        if stated.topic == ROUTE {
-            let node = Node::announced(&stated.content);
-            if self.dialing.set_node(node) {
-                self.actions.push(Action::Keep);
-            }
-        }
-    }
-
     /// Opens a session by which the server listens.
     fn listen(&mut self, stream: Stream, listening: RemoteListener, tunnel: &mut Tunnel) {
         let target = encode_listen(&listening.at);
         match tunnel.open(target.clone()) {
             Ok(session) => {
                 #[cfg(target_os = "linux")]
-                let listening = listening.keep(session, self.config.label.name());
+                let listening = {
+                    let generation = self.dialing.dialer().generation();
+                    listening.keep(session, generation, self.config.label.name())
+                };
                 self.sessions.add_listener(session, listening);
                 self.actions.push(Action::Serve { session, stream, target });
             }
@@ -249,6 +263,10 @@ impl Role for ClientRole {
                     self.actions.close(None);
                 }
             }
+            ClientEvent::Succeeded => {
+                self.is_succeeded = true;
+                self.handle_session_count(tunnel);
+            }
         }
         self.dial(now, tunnel);
     }
@@ -286,7 +304,13 @@ impl Role for ClientRole {
     }
 
     fn handle_session_count(&mut self, tunnel: &Tunnel) {
-        if !self.config.ends_when_idle || tunnel.session_count() > 0 {
+        if tunnel.session_count() > 0 {
+            return;
+        }
+        if self.is_succeeded {
+            return self.actions.close(None);
+        }
+        if !self.config.ends_when_idle {
             return;
         }
         let end = self.sessions.take_last_reset().map(|reset| match reset.cause {

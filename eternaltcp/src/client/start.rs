@@ -1,5 +1,7 @@
-//! The start of a client: with a new tunnel, or with the tunnel of an earlier process.
+//! The start of a client and of its tunnels: of a new one, or of those of an earlier process.
 
+#[cfg(target_os = "linux")]
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,21 +13,25 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 use tracing::{Instrument, Span};
 
-use super::dial::{Dialed, Dialer};
+use super::dial::{Dialed, Dialer, Heritage};
 use super::event::ClientEvent;
 #[cfg(target_os = "linux")]
 use super::left::CarrierNote;
 use super::listening::{AttendedListener, RemoteListener};
+use super::mover::Mover;
 use super::own_key::ClientNote;
 #[cfg(target_os = "linux")]
 use super::own_key::name_in_note;
-use super::role::ClientRole;
+use super::role::{ClientRole, TunnelStanding};
+use super::succession::{Succession, TunnelAccess};
 use super::{Client, ClientConfig, ClientEnd};
 use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
 use crate::net::congestion::CongestionError;
 #[cfg(target_os = "linux")]
 use crate::net::slots::Slots;
 use crate::recovery::{KeptDrain, Recovery};
+#[cfg(target_os = "linux")]
+use crate::recovery::{OwnedListener, RecoveredTunnel};
 use crate::spans;
 #[cfg(target_os = "linux")]
 use crate::store::ListenerPurpose;
@@ -52,7 +58,7 @@ pub enum StartError {
     Congestion(#[from] CongestionError),
 }
 
-/// The client of an earlier process.
+/// A tunnel of a client of an earlier process.
 pub(super) struct RestoredClient {
     tunnel: Tunnel,
     sockets: Sockets,
@@ -64,11 +70,33 @@ pub(super) struct RestoredClient {
 }
 
 impl RestoredClient {
-    /// Takes the state that an earlier process has left, if the client can continue with it.
+    /// Takes the tunnels that an earlier process has left, if the client can continue with them: the
+    /// present one last.
     #[cfg(target_os = "linux")]
-    pub(super) fn take(recovery: &mut Recovery, config: &ClientConfig) -> Option<Self> {
+    pub(super) fn take_all(recovery: &mut Recovery, config: &ClientConfig) -> Vec<Self> {
         let name = config.label.name();
-        let found = recovery.take_client(|note| name_in_note(note).as_deref() == name)?;
+        let is_meant = |note: &[u8]| name_in_note(note).as_deref() == name;
+        let mut found: Vec<_> = iter::from_fn(|| recovery.take_client(is_meant)).collect();
+        let is_made = |it: &RecoveredTunnel| it.recovered.tunnel.id.is_some();
+        if found.len() > 1 {
+            // A tunnel that was to replace another one, and was not attached yet, has no sessions.
+            found.extract_if(.., |it| !is_made(it)).for_each(RecoveredTunnel::end);
+        }
+        let is_own = |text: &str| RemoteListener::server_in(text) == name;
+        let mut remotes = recovery.take_owned(ListenerPurpose::Forward, is_own);
+        let take = |found| Self::take(recovery, config, found, &mut remotes);
+        let mut taken: Vec<_> = found.into_iter().filter_map(take).collect();
+        taken.sort_by_key(|client| client.note.generation);
+        taken
+    }
+
+    #[cfg(target_os = "linux")]
+    fn take(
+        recovery: &mut Recovery,
+        config: &ClientConfig,
+        found: RecoveredTunnel,
+        remotes: &mut Vec<OwnedListener>,
+    ) -> Option<Self> {
         let note = ClientNote::decode(&found.note);
         let slots = config.slots.clone().map_or_else(Slots::of_process, Ok);
         let (Ok(mut note), Ok(slots)) = (note, slots) else {
@@ -80,67 +108,138 @@ impl RestoredClient {
         let restored = restored.inspect_err(|error| warn!("the tunnel is ended: {error}"));
         let (tunnel, sockets) = restored.ok()?;
         let left = note.carrier.take().and_then(|note| take_left(recovery, note));
-        let is_own = |text: &str| RemoteListener::server_in(text) == name;
-        let listeners = recovery.take_owned(ListenerPurpose::Forward, is_own);
-        let listeners = listeners.into_iter().filter_map(RemoteListener::recovered);
+        let own: Vec<_> =
+            remotes.extract_if(.., |it| RemoteListener::is_of(it, note.generation)).collect();
+        let listeners = own.into_iter().filter_map(RemoteListener::recovered);
         let listeners = listeners.filter(|(session, ..)| tunnel.has_session(*session)).collect();
         Some(Self { tunnel, sockets, note, left, listeners })
     }
 
     /// Returns nothing: this system has no store.
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn take(_: &mut Recovery, _: &ClientConfig) -> Option<Self> {
-        None
+    pub(super) fn take_all(_: &mut Recovery, _: &ClientConfig) -> Vec<Self> {
+        Vec::new()
     }
 }
 
+/// The origin of a tunnel.
+pub(super) enum TunnelOrigin {
+    /// It is the client's first one.
+    First,
+    /// It will replace another one, and has this number.
+    Successor(u32),
+    /// An earlier process has left it.
+    Restored(Box<RestoredClient>),
+}
+
+/// The task of a tunnel.
+pub(super) type TunnelTask = JoinHandle<ClientEnd>;
+
+/// A tunnel whose task runs.
+pub(super) struct StartedTunnel {
+    pub(super) access: TunnelAccess,
+    pub(super) task: TunnelTask,
+    /// Listeners at the server that an earlier process has left.
+    attended: Vec<AttendedListener>,
+    /// The server has the tunnel, because an earlier process has made it.
+    is_continued: bool,
+}
+
+/// Starts a tunnel.
+pub(super) fn start_tunnel(
+    config: ClientConfig,
+    origin: TunnelOrigin,
+    heritage: &Heritage,
+    drain: Option<KeptDrain>,
+) -> Result<StartedTunnel, StartError> {
+    let (handle, commands) = channel(config.max_waiting);
+    let shared = Arc::new(Shared::default());
+    let span = spans::client_tunnel(&config.servers.to_string(), config.label.name());
+    let (leaving, leaves) = watch::channel(false);
+    let mut standing = TunnelStanding {
+        is_known: false,
+        is_successor: matches!(origin, TunnelOrigin::Successor(_)),
+        leaves: leaving,
+    };
+    let make_dialer = |note: ClientNote| Dialer::new(&config, note, heritage);
+    let make_role = |config, dialer, standing| {
+        span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), standing))
+    };
+    let (driver, wires, generation, attended) = match origin {
+        TunnelOrigin::First | TunnelOrigin::Successor(_) => {
+            let generation = if let TunnelOrigin::Successor(number) = origin { number } else { 0 };
+            let dialer = make_dialer(ClientNote { generation, ..ClientNote::generate()? })?;
+            let wires = dialer.wires();
+            let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
+            let role = make_role(config, dialer, standing);
+            let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
+            (driver, wires, generation, Vec::new())
+        }
+        TunnelOrigin::Restored(restored) => {
+            let RestoredClient { tunnel, sockets, note, left, listeners } = *restored;
+            standing.is_known = tunnel.id().is_some();
+            let generation = note.generation;
+            let dialer = make_dialer(note)?;
+            let wires = dialer.wires();
+            let left = left.map(|left| Box::new(dialer.resume(*left)));
+            let mut role = make_role(config, dialer, standing);
+            let mut attended = Vec::new();
+            for (session, listener, own) in listeners {
+                role.resume_listener(session, listener);
+                attended.push(own);
+            }
+            let own = Arc::clone(&shared);
+            let mut driver = Driver::with_sockets(tunnel, sockets, role, commands, own);
+            attach_left(left, &mut driver, &handle);
+            (driver, wires, generation, attended)
+        }
+    };
+    let is_continued = shared.was_attached();
+    let statistics = driver.role().statistics();
+    let task = spawn(driver, wires, drain, &span);
+    let access = TunnelAccess { generation, handle, shared, statistics, leaves, span };
+    Ok(StartedTunnel { access, task, attended, is_continued })
+}
+
 impl Client {
+    /// Starts a client with the tunnels of an earlier process, or with a new one.
     pub(super) fn begin(
         config: ClientConfig,
-        restored: Option<RestoredClient>,
+        restored: Vec<RestoredClient>,
         drain: Option<KeptDrain>,
     ) -> Result<Self, StartError> {
-        let (handle, commands) = channel(config.max_waiting);
-        let shared = Arc::new(Shared::default());
-        let span = spans::client_tunnel(&config.servers.to_string(), config.label.name());
-        let is_continued = restored.as_ref().is_some_and(|it| it.tunnel.id().is_some());
-        let (driver, wires, attended) = match restored {
-            None => {
-                let dialer = Dialer::new(&config, ClientNote::generate()?)?;
-                let wires = dialer.wires();
-                let tunnel = Tunnel::new(Side::Client, config.tunnel.clone());
-                let role = make_role(&span, config, dialer, &handle, false);
-                let driver = Driver::new(tunnel, role, commands, Arc::clone(&shared));
-                (driver, wires, Vec::new())
-            }
-            Some(RestoredClient { tunnel, sockets, note, left, listeners }) => {
-                let dialer = Dialer::new(&config, note)?;
-                let wires = dialer.wires();
-                let left = left.map(|left| Box::new(dialer.resume(*left)));
-                let mut role = make_role(&span, config, dialer, &handle, is_continued);
-                let mut attended = Vec::new();
-                for (session, listener, own) in listeners {
-                    role.resume_listener(session, listener);
-                    attended.push(own);
-                }
-                let shared = Arc::clone(&shared);
-                let mut driver = Driver::with_sockets(tunnel, sockets, role, commands, shared);
-                attach_left(left, &mut driver, &handle);
-                (driver, wires, attended)
-            }
+        let (heritage, label) = (Heritage::new(&config), config.label.clone());
+        let mut origins: Vec<_> =
+            restored.into_iter().map(|it| TunnelOrigin::Restored(Box::new(it))).collect();
+        let present = origins.pop().unwrap_or(TunnelOrigin::First);
+        let present = start_tunnel(config.clone(), present, &heritage, drain)?;
+        let mut tasks = vec![(present.access.generation, present.task)];
+        let (mut ending, mut unasked) = (Vec::new(), Vec::new());
+        for origin in origins {
+            let left = start_tunnel(config.clone(), origin, &heritage, drain)?;
+            left.access.handle.try_tell(ClientEvent::Succeeded);
+            tasks.push((left.access.generation, left.task));
+            // The present tunnel has these listeners, or requests them first.
+            unasked.extend(left.attended);
+            ending.push(left.access);
+        }
+        let (alive, over) = watch::channel(());
+        let access = present.access.clone();
+        let (succession, users) = Succession::new(access, ending, drain.is_some(), over);
+        let succession = Arc::new(succession);
+        let mover = Mover::new(Arc::clone(&succession), users, config, heritage, tasks);
+        let run = async move {
+            let _alive = alive;
+            mover.run().await
         };
-        let (statistics, label) = driver.role().figures();
-        let (task, is_over) = spawn(driver, wires, drain, &span);
+        attend(unasked);
         Ok(Self {
-            handle,
-            shared,
-            statistics,
+            succession,
             label,
-            span,
-            attended: attend(attended),
-            is_continued,
-            task,
-            is_over,
+            span: present.access.span,
+            attended: attend(present.attended),
+            is_continued: present.is_continued,
+            task: tokio::spawn(run),
             end: None,
         })
     }
@@ -166,35 +265,23 @@ fn attach_left(
     }
 }
 
-/// Starts the task of a client, and returns it with a channel that fails once the task is over.
+/// Starts the task of a tunnel.
 fn spawn(
     mut driver: Driver<ClientRole>,
     wires: Arc<RwLock<()>>,
     drain: Option<KeptDrain>,
     span: &Span,
-) -> (JoinHandle<ClientEnd>, watch::Receiver<()>) {
-    if let Some(KeptDrain { limit }) = drain {
+) -> TunnelTask {
+    if let Some(KeptDrain { limit, .. }) = drain {
         span.in_scope(|| driver.drain(limit));
     }
-    let (alive, is_over) = watch::channel(());
     let run = async move {
-        let _alive = alive;
         let end = driver.run().await.into_end();
         // The kernel delivers what a carrier has sent; programs need time for it.
         let _ = timeout(PASSING_ON, wires.write()).await;
         end
     };
-    (tokio::spawn(run.instrument(span.clone())), is_over)
-}
-
-fn make_role(
-    span: &Span,
-    config: ClientConfig,
-    dialer: Dialer,
-    handle: &DriverHandle<ClientEvent>,
-    is_known: bool,
-) -> ClientRole {
-    span.in_scope(|| ClientRole::new(config, dialer, handle.clone(), is_known))
+    tokio::spawn(run.instrument(span.clone()))
 }
 
 /// Keeps the listeners at the server until the program has had time to ask for them again.

@@ -175,7 +175,7 @@ mod tests {
                 ask_of(&[cut, STOPPING], &Request::Status {}),
                 Ok(Response::Stopping {})
             ));
-            let drain = Request::Drain { timeout_ms: None };
+            let drain = Request::Drain { timeout_ms: None, moves: false };
             assert!(matches!(ask_of(&[cut, cut], &drain), Err(AskError::NoAnswer(_))));
             assert!(matches!(ask_of(&[cut], &Request::Stop {}), Err(AskError::NoAnswer(_))));
         }

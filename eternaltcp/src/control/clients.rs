@@ -101,10 +101,15 @@ impl Clients {
         self.lock().ended.clone()
     }
 
+    /// Returns a handle for each tunnel of each client.
+    fn each_tunnel(&self) -> Vec<ClientMonitor> {
+        self.all().iter().flat_map(ClientMonitor::each_tunnel).collect()
+    }
+
     pub(super) async fn tunnels(&self) -> Vec<TunnelStatus> {
         let mut tunnels = Vec::new();
-        for client in self.all() {
-            tunnels.extend(client.status().await);
+        for tunnel in self.each_tunnel() {
+            tunnels.extend(tunnel.status().await);
         }
         tunnels
     }
@@ -115,8 +120,8 @@ impl Clients {
         max_sessions: usize,
     ) -> Vec<TunnelOverview> {
         let mut tunnels = Vec::new();
-        for client in self.all().into_iter().take(max_tunnels) {
-            tunnels.extend(client.overview(max_sessions).await);
+        for tunnel in self.each_tunnel().into_iter().take(max_tunnels) {
+            tunnels.extend(tunnel.overview(max_sessions).await);
         }
         tunnels
     }
@@ -169,7 +174,7 @@ impl Clients {
     ) -> Result<ClientMonitor, Fault> {
         let mut found = self.named(name)?;
         if let Some(wanted) = tunnel {
-            for client in found {
+            for client in found.iter().flat_map(ClientMonitor::each_tunnel) {
                 let own = client.status().await.and_then(|status| status.tunnel);
                 if own.as_deref() == Some(wanted) {
                     return Ok(client);
@@ -179,6 +184,10 @@ impl Clients {
             return Err(Fault::new(FaultCode::UnknownTunnel, error.to_string()));
         }
         match (found.pop(), found.len()) {
+            (Some(client), 0) if client.each_tunnel().len() > 1 => {
+                let text = "it has several tunnels: name one, as TUNNEL/ID";
+                Err(Fault::new(FaultCode::Ambiguous, text))
+            }
             (Some(client), 0) => Ok(client),
             (None, _) => Err(Fault::new(FaultCode::TooLate, "it is ending already")),
             (Some(_), _) => {

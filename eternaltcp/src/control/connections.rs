@@ -216,8 +216,8 @@ impl ServedSocket {
             }
             Request::KillTunnel { tunnel } => subject.kill_tunnel(tunnel).await,
             Request::Reconnect { server } => subject.reconnect(server.as_deref()).await,
-            Request::Drain { timeout_ms } => {
-                self.drain(timeout_ms.map(Duration::from_millis)).await
+            Request::Drain { timeout_ms, moves } => {
+                self.drain(timeout_ms.map(Duration::from_millis), moves).await
             }
             Request::Upgrade { program, check } => upgrade(program.as_deref(), check),
             Request::UpgradeStatus {} => upgrades().map(|it| told(it.status())),
@@ -227,8 +227,9 @@ impl ServedSocket {
     }
 
     /// Drains the proxy, and leaves a path that the operator chose to its successor.
-    async fn drain(&self, limit: Option<Duration>) -> Result<Response, Fault> {
-        let sessions = self.subject.drain(limit).await?;
+    async fn drain(&self, limit: Option<Duration>, moves: bool) -> Result<Response, Fault> {
+        let subject = &self.subject;
+        let sessions = if moves { subject.leave(limit)? } else { subject.drain(limit).await? };
         let moved = self.path.leave();
         let control = moved.and_then(|path| path.into_os_string().into_string().ok());
         Ok(Response::Draining { sessions, control })

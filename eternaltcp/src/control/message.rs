@@ -54,6 +54,9 @@ pub enum Request {
         /// Exit after this time in any case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
+        /// A server accepts the sessions of its clients until these have moved to another one.
+        #[serde(default, rename = "move", skip_serializing_if = "std::ops::Not::not")]
+        moves: bool,
     },
     /// Close every tunnel in order and exit now.
     Stop {},
@@ -278,7 +281,7 @@ mod tests {
             Request::KillTunnel { tunnel: "33d69d2a".to_owned() },
             Request::Reconnect { server: None },
             Request::Reconnect { server: Some("office".to_owned()) },
-            Request::Drain { timeout_ms: None },
+            Request::Drain { timeout_ms: None, moves: false },
             Request::Stop {},
         ];
         for request in requests {

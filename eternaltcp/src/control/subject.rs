@@ -13,7 +13,7 @@ use super::process_status::EndedServer;
 use crate::client;
 use crate::driver::Killed;
 use crate::metrics::{ProxyLevels, ProxyTotals};
-use crate::recovery::keep_drain;
+use crate::recovery::keep_plain_drain;
 use crate::server::{self, KillError};
 use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 
@@ -217,9 +217,23 @@ impl Subject {
         sessions.ok_or_else(|| Fault::new(FaultCode::TooLate, "it is ending already"))
     }
 
+    /// Asks the clients of a server to move to another one. Returns how many sessions there are.
+    pub(super) fn leave(&self, limit: Option<Duration>) -> Result<usize, Fault> {
+        match &self.end {
+            SubjectEnd::Clients(_) => {
+                let text = "only a server can ask its clients to move: drain the sproxy";
+                Err(Fault::new(FaultCode::Unsupported, text))
+            }
+            SubjectEnd::Server(server) => server.leave(limit).ok_or_else(|| {
+                let text = "it is being drained already, and its clients wait for a successor";
+                Fault::new(FaultCode::TooLate, text)
+            }),
+        }
+    }
+
     pub(super) async fn stop(&self) {
         // A process that follows this one has to end, too.
-        keep_drain(Some(Duration::ZERO));
+        keep_plain_drain(Some(Duration::ZERO));
         match &self.end {
             SubjectEnd::Clients(clients) => clients.close().await,
             SubjectEnd::Server(server) => server.stop(),

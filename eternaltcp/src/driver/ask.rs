@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::{Action, Driver, Role};
-use crate::recovery::keep_drain;
+use crate::recovery::keep_plain_drain;
 use crate::report::counted;
 use crate::status::{Peer, ServerPeer, TunnelCondition, TunnelOverview, TunnelStatus};
 
@@ -65,7 +65,7 @@ impl<R: Role> Driver<R> {
                 self.apply(Action::Close(Closing::Killed));
             }
             OperatorRequest::Drain(limit, asked) => {
-                keep_drain(limit);
+                keep_plain_drain(limit);
                 self.drain(limit);
                 // The end comes with a tick, after the answer.
                 let _ = asked.send(self.tunnel.session_count());
@@ -77,7 +77,6 @@ impl<R: Role> Driver<R> {
     pub(crate) fn drain(&mut self, limit: Option<Duration>) {
         info!("no new sessions are accepted; {} continue", self.tunnel.session_count());
         self.lifecycle.drain(limit);
-        self.shared.set_draining();
     }
 
     fn kill(&mut self, id: SessionId) -> Killed {

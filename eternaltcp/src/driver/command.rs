@@ -138,7 +138,6 @@ pub(crate) struct Shared {
     held: AtomicU64,
     heard: AtomicU64,
     sessions: AtomicUsize,
-    is_draining: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -175,10 +174,6 @@ impl Shared {
         self.sessions.store(count, Ordering::Release);
     }
 
-    pub(super) fn set_draining(&self) {
-        self.is_draining.send_replace(true);
-    }
-
     pub(super) fn count_heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
@@ -192,11 +187,6 @@ impl Shared {
     /// Returns the number of sessions of which the tunnel has a record.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Acquire)
-    }
-
-    /// Returns whether new sessions are refused, as a channel to wait on.
-    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
-        self.is_draining.subscribe()
     }
 
     /// Returns whether a carrier is bound.

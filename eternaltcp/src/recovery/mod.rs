@@ -23,7 +23,7 @@ use eternaltcp_sys::Inherited;
 
 #[cfg(target_os = "linux")]
 use crate::store::{ListenerPurpose, StoreMemory};
-pub(crate) use drain::{KeptDrain, keep_drain};
+pub(crate) use drain::{KeptDrain, keep_drain, keep_plain_drain};
 #[cfg(target_os = "linux")]
 pub(crate) use ended::{DAMAGED, EndedTunnel};
 #[cfg(target_os = "linux")]

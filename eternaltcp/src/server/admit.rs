@@ -209,7 +209,7 @@ async fn authorize(
             existing(context, handshake, *tunnel).map(|entry| Destination::Existing(*tunnel, entry))
         }
         Intent::New { enrol, instance } => {
-            if !context.phase.is_open() {
+            if !context.phase.takes_tunnels() {
                 let advice = "it is about to end and takes no new clients: try later";
                 return Err(Refusal::for_now(RefusalCode::Draining, advice));
             }
@@ -240,7 +240,7 @@ fn existing(
     id: TunnelId,
 ) -> Result<TunnelEntry, Refusal> {
     let entry = context.registry.find(id, &handshake.key).ok_or_else(|| {
-        if !context.phase.is_open() {
+        if !context.phase.takes_tunnels() {
             let advice = "it is about to end, and its successor may have the tunnel";
             return Refusal::for_now(RefusalCode::Draining, advice);
         }

@@ -16,6 +16,8 @@ pub(super) enum ServerEvent {
     Join { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
     /// Asks the client with a heartbeat whether it lives, because another one has its name.
     Probe,
+    /// State again what the server says about itself, as far as it is new.
+    Announce,
     /// The server ends, for this reason.
     Close(Closing),
 }

@@ -41,6 +41,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// Interval at which the client's permission to listen is checked.
 const JUDGED: Duration = Duration::from_secs(1);
 
+/// Time in which the connections that wait at a listener are accepted before it is closed.
+const LAST_LOOK: Duration = Duration::from_millis(50);
+
 /// Descriptors of a listener: its own, of which it has two for two addresses, and the two of its
 /// pair.
 const DESCRIPTORS: usize = 4;
@@ -232,9 +235,12 @@ impl RunningListener {
         let heir = tokio::select! {
             heir = &mut claim.asked => heir.ok(),
             () = accept(&self.asker, &mut listener) => None,
-            () = end_of(&mut self.session) => None,
+            () = end_of(&mut self.session) => {
+                accept_waiting(&self.asker, &mut listener).await;
+                None
+            }
             // A successor may have the address, and the client requests it there.
-            () = self.context.phase.closed_to_new() => None,
+            () = self.context.phase.closed_to_sessions() => None,
             why = forbidden(&self.context, &self.asker.entry, &parts) => {
                 limited!(&*self.asker.log, info, "{at}: {why}");
                 None
@@ -275,6 +281,13 @@ async fn accept(asker: &ListenRequester, listener: &mut Listener) {
             return;
         }
     }
+}
+
+/// Passes on the connections that wait already, because closing the listener would reset them: the
+/// client takes them until this side ends the session, too.
+async fn accept_waiting(asker: &ListenRequester, listener: &mut Listener) {
+    // Those that waited are ready at once.
+    let _ = timeout(LAST_LOOK, accept(asker, listener)).await;
 }
 
 /// Waits for the session's end; data from its client are ignored.

@@ -249,7 +249,7 @@ impl Server {
             remotes: recovery.take_owned(ListenerPurpose::Remote, |_| true),
         };
         if let Some(drain) = recovery.drain() {
-            server.context.phase.drain(drain.limit);
+            server.context.phase.resume(drain);
         }
         Ok(server)
     }
@@ -320,7 +320,7 @@ impl Server {
     /// listen itself, because its clients need new carriers.
     async fn let_successor_in(&self) {
         tokio::select! {
-            () = self.context.phase.closed_to_new() => {}
+            () = self.context.phase.closed_to_tunnels() => {}
             () = self.listeners.keep_claims() => {}
         }
         if let Err(error) = self.listeners.share_port() {

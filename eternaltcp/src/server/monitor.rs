@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval, timeout_at};
 use tracing::info;
 
 use super::Context;
-use super::event::ServerHandle;
+use super::event::{ServerEvent, ServerHandle};
 use super::phase::ServerPhase;
 use crate::audit::AuditEvent;
 use crate::driver::{Killed, OperatorRequest};
@@ -174,14 +174,31 @@ impl ServerMonitor {
     pub fn drain(&self, limit: Option<Duration>) -> usize {
         self.0.phase.drain(limit);
         let sessions = self.0.registry.sessions();
-        self.0.audit.record(|| AuditEvent::Draining { limit, sessions });
+        self.0.audit.record(|| AuditEvent::Draining { limit, sessions, moves: false });
         sessions
     }
 
-    /// Returns whether it no longer accepts new tunnels and sessions.
+    /// Accepts no new tunnels, asks the clients to move to another server, and makes this one end in
+    /// order with the last session, or after `limit`. Returns the number of sessions; `None` if it
+    /// accepts no new sessions any more already.
+    #[must_use]
+    pub fn leave(&self, limit: Option<Duration>) -> Option<usize> {
+        if !self.0.phase.leave(limit) {
+            return None;
+        }
+        for (_, handle) in self.0.registry.handles() {
+            // If there is no room, its next tick announces it.
+            handle.try_tell(ServerEvent::Announce);
+        }
+        let sessions = self.0.registry.sessions();
+        self.0.audit.record(|| AuditEvent::Draining { limit, sessions, moves: true });
+        Some(sessions)
+    }
+
+    /// Returns whether it no longer accepts new tunnels.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        !self.0.phase.is_open()
+        !self.0.phase.takes_tunnels()
     }
 
     /// Reads the authorized keys again now, even if nothing shows that the file changed.

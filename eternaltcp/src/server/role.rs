@@ -126,10 +126,9 @@ impl ServerRole {
         tunnel.session_count() == self.held.len()
     }
 
-    /// Ends a tunnel whose sessions the drained server has served. A detached client is told when
-    /// it comes back.
+    /// Ends a tunnel whose sessions the drained server has served, while its client can be told.
     fn check_drained(&mut self, tunnel: &Tunnel) {
-        let is_due = !self.context.phase.is_open() && tunnel.is_attached();
+        let is_due = !self.context.phase.takes_sessions() && tunnel.is_attached();
         if is_due && self.has_served_all(tunnel) {
             self.actions.push_back(Action::Close(Closing::Drained));
         }
@@ -225,6 +224,7 @@ impl Role for ServerRole {
             }
             ServerEvent::Join { request, carrier } => Action::AcceptJoin { request, carrier },
             ServerEvent::Probe => return tunnel.probe(now),
+            ServerEvent::Announce => return self.announce(),
             ServerEvent::Close(why) => Action::Close(self.last_word(why, tunnel)),
         };
         self.actions.push_back(action);
@@ -318,7 +318,7 @@ impl Role for ServerRole {
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer {
         let (context, entry) = (Arc::clone(&self.context), Arc::clone(&self.entry));
         let (places, handle) = (Arc::clone(&self.connecting), entry.handle.clone());
-        if !self.context.phase.is_open() {
+        if !self.context.phase.takes_sessions() {
             // The client waits for the server's successor: the end of the tunnel tells it.
             self.held.insert(id);
             return Offer::answer(handle, id, std::future::pending());

@@ -100,6 +100,9 @@ pub struct ServerPeer {
     /// Its name among the servers of a fleet, if it has told one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// Whether it is about to end, and asks its clients to move to another server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// The user's key that it has admitted: the fingerprint and the name here. `None` before that,
     /// and if an earlier process made the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,20 +14,29 @@ const UNLIMITED: u64 = 1;
 /// The smallest value that represents a time, in milliseconds.
 const FIRST: u64 = 2;
 
+/// The bit of a server that asks its clients to move. A program that does not know it takes the value
+/// as a time that never comes.
+const LEAVES: u64 = 1 << 63;
+
 impl StoreMemory {
     /// Records that the program is being drained. `until` is the time since the machine was started
-    /// at which it ends in any case.
-    pub(crate) fn keep_drain(&self, until: Option<Duration>) {
-        let ms = |until: Duration| u64::try_from(until.as_millis()).unwrap_or(u64::MAX - FIRST);
-        self.0.set(DRAIN, until.map_or(UNLIMITED, |until| ms(until).saturating_add(FIRST)));
+    /// at which it ends in any case; `leaves` says that a server asks its clients to move.
+    pub(crate) fn keep_drain(&self, until: Option<Duration>, leaves: bool) {
+        let ms = |until: Duration| u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        let time = |until: Duration| ms(until).saturating_add(FIRST).min(LEAVES - 1);
+        let until = until.map_or(UNLIMITED, time);
+        self.0.set(DRAIN, if leaves { until | LEAVES } else { until });
     }
 
-    /// Returns whether the program before this one was being drained, and until when.
-    pub(crate) fn kept_drain(&self) -> Option<Option<Duration>> {
-        match self.0.get(DRAIN) {
+    /// Returns whether the program before this one was being drained: until when, and whether its
+    /// clients were asked to move.
+    pub(crate) fn kept_drain(&self) -> Option<(Option<Duration>, bool)> {
+        let value = self.0.get(DRAIN);
+        let leaves = value & LEAVES != 0;
+        match value & !LEAVES {
             0 => None,
-            UNLIMITED => Some(None),
-            time => Some(Some(Duration::from_millis(time - FIRST))),
+            UNLIMITED => Some((None, leaves)),
+            time => Some((Some(Duration::from_millis(time - FIRST)), leaves)),
         }
     }
 }
@@ -46,10 +55,13 @@ mod tests {
         };
         assert_eq!(next(), None);
         for until in [Some(Duration::ZERO), Some(Duration::from_millis(86_400_001)), None] {
-            memory.keep_drain(until);
-            assert_eq!(next(), Some(until));
+            for leaves in [false, true] {
+                memory.keep_drain(until, leaves);
+                assert_eq!(next(), Some((until, leaves)));
+            }
         }
-        memory.keep_drain(Some(Duration::MAX));
-        assert!(next().flatten() > Some(Duration::from_secs(1 << 40)));
+        memory.keep_drain(Some(Duration::MAX), false);
+        let (until, leaves) = next().unwrap();
+        assert!(until > Some(Duration::from_secs(1 << 40)) && !leaves);
     }
 }

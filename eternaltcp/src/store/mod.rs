@@ -116,9 +116,9 @@ pub(crate) fn accuse() {
 
 /// Records in the store of the process, if there is one, that the process drains until this time
 /// since the machine started.
-pub(crate) fn keep_drain(until: Option<Duration>) {
+pub(crate) fn keep_drain(until: Option<Duration>, leaves: bool) {
     if let Some(memory) = OF_PROCESS.get() {
-        memory.keep_drain(until);
+        memory.keep_drain(until, leaves);
     }
 }
 

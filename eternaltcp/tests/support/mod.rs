@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of a test may panic as the test may")]
 
 mod ends;
+mod fleet;
 mod pair;
 mod path;
 mod program;
@@ -17,6 +18,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 pub(crate) use ends::{TestTarget, echo, is_dead, pattern, read_all, reset, session};
+pub(crate) use fleet::{EchoingFleet, EchoingNode, echoes, shown, told};
 pub(crate) use pair::LibraryPair;
 pub(crate) use path::CuttablePath;
 pub(crate) use program::LibraryProgram;

@@ -119,7 +119,7 @@ impl Attempts {
                 rejected.take().unwrap_or(DialError::Handshake(address, error))
             }
             HandshakeError::Tls(TlsError::Unsigned(why)) => {
-                DialError::Key(self.common.keys.note_failed(why))
+                DialError::Key(self.common.heritage.keys.note_failed(why))
             }
             HandshakeError::Tls(TlsError::OtherNode) => self.other_node(candidate),
             error => DialError::Handshake(address, error),
@@ -144,13 +144,13 @@ impl Attempts {
 
     /// Loads the user's key; that may read its file, and ask for a passphrase.
     async fn load_key(&self) -> Result<Loaded, DialError> {
-        if let Some(loaded) = self.common.keys.loaded() {
+        if let Some(loaded) = self.common.heritage.keys.loaded() {
             return Ok(loaded);
         }
         let common = Arc::clone(&self.common);
         let load = move || {
             let _asking = common.questions.open();
-            common.keys.load()
+            common.heritage.keys.load()
         };
         let loaded = tokio::task::spawn_blocking(load).await;
         loaded.unwrap_or_else(|error| Err(error.to_string())).map_err(DialError::Key)
@@ -167,7 +167,7 @@ impl Attempts {
                 let (asker, common) = (self.common.questions.asker(), Arc::clone(&self.common));
                 let key = identity.public_key();
                 // The agent may have refused while this attempt waited for its turn.
-                let permit = asker.permit(move || common.keys.is_tried(&key));
+                let permit = asker.permit(move || common.heritage.keys.is_tried(&key));
                 Ok((ClientTls::with_permit(&identity, Some(permit))?, Some(asker)))
             }
             Some(Loaded::Here(tls)) => Ok((tls, None)),

@@ -14,6 +14,8 @@
 mod advice;
 mod attempt;
 mod error;
+mod facts;
+mod heritage;
 mod judge;
 #[cfg(target_os = "linux")]
 mod left;
@@ -34,11 +36,8 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, debug};
 
 pub(crate) use error::DialError;
+pub(super) use heritage::Heritage;
 
-use super::keys::KeyRing;
-use super::left::CarrierNote;
-#[cfg(target_os = "linux")]
-use super::own_key::encode_note;
 use super::own_key::{ClientNote, KeySeed};
 use super::path::{NetworkPath, chosen_path, other_paths};
 use super::questions::{AgentAccess, Questions};
@@ -86,8 +85,8 @@ struct Common {
     congestion: Option<Congestion>,
     names: NameCache,
     judge: Judge,
-    /// The user's keys, tried one after the other: for a new tunnel.
-    keys: KeyRing,
+    /// The user's keys, tried one after the other for a new tunnel, and addresses that are avoided.
+    heritage: Heritage,
     questions: Questions,
     /// Proves the tunnel's own key: for an existing tunnel.
     tunnel: ClientTls,
@@ -98,6 +97,8 @@ struct Common {
     last: Mutex<Vec<DialAddress>>,
     /// The node that has the tunnel, if its server is one of several.
     node: Mutex<Option<Arc<Node>>>,
+    /// The tunnel's number among those of the client.
+    generation: u32,
     segments: Segments,
     label: ClientLabel,
 }
@@ -144,18 +145,23 @@ pub(crate) struct Dialed {
 
 impl Dialer {
     /// Creates a dialer for the tunnel of this note.
-    pub(super) fn new(config: &ClientConfig, note: ClientNote) -> Result<Self, StartError> {
-        Self::with_names(config, note, NameCache::default())
+    pub(super) fn new(
+        config: &ClientConfig,
+        note: ClientNote,
+        heritage: &Heritage,
+    ) -> Result<Self, StartError> {
+        Self::with_names(config, note, heritage.clone(), NameCache::default())
     }
 
     fn with_names(
         config: &ClientConfig,
         note: ClientNote,
+        heritage: Heritage,
         names: NameCache,
     ) -> Result<Self, StartError> {
         config.mptcp.check();
         config.congestion.as_ref().map_or(Ok(()), Congestion::check)?;
-        let ClientNote { key, server, node, .. } = note;
+        let ClientNote { key, server, node, generation, .. } = note;
         let judge = Judge::new(config.trust.clone(), config.servers.clone());
         server.into_iter().for_each(|server| judge.record_server(server));
         Ok(Self(Arc::new(Common {
@@ -168,90 +174,17 @@ impl Dialer {
             congestion: config.congestion.clone(),
             names,
             judge,
-            keys: KeyRing::new(config.keys.clone()),
+            heritage,
             questions: Questions::default(),
             tunnel: ClientTls::new(&key.identity)?,
             tunnel_key: key.identity.public_key(),
             seed: key.into_seed(),
             last: Mutex::default(),
             node: Mutex::new(node.map(Arc::new)),
+            generation,
             segments: Segments::default(),
             label: config.label.clone(),
         })))
-    }
-
-    /// Returns a lock that can be taken for writing when no program relays a carrier any more, so
-    /// that everything sent has been passed on.
-    pub(super) fn wires(&self) -> Arc<RwLock<()>> {
-        Arc::clone(&self.0.wires)
-    }
-
-    /// Returns the servers as the user wrote them.
-    pub(super) fn servers(&self) -> &Servers {
-        &self.0.servers
-    }
-
-    /// Returns the key to enrol for the tunnel.
-    pub(super) fn tunnel_key(&self) -> &PublicKey {
-        &self.0.tunnel_key
-    }
-
-    /// Returns the tunnel's note for the next process, with the carrier that is left to it.
-    pub(super) fn note(&self, carrier: Option<&CarrierNote>) -> Vec<u8> {
-        #[cfg(target_os = "linux")]
-        {
-            let (server, node) = (self.0.judge.expected_server(), self.node());
-            let name = self.0.label.name();
-            encode_note(&self.0.seed, server.as_ref(), carrier, node.as_deref(), name)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = carrier;
-            Vec::new()
-        }
-    }
-
-    /// Returns the fingerprint of the server that has the tunnel.
-    pub(super) fn server_key(&self) -> Option<String> {
-        self.0.judge.expected_server().map(|key| key.fingerprint())
-    }
-
-    /// Returns the node that has the tunnel, if it is known.
-    pub(super) fn node(&self) -> Option<Arc<Node>> {
-        self.0.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Records the node that has the tunnel. Returns whether that is news.
-    pub(super) fn set_node(&self, node: Option<Node>) -> bool {
-        let mut present = self.0.node.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = present.as_deref() != node.as_ref();
-        *present = node.map(Arc::new);
-        is_news
-    }
-
-    /// Returns the user's keys.
-    pub(super) fn keys(&self) -> &KeyRing {
-        &self.0.keys
-    }
-
-    /// Returns whether the user or an agent is being asked.
-    pub(super) fn is_asking(&self) -> bool {
-        self.0.questions.are_open()
-    }
-
-    /// Records how a carrier was made that another process has left.
-    pub(super) fn resume(&self, left: Dialed) -> Dialed {
-        self.0.won(left)
-    }
-
-    /// Records that a new tunnel is requested on this carrier: its server will have the tunnel.
-    pub(super) fn record_server(&self, dialed: &Dialed) {
-        self.0.judge.record_server(dialed.key.clone());
-    }
-
-    /// Records the keys by which the server that has the tunnel will prove itself.
-    pub(super) fn expect_keys(&self, next: Vec<PublicKey>) {
-        self.0.judge.expect_keys(next);
     }
 
     /// Returns the path that the system would choose now to the server that answered last; `None`
@@ -311,7 +244,7 @@ impl Dialer {
         connected: impl Fn() + Send + Sync + 'static,
     ) -> Result<Dialed, DialError> {
         if request.is_new {
-            self.0.keys.begin();
+            self.0.heritage.keys.begin();
         }
         let connected: Connected = Arc::new(connected);
         let node = self.node().filter(|_| !request.is_new);

@@ -1,13 +1,14 @@
 //! The race over one path: all addresses of all servers.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 
 use tokio::task::JoinSet;
 
 use super::attempt::Attempts;
-use super::{DialAddress, DialError, Dialed};
-use crate::address::canonical_ip;
+use super::{Common, DialAddress, DialError, Dialed};
+use crate::address::{ServerAddress, canonical_ip};
 use crate::client::Proxy;
 use crate::net::race::race;
 
@@ -25,10 +26,13 @@ pub(super) async fn over_path(
             && family.is_none_or(|family| family.has(it.address.ip()))
             && source.is_none_or(|source| source.is_ipv4() == it.address.is_ipv4())
     };
+    let is_new = attempts.is_new;
     let last = common.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut lookups = JoinSet::new();
     let told = told(&attempts, last.last(), &mut lookups, fits);
-    let known = told.into_iter().chain(last.into_iter().filter(fits)).collect();
+    let is_avoided = |it: &DialAddress| is_new && common.heritage.avoided.has(it.address);
+    let last = last.into_iter().filter(|it| fits(it) && !is_avoided(it));
+    let known = told.into_iter().chain(last).collect();
     for (server, name) in common.servers.iter().take(servers.unwrap_or(usize::MAX)).enumerate() {
         // If there is a proxy, it is the one that is dialled.
         let name = common.proxy_to(server).map_or(name, Proxy::address).clone();
@@ -37,6 +41,7 @@ pub(super) async fn over_path(
             let found = common.names.resolve(&name).await?;
             let found = found.into_iter().map(|address| DialAddress { server, address });
             let fitting: Vec<_> = found.filter(fits).collect();
+            let fitting = if is_new { unavoided(&common, &name, fitting)? } else { fitting };
             match (family, source) {
                 (Some(family), _) if fitting.is_empty() => {
                     Err(DialError::NoFamily(name.to_string(), family))
@@ -51,6 +56,21 @@ pub(super) async fn over_path(
     let result = race(known, lookups, |candidate| Arc::clone(&attempts).run(candidate)).await;
     let nobody = || DialError::TimedOut(attempts.common.servers.to_string());
     result.map_err(|error| error.unwrap_or_else(nobody))
+}
+
+/// Leaves out the addresses of servers that are about to end, if there are others.
+fn unavoided(
+    common: &Common,
+    name: &ServerAddress,
+    found: Vec<DialAddress>,
+) -> Result<Vec<DialAddress>, DialError> {
+    let is_avoided = |it: &DialAddress| common.heritage.avoided.has(it.address);
+    let (avoided, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_avoided);
+    if others.is_empty() && !avoided.is_empty() && common.servers.are_several() {
+        let why = io::Error::other("the server is about to end");
+        return Err(DialError::Connect(name.to_string(), why));
+    }
+    Ok(if others.is_empty() { avoided } else { others })
 }
 
 /// Returns the addresses that the node has told for itself, which are tried first. Those of names

@@ -105,6 +105,14 @@ impl ClientRole {
             }
         }
         let text = explain(refusal, self.dialing.dialer());
+        if refusal.code == RefusalCode::Draining && self.dialing.is_new() {
+            self.dialing.dialer().avoid_newest();
+        }
+        if self.patience.is_optional() {
+            // Whoever wants the tunnel asks again later.
+            let reason = RejectionReason::ByServer(refusal.code);
+            return self.actions.fail(ClientEnd::Refused(Rejection::new(reason, text)));
+        }
         self.event_log.handle_refused(now, refusal, &text);
         if refusal.code == RefusalCode::TunnelUnknown {
             return self.handle_unknown_tunnel(now, text);

@@ -22,6 +22,7 @@ impl ClientRole {
             node: self.dialing.dialer().node().map(|node| node.name.to_string()),
             user_key: self.dialing.dialer().keys().admitted(),
             features: features(tunnel),
+            leaving: *self.leaves.borrow(),
         });
         status.last_loss = statistics.last_loss.clone();
         if let (Some(carrier), Some(path)) = (&mut status.carrier, self.dialing.current_path()) {

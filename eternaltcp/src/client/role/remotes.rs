@@ -62,9 +62,10 @@ impl Remotes {
         listening.map(|listening| listening.end(reset.clone())).is_some()
     }
 
-    /// Drops those that ended without a reset.
-    pub(super) fn tick(&mut self) {
-        self.listening.retain(|_, listening| !listening.is_forgotten());
+    /// Drops those that ended without a reset. Until the server has ended the session too, connections
+    /// that it accepted before may arrive.
+    pub(super) fn tick(&mut self, has_session: impl Fn(SessionId) -> bool) {
+        self.listening.retain(|id, listening| !listening.is_forgotten() || has_session(*id));
     }
 
     /// Answers a session that the server opened: a connection to a listener.
@@ -181,10 +182,12 @@ mod tests {
         let id = SessionId::new(1).unwrap();
         let (listening, attended) = listener();
         remotes.insert(id, listening);
-        remotes.tick();
+        remotes.tick(|_| false);
         assert!(remotes.has(id));
         drop(attended);
-        remotes.tick();
+        remotes.tick(|known| known == id);
+        assert!(remotes.has(id), "its connections may still arrive");
+        remotes.tick(|_| false);
         assert!(!remotes.has(id));
     }
 }

@@ -74,7 +74,7 @@ impl ClientSessions {
 
     /// Does the work of each second.
     pub(super) fn tick(&mut self, now: Time, tunnel: &mut Tunnel) {
-        self.remotes.tick();
+        self.remotes.tick(|id| tunnel.has_session(id));
         self.log.tick();
         self.waiting.tick(now, tunnel, |id| self.remotes.has(id));
     }

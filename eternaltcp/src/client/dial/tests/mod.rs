@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{DialRequest, Dialer, NameCache};
 use crate::address::ServerAddress;
+use crate::client::dial::Heritage;
 use crate::client::own_key::ClientNote;
 use crate::client::{ClientConfig, Servers, Trust};
 use crate::this_instance;
@@ -75,8 +76,8 @@ impl TestDialer {
             this_instance("test"),
         );
         change(&mut config);
-        let dialer =
-            Dialer::with_names(&config, ClientNote::generate().unwrap(), dns.names()).unwrap();
+        let (note, heritage) = (ClientNote::generate().unwrap(), Heritage::new(&config));
+        let dialer = Dialer::with_names(&config, note, heritage, dns.names()).unwrap();
         Self { dialer, dns, _folder: folder }
     }
 }
