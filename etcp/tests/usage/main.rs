@@ -12,6 +12,7 @@ mod host_keys;
 mod key_command;
 mod keys;
 mod metrics;
+mod moves;
 mod proxy;
 mod record_ends;
 mod record_losses;
