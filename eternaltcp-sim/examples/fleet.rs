@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         ("all nodes are upgraded at once", Incident::UpgradeOfAll),
         ("1 node dies", Incident::NodesDie(1)),
         ("1 of 20 nodes dies", Incident::NodesDie((plan.nodes / 20).max(1))),
+        ("1 of 20 nodes leaves", Incident::NodesLeave((plan.nodes / 20).max(1))),
         ("1 of 4 load balancers restarts", Incident::BalancerRestarts(4)),
         ("all load balancers restart", Incident::AllBalancersRestart),
         ("no network for 5 s", blink(5)),

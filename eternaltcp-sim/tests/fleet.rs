@@ -43,6 +43,14 @@ fn tunnels_of_dead_nodes_spread_over_the_others() {
 }
 
 #[test]
+fn clients_of_nodes_that_leave_do_not_meet_at_the_others() {
+    let outcome = run(20, 1000, MAX_STARTUPS, Incident::NodesLeave(5));
+    assert_eq!(outcome.evicted, 0, "{outcome}");
+    assert!(outcome.peak_handshakes < 100, "{outcome}");
+    assert!(outcome.pause(100) < Duration::from_secs(1), "{outcome}");
+}
+
+#[test]
 fn a_node_with_more_tunnels_than_places_serves_them_without_much_work_in_vain() {
     let outcome = run(4, 10_000, MAX_STARTUPS, Incident::UpgradeOfAll);
     assert!(outcome.evicted > 0, "{outcome}");

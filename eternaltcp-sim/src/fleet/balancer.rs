@@ -63,7 +63,7 @@ impl Balancer {
         let mut candidates = Vec::with_capacity(2);
         while candidates.len() < 2 {
             self.last = (self.last + 1) % self.nodes;
-            if !nodes[self.last as usize].is_gone() {
+            if nodes[self.last as usize].takes_new() {
                 candidates.push(self.last);
             }
         }

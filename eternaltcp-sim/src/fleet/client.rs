@@ -74,6 +74,11 @@ impl FleetClient {
         }
     }
 
+    /// Makes a second tunnel, with any node. The first one is no concern of the model any more.
+    pub(super) fn move_away(&mut self, now: Time) {
+        (self.failover, self.node, self.lost_at) = (Failover::new(now), None, now);
+    }
+
     /// Returns the dial to make now.
     pub(super) fn poll_dial(&mut self, now: Time, random: u32) -> Option<DialId> {
         let (id, _) = self.failover.poll_dial(now, random)?;

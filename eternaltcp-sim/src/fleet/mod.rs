@@ -39,6 +39,8 @@ enum Moment {
     Wake(u32),
     /// A client has lost its carrier.
     Lost(u32, Loss),
+    /// A client makes a second tunnel, because its node leaves.
+    Moves(u32),
     /// A dial of a client has come this far.
     Dial(u32, DialId, Stage),
 }
@@ -109,6 +111,7 @@ impl Fleet {
             match moment {
                 Moment::Wake(client) => self.wake(client),
                 Moment::Lost(client, loss) => self.lose(client, loss),
+                Moment::Moves(client) => self.move_away(client),
                 Moment::Dial(client, dial, stage) => self.advance(client, dial, stage),
             }
         }
@@ -128,6 +131,12 @@ impl Fleet {
         let random = self.random();
         let client = &mut self.clients[number as usize];
         client.lose(self.now, loss, random);
+        self.outcome.note_lost();
+        self.wake(number);
+    }
+
+    fn move_away(&mut self, number: u32) {
+        self.clients[number as usize].move_away(self.now);
         self.outcome.note_lost();
         self.wake(number);
     }

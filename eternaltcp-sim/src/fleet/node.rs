@@ -27,6 +27,8 @@ pub(super) struct FleetNode {
     /// The node serves nobody before this time, though its kernel accepts.
     serves_from: Time,
     is_gone: bool,
+    /// The load balancer gives it no new tunnels.
+    is_leaving: bool,
     /// The handshakes in progress and their beginnings, the oldest one first.
     pending: VecDeque<(Time, Handshake)>,
     max_startups: usize,
@@ -41,6 +43,7 @@ impl FleetNode {
             free_at: [Time::ZERO; CORES],
             serves_from: Time::ZERO,
             is_gone: false,
+            is_leaving: false,
             pending: VecDeque::new(),
             max_startups,
             peak: 0,
@@ -59,8 +62,17 @@ impl FleetNode {
         self.is_gone = true;
     }
 
+    /// Lets the node leave: it takes no new tunnels.
+    pub(super) fn leave_fleet(&mut self) {
+        self.is_leaving = true;
+    }
+
     pub(super) fn is_gone(&self) -> bool {
         self.is_gone
+    }
+
+    pub(super) fn takes_new(&self) -> bool {
+        !self.is_gone && !self.is_leaving
     }
 
     /// Returns how many handshakes are in progress.

@@ -102,7 +102,7 @@ impl fmt::Display for FleetOutcome {
         let Self { dials, peak_handshakes, evicted, longest_wait, lost, .. } = self;
         write!(
             f,
-            "{lost} lost their carriers, back after {median:.2} s (99 %: {late:.2} s, all: \
+            "{lost} were without a carrier, for {median:.2} s (99 %: {late:.2} s, all: \
              {last:.2} s); {dials} dials, at most {} in 0.1 s; at one node at most \
              {peak_handshakes} handshakes at once, which waited {longest_wait:.2?} at most; \
              {evicted} were dropped",

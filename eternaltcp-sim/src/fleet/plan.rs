@@ -5,7 +5,7 @@ use std::time::Duration;
 use eternaltcp_proto::Time;
 
 use super::client::Loss;
-use super::{Fleet, time};
+use super::{Fleet, Moment, time};
 
 /// The time of the incident.
 const BEGIN: Duration = Duration::from_secs(1);
@@ -13,6 +13,9 @@ const BEGIN: Duration = Duration::from_secs(1);
 /// A client notices silence within these milliseconds: `--dead-after` less the time since the last
 /// heartbeat.
 const NOTICED: (u64, u64) = (2000, 3000);
+
+/// A client moves within these milliseconds after its node has asked.
+const SPREAD: u64 = 5000;
 
 /// Everything must be over by then.
 pub(super) const MAX_TIME: Duration = Duration::from_secs(3600);
@@ -44,6 +47,8 @@ pub enum Incident {
     UpgradeOfAll,
     /// The machines of this many nodes are gone at once, for good.
     NodesDie(u32),
+    /// This many nodes leave at once (`etcp drain --move`).
+    NodesLeave(u32),
     /// A load balancer that carries one in this many tunnels restarts, and is back after a second.
     BalancerRestarts(u32),
     /// The load balancers of all tunnels restart, and are back after a second.
@@ -71,6 +76,7 @@ pub(super) fn begin(fleet: &mut Fleet) {
                 }
             }
         }
+        Incident::NodesLeave(count) => (0..count).for_each(|node| leave(fleet, node)),
         Incident::BalancerRestarts(part) => restart_balancers(fleet, part),
         Incident::AllBalancersRestart => restart_balancers(fleet, 1),
         Incident::NetworkBlinks(length) => {
@@ -87,6 +93,15 @@ fn upgrade(fleet: &mut Fleet, node: u32, at: Time) {
     fleet.nodes[node as usize].serve_from(at + UPGRADE);
     for client in fleet.clients_of(node) {
         reset(fleet, client, at);
+    }
+}
+
+/// Lets a node leave, and its clients move at random moments.
+fn leave(fleet: &mut Fleet, node: u32) {
+    fleet.nodes[node as usize].leave_fleet();
+    for client in fleet.clients_of(node) {
+        let at = time(BEGIN) + fleet.rng.millis(0, SPREAD);
+        fleet.at(at, Moment::Moves(client));
     }
 }
 
