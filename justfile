@@ -13,7 +13,7 @@ sim count *args:
     cargo run --profile worlds --locked -p eternaltcp-sim --example worlds -- {{count}} {{args}}
 
 # incidents of a fleet of 1000 nodes and a million tunnels on virtual time; also --nodes N, --tunnels N
-fleet *args:
+sim-fleet *args:
     cargo run --profile worlds --locked -p eternaltcp-sim --example fleet -- {{args}}
 
 # how fast etcp is, compared with other ways to carry TCP, into docs/benchmarks.md; needs root
