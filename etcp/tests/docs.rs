@@ -10,7 +10,14 @@ const OTHERS: [&str; 7] =
     ["cargo ", "curl ", "docker ", "jq ", "packaging/build ", "systemctl ", "useradd "];
 
 /// The documents that name flags of etcp.
-const WITH_FLAGS: [&str; 4] = ["README.md", "docs/guide.md", "docs/reference.md", "docs/logs.md"];
+const WITH_FLAGS: [&str; 6] = [
+    "README.md",
+    "docs/guide.md",
+    "docs/reference.md",
+    "docs/logs.md",
+    "docs/fleet.md",
+    "examples/fleet/README.md",
+];
 
 /// The documents that name tests and files.
 const WITH_NAMES: [&str; 14] = [
