@@ -7,10 +7,11 @@ use super::world::TestWorld;
 /// The size of the copied files.
 pub const FILE_LENGTH: u64 = 200 * 1024 * 1024;
 
-/// Causes each fault at its share of the transfer, and waits until the file grows again.
+/// Causes one fault after the other during the transfer, and waits each time until the file grows
+/// again.
 ///
-/// `look` returns whether a program still copies, and then how much has arrived. A share of the
-/// file must be left at each fault, or the copy proved nothing. On a busy machine the copy may be
+/// `look` returns whether a program still copies, and then how much has arrived. A part of the file
+/// must be left at each fault, or the copy proved nothing. On a busy machine the copy may be
 /// whole when the fault is over.
 #[track_caller]
 pub fn strike_on_the_way(
@@ -21,8 +22,7 @@ pub fn strike_on_the_way(
     strike_on_the_way_of(FILE_LENGTH, world, faults, look);
 }
 
-/// Causes each fault at its share of a transfer of files with a `total` size, as
-/// [`strike_on_the_way`] does.
+/// Causes faults during a transfer of files with a `total` size, as [`strike_on_the_way`] does.
 #[track_caller]
 pub fn strike_on_the_way_of(
     total: u64,
@@ -36,13 +36,14 @@ pub fn strike_on_the_way_of(
         assert!(is_running || arrived >= total, "the copy ended early, with {arrived} of {total}");
         arrived
     };
-    let step = total / (faults.len() as u64 + 2);
-    for (fault, mark) in faults.iter().zip((1..).map(|n| n * step)) {
+    // The faults fall into the first half: on a busy machine they are late.
+    let share = total / (faults.len() as u64 + 2);
+    for (fault, mark) in faults.iter().zip((1..).map(|n| n * share / 2)) {
         until(&format!("{mark} bytes to arrive"), PATIENCE, || arrived() >= mark);
         let before = arrived();
         // What is left then is more than all buffers on the way hold.
         assert!(
-            before <= total - step,
+            before <= total - share,
             "the file is nearly through before {fault:?}: slow it down"
         );
         fault.survive_unless(world, || arrived() >= total);
