@@ -67,16 +67,26 @@ pub fn pace() {
 /// Returns whether the program at the other end of a loopback connection has read all that was
 /// sent.
 pub fn is_read(stream: &TcpStream) -> bool {
+    other_end(stream).is_some_and(|[_, queues]| queues.ends_with(":00000000"))
+}
+
+/// Returns whether the program at the other end of a loopback connection has closed it. This end
+/// does not learn of it while its own queue is full.
+pub fn is_closed(stream: &TcpStream) -> bool {
+    other_end(stream).is_none_or(|[state, _]| state != "01")
+}
+
+/// Returns what the system says about the other end of a loopback connection, as in proc(5): its
+/// state, and the queues to send and to read.
+fn other_end(stream: &TcpStream) -> Option<[String; 2]> {
     let (here, there) = (stream.local_addr(), stream.peer_addr());
     let port = |address: std::io::Result<SocketAddr>| address.expect("it is connected").port();
-    // As in proc(5): local and remote address, state, and the queues to send and to read.
-    let ends = [format!(":{:04X} ", port(there)), format!(":{:04X} ", port(here))];
+    let ends = [port(there), port(here)].map(|port| format!(":{port:04X}"));
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the table is there");
-    let mut lines = table.lines().filter(|line| {
-        line.find(&ends[0]).zip(line.find(&ends[1])).is_some_and(|(local, remote)| local < remote)
-    });
-    lines.next().is_some_and(|line| {
-        let queues = line.split_whitespace().nth(4).expect("it is a column");
-        queues.ends_with(":00000000")
+    table.lines().find_map(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let [_, local, remote, state, queues, ..] = columns[..] else { return None };
+        let is_it = local.ends_with(&ends[0]) && remote.ends_with(&ends[1]);
+        is_it.then(|| [state, queues].map(str::to_owned))
     })
 }
