@@ -236,7 +236,10 @@ impl RunningListener {
             heir = &mut claim.asked => heir.ok(),
             () = accept(&self.asker, &mut listener) => None,
             () = end_of(&mut self.session) => {
-                accept_waiting(&self.asker, &mut listener).await;
+                // Those of a replaced tunnel wait in the kernel for its successor.
+                if !self.asker.entry.is_replaced() {
+                    accept_waiting(&self.asker, &mut listener).await;
+                }
                 None
             }
             // A successor may have the address, and the client requests it there.
