@@ -1,8 +1,8 @@
 //! `etcp drain --move`: the clients of a server go over to another one, and lose nothing.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -108,11 +108,35 @@ impl Newcomers {
     }
 }
 
-/// Starts `etcp drain --move --wait`.
-fn waiting(nodes: &TwoNodes, node: usize) -> Child {
-    let control = nodes.control(node);
-    let mut command = etcp(nodes.site.path(), ["drain", "--move", "--wait", "--control", &control]);
-    command.stdout(Stdio::piped()).spawn().expect("setpriv and setsid run")
+/// `etcp drain --move --wait`, which runs.
+struct WaitingDrain {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl WaitingDrain {
+    fn start(nodes: &TwoNodes, node: usize) -> Self {
+        let control = nodes.control(node);
+        let args = ["drain", "--move", "--wait", "--control", &control];
+        let mut command = etcp(nodes.site.path(), args);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("setpriv and setsid run");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, lines }
+    }
+
+    /// Waits until it prints this line.
+    #[track_caller]
+    fn wait_for(&mut self, wanted: &str) {
+        let mut said = self.lines.by_ref().map(|line| line.expect("it says text"));
+        assert!(said.any(|line| line == wanted), "it ends without {wanted:?}");
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    fn finish(mut self) {
+        let status = self.child.wait().expect("it is our child");
+        assert!(status.success(), "{status}");
+    }
 }
 
 #[test]
@@ -141,17 +165,15 @@ fn no_connection_is_refused_while_a_client_moves_and_its_sessions_end_where_they
     let left = status["tunnels"][1]["sessions"].as_array().map(Vec::len);
     assert_eq!(left, Some(2), "the two that go on: {status}");
 
-    let command = waiting(&nodes, 0);
+    let mut command = WaitingDrain::start(&nodes, 0);
+    command.wait_for("1 tunnel is left, 1 of them with 2 sessions");
     steady.goes_on();
     through.goes_on();
     assert!(nodes.nodes[0].program.is_running());
     steady.finish();
     through.goes_on();
     through.finish();
-    let output = command.wait_with_output().expect("it is our child");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 tunnel is left, 1 of them with 2 sessions\n"), "{said}");
+    command.finish();
     let first = &mut nodes.nodes[0].program;
     assert_eq!(first.end().0, Some(0), "{}", first.log());
     cproxy.program.wait_for("the tunnel was left, and ends with its last session");
