@@ -18,7 +18,7 @@ const NODE_CONNECT: Duration = Duration::from_secs(5);
 
 /// What becomes of a connection on its way to a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Passage {
+pub(super) enum DialOutcome {
     /// Nothing answers until this time.
     Silent(Time),
     /// The balancer's machine refuses it; the client hears of it at this time.
@@ -71,18 +71,18 @@ impl Balancer {
     }
 
     /// Returns what becomes of a connection that is made now, and goes to this node.
-    pub(super) fn pass(&self, now: Time, round_trip: Duration, node: &FleetNode) -> Passage {
+    pub(super) fn pass(&self, now: Time, round_trip: Duration, node: &FleetNode) -> DialOutcome {
         let sent = REPEATED.map(|seconds| now + Duration::from_secs(seconds));
         let Some(sent) = sent.into_iter().find(|at| !self.cut.contains(at)) else {
-            return Passage::Silent(now + CONNECT);
+            return DialOutcome::Silent(now + CONNECT);
         };
         let connected = sent + round_trip;
         if self.down.contains(&(sent + round_trip / 2)) {
-            Passage::Refused(connected)
+            DialOutcome::Refused(connected)
         } else if node.is_gone() {
-            Passage::Closed { connected, closed: connected + NODE_CONNECT }
+            DialOutcome::Closed { connected, closed: connected + NODE_CONNECT }
         } else {
-            Passage::Through { connected }
+            DialOutcome::Through { connected }
         }
     }
 }

@@ -13,7 +13,7 @@ const UNKNOWN: u32 = 2;
 
 /// How a carrier ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Loss {
+pub(super) enum CarrierLoss {
     /// By a reset.
     Reset,
     /// By silence.
@@ -36,7 +36,7 @@ pub(super) struct FleetClient {
     dials: Vec<DialId>,
     /// The dial whose carrier's attach is not answered yet.
     attaching: Option<DialId>,
-    /// The time of the next moment at which it wakes.
+    /// The time at which it wakes next.
     wakes_at: Option<Time>,
 }
 
@@ -66,11 +66,11 @@ impl FleetClient {
         self.round_trip
     }
 
-    pub(super) fn lose(&mut self, now: Time, loss: Loss, random: u32) {
+    pub(super) fn lose(&mut self, now: Time, loss: CarrierLoss, random: u32) {
         self.lost_at = now;
         match loss {
-            Loss::Reset => self.failover.handle_lost(now, random),
-            Loss::Silence => self.failover.handle_dead(now, random),
+            CarrierLoss::Reset => self.failover.handle_lost(now, random),
+            CarrierLoss::Silence => self.failover.handle_dead(now, random),
         }
     }
 

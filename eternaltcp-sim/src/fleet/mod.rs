@@ -22,8 +22,8 @@ use eternaltcp_proto::{DialId, Time};
 
 use crate::rng::Rng;
 
-use balancer::{Balancer, Passage};
-use client::{FleetClient, Loss};
+use balancer::{Balancer, DialOutcome};
+use client::{CarrierLoss, FleetClient};
 use node::FleetNode;
 pub use outcome::FleetOutcome;
 pub use plan::{FleetPlan, Incident};
@@ -32,13 +32,13 @@ pub use plan::{FleetPlan, Incident};
 /// are young.
 const LUCKY: u64 = 10;
 
-/// A moment in the life of a fleet.
+/// An event in the life of a fleet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Moment {
+enum FleetEvent {
     /// A client may dial.
     Wake(u32),
     /// A client has lost its carrier.
-    Lost(u32, Loss),
+    Lost(u32, CarrierLoss),
     /// A client makes a second tunnel, because its node leaves.
     Moves(u32),
     /// A dial of a client has come this far.
@@ -75,8 +75,8 @@ pub struct Fleet {
     balancer: Balancer,
     nodes: Vec<FleetNode>,
     clients: Vec<FleetClient>,
-    queue: BinaryHeap<Reverse<(Time, u64, Moment)>>,
-    /// The number of moments so far, so that those of one time keep their order.
+    queue: BinaryHeap<Reverse<(Time, u64, FleetEvent)>>,
+    /// The number of events so far, so that those of one time keep their order.
     number: u64,
     outcome: FleetOutcome,
 }
@@ -102,32 +102,32 @@ impl Fleet {
     #[must_use]
     pub fn run(mut self) -> FleetOutcome {
         plan::begin(&mut self);
-        while let Some(Reverse((at, _, moment))) = self.queue.pop() {
+        while let Some(Reverse((at, _, event))) = self.queue.pop() {
             self.now = at;
             assert!(
                 at.since_origin() < plan::MAX_TIME,
                 "clients are without a carrier after an hour"
             );
-            match moment {
-                Moment::Wake(client) => self.wake(client),
-                Moment::Lost(client, loss) => self.lose(client, loss),
-                Moment::Moves(client) => self.move_away(client),
-                Moment::Dial(client, dial, stage) => self.advance(client, dial, stage),
+            match event {
+                FleetEvent::Wake(client) => self.wake(client),
+                FleetEvent::Lost(client, loss) => self.lose(client, loss),
+                FleetEvent::Moves(client) => self.move_away(client),
+                FleetEvent::Dial(client, dial, stage) => self.advance(client, dial, stage),
             }
         }
         self.outcome.finish(&self.nodes)
     }
 
-    fn at(&mut self, at: Time, moment: Moment) {
+    fn at(&mut self, at: Time, event: FleetEvent) {
         self.number += 1;
-        self.queue.push(Reverse((at, self.number, moment)));
+        self.queue.push(Reverse((at, self.number, event)));
     }
 
     fn random(&mut self) -> u32 {
         self.rng.bits() as u32
     }
 
-    fn lose(&mut self, number: u32, loss: Loss) {
+    fn lose(&mut self, number: u32, loss: CarrierLoss) {
         let random = self.random();
         let client = &mut self.clients[number as usize];
         client.lose(self.now, loss, random);
@@ -151,7 +151,7 @@ impl Fleet {
             self.dial(number, dial);
         }
         if let Some(at) = self.clients[number as usize].next_wake(self.now) {
-            self.at(at, Moment::Wake(number));
+            self.at(at, FleetEvent::Wake(number));
         }
     }
 
@@ -160,16 +160,16 @@ impl Fleet {
         let client = &self.clients[number as usize];
         let (round_trip, wanted) = (client.round_trip(), client.wanted_node());
         let node = wanted.unwrap_or_else(|| self.balancer.any(&self.nodes));
-        let passage = self.balancer.pass(self.now, round_trip, &self.nodes[node as usize]);
-        let mut then = |at, stage| self.at(at, Moment::Dial(number, dial, stage));
-        match passage {
-            Passage::Silent(at) => then(at, Stage::Silent),
-            Passage::Refused(at) => then(at, Stage::Refused),
-            Passage::Closed { connected, closed } => {
+        let outcome = self.balancer.pass(self.now, round_trip, &self.nodes[node as usize]);
+        let mut then = |at, stage| self.at(at, FleetEvent::Dial(number, dial, stage));
+        match outcome {
+            DialOutcome::Silent(at) => then(at, Stage::Silent),
+            DialOutcome::Refused(at) => then(at, Stage::Refused),
+            DialOutcome::Closed { connected, closed } => {
                 then(connected, Stage::Connected);
                 then(closed, Stage::Refused);
             }
-            Passage::Through { connected } => {
+            DialOutcome::Through { connected } => {
                 then(connected, Stage::Connected);
                 then(connected + round_trip / 2, Stage::Hello(node));
             }
@@ -185,7 +185,7 @@ impl Fleet {
             Stage::Hello(node) => return self.hello(number, dial, node),
             Stage::Answered(node) => {
                 if client.handle_ready(now, dial) {
-                    self.at(now + way, Moment::Dial(number, dial, Stage::Attach(node)));
+                    self.at(now + way, FleetEvent::Dial(number, dial, Stage::Attach(node)));
                 } else {
                     self.nodes[node as usize].leave((number, dial));
                 }
@@ -214,11 +214,11 @@ impl Fleet {
         let way = |number: u32, clients: &[FleetClient]| clients[number as usize].round_trip() / 2;
         if let Some(answered) = answered {
             let at = answered + way(number, &self.clients);
-            self.at(at, Moment::Dial(number, dial, Stage::Answered(node)));
+            self.at(at, FleetEvent::Dial(number, dial, Stage::Answered(node)));
         }
         if let Some((number, dial)) = evicted {
             let at = now + way(number, &self.clients);
-            self.at(at, Moment::Dial(number, dial, Stage::Refused));
+            self.at(at, FleetEvent::Dial(number, dial, Stage::Refused));
         }
     }
 
@@ -231,12 +231,12 @@ impl Fleet {
             false => Stage::Unknown,
         };
         let at = done + client.round_trip() / 2;
-        self.at(at, Moment::Dial(number, dial, stage));
+        self.at(at, FleetEvent::Dial(number, dial, stage));
     }
 
     /// Lets a client lose its carrier at some time.
-    fn lose_at(&mut self, at: Time, number: u32, loss: Loss) {
-        self.at(at, Moment::Lost(number, loss));
+    fn lose_at(&mut self, at: Time, number: u32, loss: CarrierLoss) {
+        self.at(at, FleetEvent::Lost(number, loss));
     }
 
     /// Returns the numbers of the clients whose tunnels a node has.

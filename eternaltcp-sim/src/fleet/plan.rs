@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use eternaltcp_proto::Time;
 
-use super::client::Loss;
-use super::{Fleet, Moment, time};
+use super::client::CarrierLoss;
+use super::{Fleet, FleetEvent, time};
 
 /// The time of the incident.
 const BEGIN: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ pub struct FleetPlan {
 pub enum Incident {
     /// This many nodes are upgraded each second, until all are.
     RollingUpgrade(u32),
-    /// All nodes are upgraded at the same moment.
+    /// All nodes are upgraded at once.
     UpgradeOfAll,
     /// The machines of this many nodes are gone at once, for good.
     NodesDie(u32),
@@ -101,7 +101,7 @@ fn leave(fleet: &mut Fleet, node: u32) {
     fleet.nodes[node as usize].leave_fleet();
     for client in fleet.clients_of(node) {
         let at = time(BEGIN) + fleet.rng.millis(0, SPREAD);
-        fleet.at(at, Moment::Moves(client));
+        fleet.at(at, FleetEvent::Moves(client));
     }
 }
 
@@ -119,12 +119,12 @@ fn restart_balancers(fleet: &mut Fleet, part: u32) {
 /// Ends a client's carrier with a reset that is sent at this time.
 fn reset(fleet: &mut Fleet, client: u32, at: Time) {
     let way = fleet.clients[client as usize].round_trip() / 2;
-    fleet.lose_at(at + way, client, Loss::Reset);
+    fleet.lose_at(at + way, client, CarrierLoss::Reset);
 }
 
 /// Ends a client's carrier by silence that begins with the incident.
 fn lose_silently(fleet: &mut Fleet, client: u32) {
     let (least, most) = NOTICED;
     let noticed = time(BEGIN) + fleet.rng.millis(least, most);
-    fleet.lose_at(noticed, client, Loss::Silence);
+    fleet.lose_at(noticed, client, CarrierLoss::Silence);
 }
