@@ -133,22 +133,15 @@ impl SimClient {
 
     /// Handles the loss of the carrier for another reason than silence.
     pub(crate) fn handle_lost(&mut self, env: &mut Env) {
-        env.history.note(env.now, Happening::Lost);
-        self.note_progress();
-        self.failover.handle_lost(env.now, env.random());
-        self.replace(env);
+        self.lose(env, Failover::handle_lost);
     }
 
-    /// Handles the end of the carrier by silence.
-    fn handle_dead(&mut self, env: &mut Env) {
+    /// Handles the end of the carrier, which the failover learns by `tell`. Another one that is there
+    /// already replaces it.
+    fn lose(&mut self, env: &mut Env, tell: impl FnOnce(&mut Failover, Time, u32)) {
         env.history.note(env.now, Happening::Lost);
         self.note_progress();
-        self.failover.handle_dead(env.now, env.random());
-        self.replace(env);
-    }
-
-    /// Replaces a lost carrier by one that is there already.
-    fn replace(&mut self, env: &mut Env) {
+        tell(&mut self.failover, env.now, env.random());
         self.take_over(env);
         if !self.failover.is_carried() {
             self.spare.take(env, &self.end);
@@ -337,7 +330,7 @@ impl SimClient {
             Event::Refused(refusal) => self.handle_refused(env, refusal.code),
             Event::CarrierDead(_) => {
                 self.end.reconcile(env, false);
-                self.handle_dead(env);
+                self.lose(env, Failover::handle_dead);
             }
             Event::Closed(_) => {
                 self.end.reconcile(env, false);

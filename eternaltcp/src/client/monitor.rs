@@ -133,7 +133,8 @@ impl ClientMonitor {
     }
 
     /// Makes a carrier of each tunnel for the process that continues it when this one is killed, so that
-    /// it needs one round trip to attach. Returns when those carriers are there, or cannot be made. A carrier that no process takes is closed after ten seconds.
+    /// it needs one round trip to attach. Returns when those carriers are there, or cannot be made. A
+    /// carrier that no process takes is closed after ten seconds.
     ///
     /// Dropping the future does not take back a request that was made.
     pub async fn leave_carrier(&self) {
