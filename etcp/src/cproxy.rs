@@ -159,7 +159,7 @@ async fn serve(
     let drained = servers.start(setups, &mut recovery)?;
     let names = drained.into_iter().chain(servers.names()).collect();
     let subject = Subject::clients(clients.clone());
-    let operator = Operator::start(
+    let mut operator = Operator::start(
         operator,
         subject,
         names,
@@ -167,8 +167,9 @@ async fn serve(
         &life,
         (&mut recovery, Vec::new()),
     )?;
-    servers.open();
+    // Whoever reads that it listens may ask at once.
     operator.set_forwards(servers.forwards());
+    servers.open();
     life.prepare_by(move || {
         let all = clients.all();
         async move {
@@ -183,7 +184,8 @@ async fn serve(
     });
     life.ready();
     recovery.finish();
-    let end = ClientReloader::new(live, servers, &operator).run(signals).await;
+    let reloads = operator.take_reloads();
+    let end = ClientReloader::new(live, servers, &operator).run(signals, reloads).await;
     operator.end().await;
     end
 }

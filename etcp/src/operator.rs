@@ -20,6 +20,7 @@ use crate::exit::ExitError;
 use crate::holder::{Life, WorkerCrash, WorkerStart};
 use crate::hook::Hook;
 use crate::metrics::{FigureSource, MetricsService};
+use crate::reloading::ReloadRequests;
 
 /// All parts, for as long as the proxy lives.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Operator {
     earlier: Option<JoinHandle<()>>,
     /// Opens the socket in its default place.
     opening: Option<JoinHandle<Option<ControlSocket>>>,
+    /// Requests to reload that nothing carries out yet.
+    reloads: ReloadRequests,
 }
 
 /// The time for which the earlier path of a control socket is served after an upgrade that changes it:
@@ -53,6 +56,7 @@ impl Operator {
         life: &Life,
         (recovery, metrics_sockets): (&mut Recovery, Vec<TcpListener>),
     ) -> Result<Self, ExitError> {
+        let reloads = ReloadRequests::take();
         let (role, events) = (subject.role(), subject.events());
         let started_at = supervised().map_or_else(SystemTime::now, |process| process.started_at);
         let source = FigureSource { subject: subject.clone(), audit, started_at };
@@ -97,7 +101,13 @@ impl Operator {
         }
         let first = life.restart().map(|(crash, _)| restarted(crash));
         let hook = args.on_event.map(|command| Hook::start(role, command, events, path, first));
-        Ok(Self { control, metrics, hook, earlier, opening: None })
+        Ok(Self { control, metrics, hook, earlier, opening: None, reloads })
+    }
+
+    /// Returns the requests to reload that come through the control socket. After the first call there
+    /// are none.
+    pub(crate) fn take_reloads(&mut self) -> ReloadRequests {
+        std::mem::take(&mut self.reloads)
     }
 
     /// Returns what serves metrics.
@@ -117,8 +127,14 @@ impl Operator {
         // It serves no metrics.
         let metrics =
             MetricsService::new(FigureSource { subject: subject.clone(), audit, started_at });
-        let mut operator =
-            Self { control: None, metrics, hook: None, earlier: None, opening: None };
+        let mut operator = Self {
+            control: None,
+            metrics,
+            hook: None,
+            earlier: None,
+            opening: None,
+            reloads: ReloadRequests::default(),
+        };
         match args.control {
             Some(ControlSocketArg::None) => {}
             Some(ControlSocketArg::At(path)) => {
@@ -218,4 +234,37 @@ fn quietly(subject: Subject, listen: Vec<String>) -> Option<ControlSocket> {
 /// Removes sockets that killed programs have left.
 fn tidy() {
     default_folders().iter().for_each(|folder| sweep(folder));
+}
+
+#[cfg(test)]
+mod tests {
+    use eternaltcp::control::{Clients, ReloadAnswer, Request, Response, ask};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_to_reload_waits_for_a_program_that_is_still_starting() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("control");
+        let control = Some(ControlSocketArg::At(path.clone()));
+        let access = AccessArgs { control, ..AccessArgs::default() };
+        let (subject, mut recovery) = (Subject::clients(Clients::default()), Recovery::none());
+        let mut operator = Operator::start(
+            OperatorArgs { access, metrics: None },
+            subject,
+            Vec::new(),
+            AuditLog::default(),
+            &Life::alone(),
+            (&mut recovery, Vec::new()),
+        )
+        .unwrap();
+        // Nothing takes the requests yet.
+        let asked = spawn_blocking(move || ask(&path, &Request::Reload {}));
+        let answer = ReloadAnswer { is_without_files: true, ..ReloadAnswer::default() };
+        let request = operator.take_reloads().next().await;
+        request.send(answer.clone()).unwrap();
+        let received = asked.await.unwrap().unwrap();
+        assert!(matches!(received, Response::Reloaded(it) if it == answer));
+        operator.end().await;
+    }
 }

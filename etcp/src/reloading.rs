@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eternaltcp::control::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey};
+use eternaltcp::control::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -19,16 +19,28 @@ use crate::reload::outcome_text;
 /// Time for the configuration files to be read.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Waits for the next request of a control socket. Cancel-safe.
-pub(crate) async fn next_request(
-    requests: &mut Option<mpsc::Receiver<ReloadRequest>>,
-) -> ReloadRequest {
-    match requests {
-        Some(requests) => match requests.recv().await {
+/// The requests of the control sockets of this process to reload.
+#[derive(Default, Debug)]
+pub(crate) struct ReloadRequests(Option<mpsc::Receiver<ReloadRequest>>);
+
+impl ReloadRequests {
+    /// Lets the control sockets pass requests on, which wait here until they are carried out. Called
+    /// before the first socket is there: until then a request is refused, as one to a program that
+    /// cannot reload.
+    pub(crate) fn take() -> Self {
+        Self(take_reloads())
+    }
+
+    /// Waits for the next request. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> ReloadRequest {
+        let request = match &mut self.0 {
+            Some(requests) => requests.recv().await,
+            None => None,
+        };
+        match request {
             Some(request) => request,
             None => std::future::pending().await,
-        },
-        None => std::future::pending().await,
+        }
     }
 }
 

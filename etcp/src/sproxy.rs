@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, ListenHost};
-use eternaltcp::control::{ReloadAnswer, Subject, take_reloads};
+use eternaltcp::control::{ReloadAnswer, Subject};
 use eternaltcp::policy::{ListenPermit, StrictModes, load_authorized_keys};
 use eternaltcp::server::{KeySet, KeySource, Server, ServerConfig, ServerError, ServerMonitor};
 use eternaltcp::tls::{Identity, PublicKey};
@@ -27,7 +27,7 @@ use crate::exit::ExitError;
 use crate::holder::{KeptAtMost, Life, MainProcess, stop_with_holder};
 use crate::metrics::check_address;
 use crate::operator::Operator;
-use crate::reloading::{LiveConfig, next_request};
+use crate::reloading::{LiveConfig, ReloadRequests};
 use crate::signals::{Hangup, SignalRequest, Signals, cannot_upgrade};
 use crate::taken::{cannot_listen, explain};
 use crate::{paths, runtime};
@@ -123,7 +123,7 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         let subject = Subject::server(server.monitor());
         let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let taken = (&mut recovery, sockets.for_metrics()?);
-        let operator =
+        let mut operator =
             Operator::start(operator, subject, texts.clone(), audit.clone(), &life, taken)?;
         recovery.finish();
         for address in &addresses {
@@ -137,7 +137,8 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
         introduce(&reloader.public_key(), addresses.first().map_or(0, |address| address.port()));
         life.ready();
         audit.record(&ProcessEvent::begin(life.start(), &texts));
-        let asked = handle(signals, server.monitor(), reloader, &operator, audit.clone());
+        let requests = (signals, operator.take_reloads());
+        let asked = handle(requests, server.monitor(), reloader, &operator, audit.clone());
         server.run(asked).await;
         operator.end().await;
         audit.record(&ProcessEvent::stopped());
@@ -151,17 +152,16 @@ fn serve(setup: Setup, mut life: Life) -> Result<(), ExitError> {
 
 /// Carries out the requests of signals and reloads, until a signal ends the program.
 async fn handle(
-    mut signals: Signals,
+    (mut signals, mut reloads): (Signals, ReloadRequests),
     monitor: ServerMonitor,
     mut reloader: ServerReloader,
     operator: &Operator,
     audit: AuditLog,
 ) {
-    let mut reloads = take_reloads();
     loop {
         let request = tokio::select! {
             request = signals.next() => request,
-            asked = next_request(&mut reloads) => {
+            asked = reloads.next() => {
                 // The requester may be gone.
                 let _ = asked.send(reload(&mut reloader, &monitor, operator, &audit).await);
                 continue;

@@ -57,6 +57,18 @@ impl Rule {
         Ok(BoundRule { rule: self, listener, missing })
     }
 
+    /// Describes where the connections to these addresses lead.
+    fn statuses(&self, names: &[String], server: Option<&str>) -> Vec<ForwardStatus> {
+        let target = self.kind.destination();
+        let status = |listen: &String| ForwardStatus {
+            server: server.map(str::to_owned),
+            listen: listen.clone(),
+            is_remote: false,
+            target: target.clone(),
+        };
+        names.iter().map(status).collect()
+    }
+
     fn bind(&self, recovery: &mut Recovery) -> Result<Listener, ExitError> {
         let listen = &self.listen;
         let listener = match self.kind {
@@ -102,6 +114,12 @@ impl BoundRule {
     /// Returns its addresses.
     pub(super) fn names(&self) -> Vec<String> {
         self.listener.parts().iter().map(ToString::to_string).collect()
+    }
+
+    /// Describes where its connections will lead, for the status. `server` is the name of the server
+    /// of several.
+    pub(super) fn statuses(&self, server: Option<&str>) -> Vec<ForwardStatus> {
+        self.rule.statuses(&self.names(), server)
     }
 }
 
@@ -241,19 +259,10 @@ impl RunningForwards {
     /// Describes where the connections of all rules lead, for the status. `server` is the name of the
     /// server of several.
     pub(super) fn statuses(&self, server: Option<&str>) -> Vec<ForwardStatus> {
-        let server = server.map(str::to_owned);
-        let local = self.rules.iter().flat_map(|running| {
-            let target = running.rule.kind.destination();
-            let server = server.clone();
-            running.names.iter().map(move |listen| ForwardStatus {
-                server: server.clone(),
-                listen: listen.clone(),
-                is_remote: false,
-                target: target.clone(),
-            })
-        });
+        let of = |running: &RunningRule| running.rule.statuses(&running.names, server);
+        let local = self.rules.iter().flat_map(of);
         let remote = self.remotes.iter().map(|(remote, _)| ForwardStatus {
-            server: server.clone(),
+            server: server.map(str::to_owned),
             listen: remote.forward.listen.to_string(),
             is_remote: true,
             target: remote.forward.target.to_string(),

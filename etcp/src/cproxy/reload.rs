@@ -1,7 +1,7 @@
 //! Reloads of cproxy.
 
 use eternaltcp::client::ClientMonitor;
-use eternaltcp::control::{ReloadAnswer, take_reloads};
+use eternaltcp::control::ReloadAnswer;
 use tokio::task::spawn_blocking;
 
 use super::servers::RunningServers;
@@ -10,7 +10,7 @@ use crate::cli::{CliCommand, CproxyArgs};
 use crate::config::ReloadKeys;
 use crate::exit::ExitError;
 use crate::operator::Operator;
-use crate::reloading::{LiveConfig, next_request};
+use crate::reloading::{LiveConfig, ReloadRequests};
 use crate::signals::{SignalRequest, Signals, cannot_upgrade};
 
 /// The keys that a running cproxy can change. Others belong to its tunnel or to its process.
@@ -40,9 +40,12 @@ impl<'a> ClientReloader<'a> {
     }
 
     /// Runs until every client has ended by itself, or a signal asks it to end; then it closes the tunnels
-    /// in order.
-    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ExitError> {
-        let mut reloads = take_reloads();
+    /// in order. Until then it carries out the requests of signals and `reloads`.
+    pub(super) async fn run(
+        mut self,
+        mut signals: Signals,
+        mut reloads: ReloadRequests,
+    ) -> Result<(), ExitError> {
         loop {
             let request = tokio::select! {
                 is_over = self.servers.wait_for_end() => {
@@ -53,7 +56,7 @@ impl<'a> ClientReloader<'a> {
                     continue;
                 }
                 request = signals.next() => request,
-                asked = next_request(&mut reloads) => {
+                asked = reloads.next() => {
                     // The requester may be gone.
                     let _ = asked.send(self.reload().await);
                     continue;

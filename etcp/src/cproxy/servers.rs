@@ -114,10 +114,17 @@ impl RunningServers {
         self.servers.iter().flat_map(|server| server.forwards.names()).chain(opening).collect()
     }
 
-    /// Describes the forwards of all servers, for the status.
+    /// Describes the forwards of all servers, for the status, also those that do not accept yet.
     pub(super) fn forwards(&self) -> Vec<ForwardStatus> {
-        let of = |server: &LiveServer| server.forwards.statuses(server.name.as_deref());
-        self.servers.iter().flat_map(of).collect()
+        self.servers.iter().flat_map(|server| self.forwards_of(server)).collect()
+    }
+
+    fn forwards_of(&self, server: &LiveServer) -> Vec<ForwardStatus> {
+        let name = server.name.as_deref();
+        let opening = self.opening.iter().filter(|opening| opening.number == server.number);
+        let opening = opening.flat_map(|opening| &opening.bound);
+        let opening = opening.flat_map(|bound| bound.statuses(name));
+        opening.chain(server.forwards.statuses(name)).collect()
     }
 
     /// Returns whether a server of this name runs.

@@ -43,7 +43,7 @@ pub(crate) enum WorkerStart {
 
 impl Life {
     /// Returns the life of a process without a holder.
-    pub(super) fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         Self {
             #[cfg(target_os = "linux")]
             contact: None,
