@@ -3,7 +3,6 @@
 //!
 //! The files that it names are read, too, but nothing is listened on, connected or created.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use eternaltcp::tls::{Identity, PrivateFile};
 
 use crate::cli::{
     AuditPlace, CheckArgs, CliCommand, CproxyArgs, GroupLine, GroupSetting, NamedServer,
-    SproxyArgs, YesNo, group_key,
+    SproxyArgs, YesNo, group_key, settings_of_groups,
 };
 use crate::config::{self, ConfigFault, ConfigPlace, Origins};
 use crate::exit::ExitError;
@@ -171,11 +170,10 @@ impl Findings<'_> {
     }
 
     fn check_groups(&mut self, lines: &[GroupLine], is_strict: bool) {
-        let names: BTreeSet<_> = lines.iter().map(|line| line.name.as_str()).collect();
-        for name in names {
+        for (name, settings) in settings_of_groups(lines) {
             let (mut keys, mut permits, mut limits) = (0, Vec::new(), String::new());
-            for line in lines.iter().filter(|line| line.name == name) {
-                match &line.setting {
+            for setting in settings {
+                match setting {
                     GroupSetting::Key(_) => keys += 1,
                     GroupSetting::KeyFile(path) => {
                         self.check_authorized(&group_key(name, "key-files"), path, is_strict);

@@ -3,6 +3,7 @@
 //! So they take the same way as all other settings: into the command line, through a reload, and to
 //! the next worker.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use eternaltcp::policy::{AuthorizedKeys, ListenPermit, Permit};
@@ -83,6 +84,15 @@ pub(crate) fn check_group_name(name: &str) -> Result<(), String> {
         return Err(format!("the group {name:?} has no usable name: write [group.NAME]"));
     }
     Ok(())
+}
+
+/// Returns the settings of each group.
+pub(crate) fn settings_of_groups(lines: &[GroupLine]) -> BTreeMap<&str, Vec<&GroupSetting>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in lines {
+        groups.entry(line.name.as_str()).or_default().push(&line.setting);
+    }
+    groups
 }
 
 impl GroupLine {

@@ -45,7 +45,7 @@ pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use group::{
     GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
-    is_group_key,
+    is_group_key, settings_of_groups,
 };
 pub(crate) use group_limits::is_limit;
 pub(crate) use install::{CompletionsArgs, ManArgs};

@@ -71,7 +71,10 @@ impl fmt::Display for ConfigFault {
 }
 
 /// The maximum number of faults of a file that are told; whoever mends these finds the others.
-const MAX_FAULTS: usize = 100;
+pub(super) const MAX_FAULTS: usize = 100;
+
+/// The size of a block whose characters are counted once, in bytes.
+const BLOCK: usize = 1024;
 
 /// A file, and the faults that were found in it so far.
 pub(super) struct FaultList<'a> {
@@ -79,6 +82,8 @@ pub(super) struct FaultList<'a> {
     text: &'a str,
     /// The offsets at which lines begin, except for the first one. A file may have many lines.
     lines: Vec<usize>,
+    /// The number of characters before each block of [`BLOCK`] bytes. A line may be long.
+    blocks: Vec<usize>,
     faults: Vec<ConfigFault>,
     /// The server whose table is being read.
     server: Option<String>,
@@ -87,7 +92,14 @@ pub(super) struct FaultList<'a> {
 impl<'a> FaultList<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
         let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
-        Self { path, text, lines, faults: Vec::new(), server: None }
+        let mut sum = 0;
+        let blocks = text.as_bytes().chunks(BLOCK).map(|block| {
+            let before = sum;
+            sum += count_characters(block);
+            before
+        });
+        let blocks = blocks.collect();
+        Self { path, text, lines, blocks, faults: Vec::new(), server: None }
     }
 
     /// Returns the place of a part of the text.
@@ -95,8 +107,21 @@ impl<'a> FaultList<'a> {
         let at = span.start.min(self.text.len());
         let line = self.lines.partition_point(|start| *start <= at);
         let start = line.checked_sub(1).map_or(0, |line| self.lines[line]);
-        let before = self.text.get(start..at).unwrap_or_default();
-        ConfigPlace { path: self.path.to_owned(), at: Some((line + 1, before.chars().count() + 1)) }
+        let column = self.characters_before(at) - self.characters_before(start) + 1;
+        ConfigPlace { path: self.path.to_owned(), at: Some((line + 1, column)) }
+    }
+
+    /// Returns the number of characters that begin before an offset.
+    fn characters_before(&self, offset: usize) -> usize {
+        // At the end of a text, its last block may be full.
+        let block = (offset / BLOCK).min(self.blocks.len().saturating_sub(1));
+        let counted = self.blocks.get(block).copied().unwrap_or_default();
+        counted + count_characters(&self.text.as_bytes()[block * BLOCK..offset])
+    }
+
+    /// Returns whether further faults are not told.
+    pub(super) fn is_full(&self) -> bool {
+        self.faults.len() >= MAX_FAULTS
     }
 
     /// Names the server whose table the next faults are in.
@@ -108,8 +133,7 @@ impl<'a> FaultList<'a> {
     /// follow from it, and are left out.
     pub(super) fn add(&mut self, span: &Range<usize>, text: impl Into<String>) {
         let place = self.place(span);
-        let is_told = self.faults.len() < MAX_FAULTS;
-        if is_told && !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
+        if !self.is_full() && !self.faults.iter().any(|fault| fault.place.shares_line(&place)) {
             let text = match &self.server {
                 Some(name) => format!("server {name}: {}", text.into()),
                 None => text.into(),
@@ -128,6 +152,12 @@ impl<'a> FaultList<'a> {
     }
 }
 
+/// Returns the number of characters that begin in a part of a text.
+fn count_characters(part: &[u8]) -> usize {
+    // The other bytes of a character are 0b10xx_xxxx.
+    part.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +173,17 @@ mod tests {
         for offset in [0, 4, 5, 6, 8, 11, 12, 13, 99] {
             let one = ConfigPlace::of(Path::new("x"), text, offset);
             assert_eq!(list.place(&(offset..offset)), one, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_a_long_line_is_found_as_any_other() {
+        for text in ["ü = 1, ".repeat(1000), "x".repeat(BLOCK), String::new()] {
+            let list = FaultList::new(Path::new("x"), &text);
+            for offset in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
+                let one = ConfigPlace::of(Path::new("x"), &text, offset);
+                assert_eq!(list.place(&(offset..offset)), one, "{offset}");
+            }
         }
     }
 

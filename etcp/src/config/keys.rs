@@ -3,12 +3,17 @@
 //! Nothing here lists flags. Their names, kinds and parsers are those of the command line's
 //! definition.
 
+#[cfg(test)]
+use std::cell::Cell;
+use std::cell::RefCell;
 use std::error::Error;
 use std::ffi::OsString;
+use std::iter;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
+use super::fault::MAX_FAULTS;
 use crate::cli::{CONFIG_FLAG, Cli, GROUP_FLAG, GROUP_KEYS};
 
 /// The commands with configuration files.
@@ -19,6 +24,11 @@ pub(super) struct ConfigKeys {
     cli: Command,
     /// The name of the command.
     name: String,
+    /// The command, to parse flags with. A copy for each value would cost more than its parser.
+    parser: RefCell<Command>,
+    /// How often it has parsed.
+    #[cfg(test)]
+    parsed: Cell<usize>,
 }
 
 /// The number of values that a key takes.
@@ -38,7 +48,14 @@ impl ConfigKeys {
     pub(super) fn of(command: &str) -> Self {
         let mut cli = Cli::command();
         cli.build();
-        Self { cli, name: command.to_owned() }
+        let parser = cli.find_subcommand(command).cloned().unwrap_or_default();
+        Self {
+            cli,
+            name: command.to_owned(),
+            parser: RefCell::new(parser),
+            #[cfg(test)]
+            parsed: Cell::default(),
+        }
     }
 
     fn command(&self) -> Option<&Command> {
@@ -47,7 +64,13 @@ impl ConfigKeys {
 
     /// Returns the flags that can be set in a file.
     fn flags(&self) -> impl Iterator<Item = (&str, &Arg, KeyKind)> {
-        let flags = self.command().into_iter().flat_map(Command::get_arguments);
+        self.flags_of(&self.name)
+    }
+
+    /// Returns the flags of a command that can be set in a file.
+    fn flags_of(&self, command: &str) -> impl Iterator<Item = (&str, &Arg, KeyKind)> {
+        let command = self.cli.find_subcommand(command);
+        let flags = command.into_iter().flat_map(Command::get_arguments);
         flags.filter(|flag| !flag.is_hide_set()).filter_map(|flag| {
             let name = flag.get_long().filter(|name| *name != CONFIG_FLAG)?;
             Some((name, flag, kind_of(flag)?))
@@ -105,9 +128,7 @@ impl ConfigKeys {
     /// Returns the other command that has such a key.
     fn other_command(&self, key: &str) -> Option<&'static str> {
         let mut others = COMMANDS.into_iter().filter(|name| *name != self.name);
-        others.find(|name| {
-            Self { cli: self.cli.clone(), name: (*name).to_owned() }.find(key).is_some()
-        })
+        others.find(|name| self.flags_of(name).any(|(flag, ..)| flag == key))
     }
 
     /// Returns the key that the parser of the command line would suggest.
@@ -116,23 +137,48 @@ impl ConfigKeys {
         if self.find(&key).is_some() {
             return Some(key);
         }
-        let flag = suggested(&self.parse(&format!("--{key}")).err()?)?;
+        let flag = suggested(&self.parse([format!("--{key}")]).err()?)?;
         self.find(&flag).map(|_| flag)
     }
 
-    /// Returns the reason why a flag does not take this value.
-    pub(super) fn check(&self, key: &str, value: &str) -> Result<(), String> {
-        match self.parse(&format!("--{key}={value}")) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(()),
-            Err(error) => Err(reason(&error)),
+    /// Returns which of some values a flag does not take, by their positions, and the reasons. Of many
+    /// wrong ones, the first are returned.
+    pub(super) fn wrong_of(&self, key: &str, values: &[String]) -> Vec<(usize, String)> {
+        let mut wrong = Vec::new();
+        self.add_wrong(key, values, 0, &mut wrong);
+        wrong
+    }
+
+    /// Adds what is wrong with values, the first of which is at this position. One run of the parser
+    /// judges all of them, because a file may have many; the halves are judged if that fails.
+    fn add_wrong(
+        &self,
+        key: &str,
+        values: &[String],
+        first: usize,
+        wrong: &mut Vec<(usize, String)>,
+    ) {
+        if values.is_empty() || wrong.len() >= MAX_FAULTS {
+            return;
+        }
+        match self.parse(values.iter().map(|value| format!("--{key}={value}"))) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
+            Err(error) if values.len() == 1 => wrong.push((first, reason(&error))),
+            Err(_) => {
+                let (left, right) = values.split_at(values.len() / 2);
+                self.add_wrong(key, left, first, wrong);
+                self.add_wrong(key, right, first + left.len(), wrong);
+            }
         }
     }
 
-    /// Parses one flag as the command line does.
-    fn parse(&self, flag: &str) -> Result<(), clap::Error> {
-        let line: [OsString; 3] = ["etcp".into(), (&self.name).into(), flag.into()];
-        self.cli.clone().try_get_matches_from(line).map(drop)
+    /// Parses flags as the command line does.
+    fn parse(&self, flags: impl IntoIterator<Item = String>) -> Result<(), clap::Error> {
+        #[cfg(test)]
+        self.parsed.set(self.parsed.get() + 1);
+        let line = iter::once(self.name.clone()).chain(flags).map(OsString::from);
+        self.parser.borrow_mut().try_get_matches_from_mut(line).map(drop)
     }
 }
 
@@ -237,11 +283,32 @@ mod tests {
 
     #[test]
     fn a_value_is_judged_by_the_parser_of_the_flag() {
+        let of = |command: &str, key: &str, value: &str| {
+            let wrong = ConfigKeys::of(command).wrong_of(key, &[value.to_owned()]);
+            wrong.first().map(|(_, why)| why.clone()).unwrap_or_default()
+        };
+        assert_eq!(of("sproxy", "dead-after", "5s"), "");
+        assert_eq!(of("cproxy", "dead-after", "5s"), "");
+        assert_eq!(of("sproxy", "mptcp", "perhaps"), "expected auto, on, off");
+        assert_eq!(of("sproxy", "dead-after", "0s"), "it must be longer than zero");
+        assert_ne!(of("sproxy", "identity", ""), "");
+    }
+
+    #[test]
+    fn thousands_of_values_are_judged_with_few_runs_of_the_parser() {
+        const COUNT: usize = 1 << 13;
+        let mut values: Vec<_> = (0..COUNT).map(|at| format!("host-{at}:{at}")).collect();
+        values[0] = "host-0:1".to_owned();
         let keys = ConfigKeys::of("sproxy");
-        assert_eq!(keys.check("dead-after", "5s"), Ok(()));
-        assert_eq!(ConfigKeys::of("cproxy").check("dead-after", "5s"), Ok(()));
-        assert_eq!(keys.check("mptcp", "perhaps"), Err("expected auto, on, off".to_owned()));
-        assert_eq!(keys.check("dead-after", "0s"), Err("it must be longer than zero".to_owned()));
-        assert!(keys.check("identity", "").is_err());
+        assert_eq!(keys.wrong_of("permit", &values), []);
+        assert_eq!(keys.parsed.get(), 1);
+        values[4999] = "host".to_owned();
+        let wrong = keys.wrong_of("permit", &values);
+        assert!(wrong.len() == 1 && wrong[0].0 == 4999, "{wrong:?}");
+        assert_eq!(keys.parsed.get(), 2 + 2 * 13, "two for each bisection");
+        values.fill("host".to_owned());
+        let wrong = keys.wrong_of("permit", &values);
+        assert_eq!(wrong.iter().map(|(at, _)| *at).collect::<Vec<_>>(), Vec::from_iter(0..100));
+        assert!(keys.parsed.get() < 300, "{}", keys.parsed.get());
     }
 }

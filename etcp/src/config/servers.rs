@@ -96,6 +96,9 @@ impl SettingsReader<'_> {
                 self.list.add(&at, format!("server {name} is empty: fill it, or remove it"));
             }
             for (key, value) in settings {
+                if self.list.is_full() {
+                    return;
+                }
                 self.set_in(name, key.get_ref(), &key.span(), value);
             }
         }

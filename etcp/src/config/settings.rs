@@ -76,6 +76,9 @@ impl SettingsReader<'_> {
             self.list.add(&error.span().unwrap_or_default(), message);
         }
         for (key, value) in table.get_ref() {
+            if self.list.is_full() {
+                return;
+            }
             // A line with a syntax error has no reliable content.
             if !self.list.has_at_line_of(&key.span()) {
                 self.set(key.get_ref(), &key.span(), value);
@@ -134,20 +137,42 @@ impl SettingsReader<'_> {
                 &span,
                 format!("{key} is an empty list: write its values, or leave it out"),
             ),
-            (KeyKind::Many, DeValue::Array(values)) => {
-                let all: Vec<_> = values.iter().map(|value| self.arg(key, value)).collect();
-                all.into_iter().collect()
-            }
+            (KeyKind::Many, DeValue::Array(values)) => self.all_args(key, values.iter()),
             (KeyKind::One, DeValue::Array(_)) => self
                 .refuse(&span, format!("{key} takes one value, not a list: remove the brackets")),
-            (KeyKind::One | KeyKind::Many, _) => self.arg(key, value).map(|arg| vec![arg]),
+            (KeyKind::One | KeyKind::Many, _) => self.all_args(key, [value]),
         }
     }
 
-    /// Returns the argument for one value.
-    fn arg(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
+    /// Returns the arguments for the values of a key, or `None` after a fault in one of them.
+    fn all_args<'v>(
+        &mut self,
+        key: &str,
+        values: impl IntoIterator<Item = &'v Spanned<DeValue<'v>>>,
+    ) -> Option<Vec<String>> {
+        let (mut spans, mut texts, mut is_right) = (Vec::new(), Vec::new(), true);
+        for value in values {
+            match self.text(key, value) {
+                Some(text) => {
+                    spans.push(value.span());
+                    texts.push(text);
+                }
+                None => is_right = false,
+            }
+        }
+        let wrong = self.keys.wrong_of(key, &texts);
+        for (at, why) in &wrong {
+            let text = format!("invalid value {:?} for {key}: {why}", texts[*at]);
+            self.list.add(&spans[*at], text);
+        }
+        is_right &= wrong.is_empty();
+        is_right.then(|| texts.iter().map(|text| format!("--{key}={text}")).collect())
+    }
+
+    /// Returns what follows the flag for one value.
+    fn text(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
         let span = value.span();
-        let text = match value.get_ref() {
+        Some(match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             DeValue::Integer(_) => match number(value.get_ref()) {
                 Some(number) => number.to_string(),
@@ -158,11 +183,7 @@ impl SettingsReader<'_> {
             DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
                 return self.refuse(&span, format!("{key}: write the value as a text in quotes"));
             }
-        };
-        match self.keys.check(key, &text) {
-            Ok(()) => Some(format!("--{key}={text}")),
-            Err(why) => self.refuse(&span, format!("invalid value {text:?} for {key}: {why}")),
-        }
+        })
     }
 
     /// Sets the groups of a table: `[group.NAME]`.
@@ -184,6 +205,9 @@ impl SettingsReader<'_> {
                 self.list.add(&name.span(), text);
             }
             for (key, value) in settings {
+                if self.list.is_full() {
+                    return;
+                }
                 if !GROUP_KEYS.contains(&key.get_ref().as_ref()) {
                     self.list.add(&key.span(), explain_unknown_of_group(key.get_ref()));
                     continue;
@@ -204,12 +228,12 @@ impl SettingsReader<'_> {
             let text = format!("{key} is an empty list: write its values, or leave it out");
             self.list.add(&value.span(), text);
         }
-        let mut args = Vec::new();
         if is_limit(key) && matches!(value.get_ref(), DeValue::Array(_)) {
             let text = format!("{key} takes one value, not a list: remove the brackets");
             self.list.add(&value.span(), text);
             return Vec::new();
         }
+        let (mut spans, mut texts) = (Vec::new(), Vec::new());
         for value in values {
             let text = match value.get_ref() {
                 DeValue::String(text) => text.to_string(),
@@ -221,16 +245,15 @@ impl SettingsReader<'_> {
                     continue;
                 }
             };
-            let line = group_line(name, key, &text);
-            match self.keys.check(GROUP_FLAG, &line) {
-                Ok(()) => args.push(format!("--{GROUP_FLAG}={line}")),
-                Err(why) => {
-                    let text = format!("invalid value {text:?} for {key} of group {name}: {why}");
-                    self.list.add(&value.span(), text);
-                }
-            }
+            spans.push(value.span());
+            texts.push(text);
         }
-        args
+        let lines: Vec<_> = texts.iter().map(|text| group_line(name, key, text)).collect();
+        for (at, why) in self.keys.wrong_of(GROUP_FLAG, &lines) {
+            let text = format!("invalid value {:?} for {key} of group {name}: {why}", texts[at]);
+            self.list.add(&spans[at], text);
+        }
+        lines.iter().map(|line| format!("--{GROUP_FLAG}={line}")).collect()
     }
 
     fn refuse<T>(&mut self, span: &Range<usize>, text: String) -> Option<T> {

@@ -1,23 +1,18 @@
 //! The groups of the configuration file, as sources of keys with their permits and limits.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use eternaltcp::policy::{AuthorizedKeys, GroupLimits, GroupPermits};
 use eternaltcp::server::{KeyCommand, KeySet, KeySource};
 
-use crate::cli::{GroupLine, GroupSetting};
+use crate::cli::{GroupLine, GroupSetting, settings_of_groups};
 use crate::exit::ExitError;
 
 /// Returns the keys of all groups, in the order of the groups' names. Those of commands come last.
 /// `user` runs them.
 pub(super) fn sets(lines: &[GroupLine], user: Option<&str>) -> Result<Vec<KeySet>, ExitError> {
-    let mut groups: BTreeMap<&str, Vec<&GroupSetting>> = BTreeMap::new();
-    for line in lines {
-        groups.entry(&line.name).or_default().push(&line.setting);
-    }
     let (mut sets, mut commands) = (Vec::new(), Vec::new());
-    for (name, settings) in groups {
+    for (name, settings) in settings_of_groups(lines) {
         let of_group = sets_of_group(name, settings, |line| command(line, user, name))?;
         let is_command = |set: &KeySet| matches!(set.source, KeySource::Command(_));
         let (last, first): (Vec<_>, Vec<_>) = of_group.into_iter().partition(is_command);
