@@ -1,9 +1,12 @@
 //! `etcp cproxy`: forwards, through a tunnel to one server or to each of several.
 
+mod addresses;
 mod forwards;
 mod reload;
 mod servers;
 mod setup;
+
+use std::collections::HashSet;
 
 use eternaltcp::address::{Listen, ListenHost};
 use eternaltcp::client::{ClientConfig, RemoteForward};
@@ -22,6 +25,7 @@ use crate::reloading::LiveConfig;
 use crate::runtime;
 use crate::signals::{Hangup, Signals};
 use crate::sproxy::{check_congestion, tunnel_config};
+use addresses::TakenAddresses;
 pub(crate) use forwards::accept;
 use forwards::{ListenerKind, Rule};
 use reload::{ClientReloader, KEYS};
@@ -85,12 +89,14 @@ fn rules(args: &CproxyArgs) -> Result<Vec<Rule>, ExitError> {
 
 /// Checks that each rule has an address that the rules before it leave free.
 fn check_addresses(rules: &[Rule]) -> Result<(), ExitError> {
-    for (at, Rule { listen, kind }) in rules.iter().enumerate() {
-        if let Some(other) = rules[..at].iter().find(|other| listen.is_excluded_by(&other.listen)) {
-            let (flag, other) = (kind.flag(), &other.listen);
+    let mut taken = TakenAddresses::new();
+    for Rule { listen, kind } in rules {
+        if let Some((other, ())) = taken.find(listen) {
+            let flag = kind.flag();
             let text = format!("{flag} {listen}: {other} is listened on already: leave one out");
             return Err(ExitError::Usage(text));
         }
+        taken.add(listen, ());
     }
     Ok(())
 }
@@ -115,19 +121,19 @@ pub(crate) fn describe_forwards(args: &CproxyArgs) -> Result<Vec<String>, ExitEr
 
 /// Returns the forwards whose listeners are at the server. Each has a different address.
 fn remotes(args: &CproxyArgs) -> Result<Vec<RemoteForward>, ExitError> {
-    let mut remotes: Vec<RemoteForward> = Vec::new();
-    for forward in args.remote.iter().cloned() {
+    let (mut remotes, mut listens) = (Vec::new(), HashSet::new());
+    for forward in &args.remote {
         let is_chosen = forward.listen.port() == Some(0);
         if matches!(forward.listen, Listen::Host(ListenHost::Name(_), _)) {
             return Err(ExitError::Usage(format!(
                 "-R {forward}: the server does not look up names to listen on: write an address, localhost or *"
             )));
         }
-        if !is_chosen && remotes.iter().any(|other| other.forward.listen == forward.listen) {
+        if !is_chosen && !listens.insert(&forward.listen) {
             let listen = &forward.listen;
             return Err(ExitError::Usage(format!("-R is given twice for {listen}: leave one out")));
         }
-        let mut remote = RemoteForward::new(forward);
+        let mut remote = RemoteForward::new(forward.clone());
         remote.send_proxy = args.send_proxy;
         remotes.push(remote);
     }

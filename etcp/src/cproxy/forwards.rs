@@ -1,5 +1,6 @@
 //! The forwards of cproxy. They can change while it runs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use eternaltcp::address::{Listen, Target};
@@ -21,14 +22,14 @@ use crate::taken::{cannot_listen, explain};
 const ANSWER: Duration = Duration::from_millis(800);
 
 /// A listener, and the use of its connections.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Rule {
     pub(super) listen: Listen,
     pub(super) kind: ListenerKind,
 }
 
 /// The destination of a listener's sessions.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum ListenerKind {
     /// To one target; `None`: the server's default target.
     Forward(Option<Target>),
@@ -240,11 +241,11 @@ impl RunningForwards {
     /// Returns the rules that run and are still wanted, or are not in the way of a new one of any
     /// server.
     pub(super) fn kept_beside(&self, wanted: &[Rule], new: &[&Rule]) -> Vec<Rule> {
-        let runs = |rule: &Rule| self.rules.iter().any(|running| running.rule == *rule);
-        let is_in_the_way = |rule: &Rule| {
-            new.iter()
-                .any(|new| !runs(new) && !wanted.contains(new) && new.listen.overlaps(&rule.listen))
-        };
+        let running: HashSet<_> = self.rules.iter().map(|running| &running.rule).collect();
+        let wanted: HashSet<_> = wanted.iter().collect();
+        let is_new = |rule: &&&Rule| !running.contains(**rule) && !wanted.contains(**rule);
+        let new: Vec<_> = new.iter().filter(is_new).collect();
+        let is_in_the_way = |rule: &Rule| new.iter().any(|new| new.listen.overlaps(&rule.listen));
         self.rules()
             .into_iter()
             .filter(|rule| wanted.contains(rule) || !is_in_the_way(rule))
@@ -273,9 +274,11 @@ impl RunningForwards {
     /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an address
     /// cannot be had, nothing changes.
     pub(super) async fn change(&mut self, wanted: Vec<Rule>) -> Result<(), ExitError> {
-        let is_new = |rule: &Rule| !self.rules.iter().any(|running| running.rule == *rule);
-        let (kept, added): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|rule| !is_new(rule));
-        let removed = self.rules.iter().map(|it| &it.rule).filter(|rule| !kept.contains(rule));
+        let running: HashSet<_> = self.rules.iter().map(|it| &it.rule).collect();
+        let (kept, added): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|rule| running.contains(rule));
+        let kept: HashSet<_> = kept.into_iter().collect();
+        let removed = self.rules.iter().map(|it| &it.rule).filter(|rule| !kept.contains(*rule));
         let removed: Vec<_> = removed.cloned().collect();
         // The address of a rule that is removed must be free first.
         let is_freed = |rule: &Rule| removed.iter().any(|it| rule.listen.overlaps(&it.listen));
@@ -303,6 +306,7 @@ impl RunningForwards {
 
     /// Closes the listeners of these rules.
     async fn stop(&mut self, rules: &[Rule]) {
+        let rules: HashSet<_> = rules.iter().collect();
         let (stopped, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.rules).into_iter().partition(|it| rules.contains(&it.rule));
         self.rules = kept;

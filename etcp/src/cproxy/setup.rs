@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use eternaltcp::client::{ClientConfig, MOVE_WITHIN, RemoteForward};
 use tracing::error;
 
+use super::addresses::TakenAddresses;
 use super::forwards::Rule;
 use super::{client_config, remotes, rules};
 use crate::cli::{CproxyArgs, NamedServer};
@@ -41,10 +42,9 @@ impl ServerPlan {
         let mut plans: Vec<Self> = Vec::new();
         for NamedServer { name, args } in tables {
             let plan = Self::new(Some(name.clone()), args);
-            let plan = plan.map_err(|error| named(Some(&name), error))?;
-            plan.check_beside(&plans).map_err(|error| named(Some(&name), error))?;
-            plans.push(plan);
+            plans.push(plan.map_err(|error| named(Some(&name), error))?);
         }
+        Self::check_apart(&plans)?;
         Ok(plans)
     }
 
@@ -53,18 +53,21 @@ impl ServerPlan {
         Ok(Self { name, rules, remotes, args })
     }
 
-    /// Checks that no other server listens on one of its addresses.
-    fn check_beside(&self, others: &[Self]) -> Result<(), ExitError> {
-        for Rule { listen, kind } in &self.rules {
-            let is_taken = |other: &&Self| {
-                other.rules.iter().any(|other| listen.is_excluded_by(&other.listen))
-            };
-            if let Some(other) = others.iter().find(is_taken) {
-                let (flag, other) = (kind.flag(), other.name.as_deref().unwrap_or_default());
-                return Err(ExitError::Usage(format!(
-                    "{flag} {listen}: server {other} listens there already: give each its own address"
-                )));
+    /// Checks that no two servers listen on the same address.
+    fn check_apart(plans: &[Self]) -> Result<(), ExitError> {
+        let mut taken = TakenAddresses::new();
+        for Self { name, rules, .. } in plans {
+            let name = name.as_deref().unwrap_or_default();
+            for Rule { listen, kind } in rules {
+                if let Some((_, other)) = taken.find(listen) {
+                    let flag = kind.flag();
+                    let error = ExitError::Usage(format!(
+                        "{flag} {listen}: server {other} listens there already: give each its own address"
+                    ));
+                    return Err(named(Some(name), error));
+                }
             }
+            rules.iter().for_each(|rule| taken.add(&rule.listen, name));
         }
         Ok(())
     }
