@@ -39,6 +39,7 @@ fn each_server_has_its_own_tunnel_and_commands_name_it() {
     let number = session(&all, "one").to_string();
     let said = all.operate(&["sessions", "kill", &number]);
     assert!(said.code == Some(1) && said.err.contains("name one with --server"), "{said:?}");
+    assert!(said.err.contains(", server one)") && said.err.contains(", server two)"), "{said:?}");
     let said = all.operate(&["sessions", "kill", "--server", "three", &number]);
     assert!(said.code == Some(1) && said.err.contains("there is no server three"), "{said:?}");
     let said = all.operate(&["sessions", "kill", "--server", "one", &number]);

@@ -38,6 +38,17 @@ fn the_tunnel_that_is_named_ends_and_its_client_makes_a_new_one() {
     let unknown = kill(&all, &["00000000", "--control", &server]);
     assert!(unknown.code == Some(1) && unknown.err.contains("no tunnel 00000000"), "{unknown:?}");
     ending.goes_on();
+    // Each tunnel has a session of this number, and both ends of each are on this machine.
+    let sessions = status(&all.site, "cproxy", &client.program);
+    let number = sessions["tunnels"][0]["sessions"][0]["session"].to_string();
+    let which = operate(&all.site, &["sessions", "kill", &number]);
+    assert!(which.code == Some(1) && which.err.lines().count() == 1, "{which:?}");
+    assert!(which.err.contains(&format!("2 sessions have the number {number}: ")), "{which:?}");
+    for tunnel in [&name, &tunnel_of(&all.site, &other)] {
+        let listed = format!("{tunnel}/{number} to the default target (");
+        assert!(which.err.contains(&listed), "{listed} is not in {which:?}");
+    }
+    ending.goes_on();
 
     let said = kill(&all, &[&name]);
     assert_eq!(said.code, Some(0), "{said:?}");
