@@ -16,6 +16,7 @@ mod moves;
 mod proxy;
 mod record_ends;
 mod record_losses;
+mod record_reasons;
 mod records;
 mod reload;
 mod reload_remote;

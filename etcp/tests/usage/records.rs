@@ -47,6 +47,17 @@ impl RecordFixture {
         wait_for(&self.file, event, count)
     }
 
+    /// Waits for a record of an event with this reason, and returns it.
+    #[track_caller]
+    pub(super) fn record_with(&self, event: &str, reason: &str) -> Value {
+        let mut found = None;
+        wait(&format!("{event} with the reason {reason} in {}", self.file.display()), || {
+            found = events(&self.file, event).into_iter().find(|record| record["reason"] == reason);
+            found.is_some()
+        });
+        found.expect("it was waited for")
+    }
+
     pub(super) fn count(&self, event: &str) -> usize {
         events(&self.file, event).len()
     }
