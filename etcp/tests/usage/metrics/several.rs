@@ -2,7 +2,10 @@
 
 use etcp_testkit::loopback::several::table;
 use etcp_testkit::loopback::{SeveralServers, Steady};
+use etcp_testkit::skip;
+use serde_json::json;
 
+use super::chromium::{Chromium, keep};
 use super::events::EventReader;
 use super::http::{address, get, sample};
 use super::{fs, wait};
@@ -56,6 +59,48 @@ fn the_metrics_of_several_servers_are_sums_that_outlive_a_server() {
     wait("the next worker to count", || sample(metrics, "etcp_restarts_total") == 1.0);
     wait("its tunnel to be attached", || sample(metrics, attached) == 1.0);
     of_one.finish();
+}
+
+#[test]
+fn the_page_in_a_browser_shows_a_server_that_has_ended_until_it_is_gone() {
+    let test = "the_page_in_a_browser_shows_a_server_that_has_ended_until_it_is_gone";
+    if !skip::can_find(test, &["chromium"]) {
+        return;
+    }
+    let mut all = SeveralServers::new("metrics = '127.0.0.1:0'\n");
+    let mut browser = Chromium::start();
+    browser.show_as(1200, "light");
+    browser.open(&format!("http://{}/", address(&mut all.cproxy)));
+    browser.wait_for("document.querySelectorAll('.tunnel').length === 2");
+    assert_eq!(browser.value("document.getElementById('ended').hidden"), true);
+
+    let key = format!("identity = '{}'\n", all.site.key("stranger").path.display());
+    let said = all.reload(&(all.both() + &table("strange", all.two.address, &key)));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    browser.wait_for("document.querySelectorAll('#ended li').length === 1");
+    let shown = browser.value("document.getElementById('ended').textContent");
+    let shown = shown.as_str().expect("a text");
+    assert!(shown.starts_with("strange · ended for good "), "{shown}");
+    assert!(shown.contains("does not know the key"), "{shown}");
+    let news = browser.value("document.getElementById('news').textContent");
+    assert_eq!(news, "strange: ended for good", "a screen reader is told");
+    let tree = browser.call("Accessibility.getFullAXTree", &json!({}));
+    let list = "Servers whose tunnel has ended for good";
+    let is_list = |node: &&serde_json::Value| node["name"]["value"] == list;
+    let list = tree["nodes"].as_array().and_then(|nodes| nodes.iter().find(is_list));
+    assert_eq!(list.expect("it has its name")["role"]["value"], "list");
+    for (name, width, scheme) in [("ended-wide", 1200, "light"), ("ended-narrow", 380, "dark")] {
+        browser.show_as(width, scheme);
+        let overflow = "document.documentElement.scrollWidth > innerWidth";
+        assert_eq!(browser.value(overflow), false, "{name} fits its width");
+        keep(name, &browser.picture());
+    }
+
+    let said = all.reload(&all.both());
+    assert_eq!(said.code, Some(0), "{said:?}");
+    browser.wait_for("document.getElementById('ended').hidden");
+    let faults = browser.faults();
+    assert!(faults.is_empty(), "{faults:?}");
 }
 
 #[test]
