@@ -47,11 +47,17 @@ pub(super) struct Death {
     pub(super) is_killed: bool,
     /// Sessions depend on the next worker.
     pub(super) has_sessions: bool,
-    /// The next worker leaves out a tunnel that may be the reason.
+    /// A tunnel was being processed when this worker or an earlier one died.
     pub(super) has_suspect: bool,
 }
 
 impl Death {
+    /// Returns whether the next worker counts this death against a tunnel, and leaves the tunnel out
+    /// if it is blamed too often. SIGKILL is counted against none.
+    fn blames_tunnel(&self) -> bool {
+        self.has_suspect && !self.is_killed
+    }
+
     /// Returns whether a serving worker was killed from outside.
     fn is_outside_act(&self) -> bool {
         self.is_killed && self.has_sessions && self.has_served
@@ -123,7 +129,7 @@ impl Deaths {
         }
         let pause = PAUSES[self.in_a_row.min(PAUSES.len() - 1)];
         self.in_a_row += 1;
-        if self.crashes.add(death.died) && !death.has_suspect {
+        if self.crashes.add(death.died) && !death.blames_tunnel() {
             return Reaction::GiveUp;
         }
         Reaction::Restart(pause)
@@ -177,6 +183,9 @@ mod tests {
         let excused = Death { has_suspect: true, ..fault(0.5, 2.0) };
         assert_eq!(deaths.clone().add(&excused), Reaction::Restart(PAUSES[2]));
         assert_eq!(deaths.clone().add(&fault(0.5, 2.0)), Reaction::GiveUp);
+        // SIGKILL before a worker serves leaves what an earlier death has left.
+        let killed = Death { is_killed: true, has_served: false, ..excused };
+        assert_eq!(deaths.clone().add(&killed), Reaction::GiveUp);
         assert_eq!(deaths.add(&fault(0.5, 10.2)), Reaction::Restart(PAUSES[2]));
     }
 
