@@ -107,7 +107,7 @@ def remove(name):
 
 
 def remove_orphans():
-    """Removes the namespaces of runs that could not do so themselves: their process is gone."""
+    """Removes the namespaces that were left by runs whose process is gone."""
     try:
         names = os.listdir("/run/netns")
     except FileNotFoundError:

@@ -37,7 +37,7 @@ class Results:
                        for where, subject, name in self._samples)]
 
     def ratio(self, section, subject, other, name):
-        """Returns a median as a part of another subject's."""
+        """Returns the ratio of a median to that of another subject."""
         mine, theirs = (self.median(section, key, name) for key in (subject, other))
         return mine / theirs if mine is not None and theirs else None
 

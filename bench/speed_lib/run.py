@@ -52,7 +52,7 @@ class Run:
             self.say(f"{subject} failed: {error}")
 
     def start_all(self, section, world, keys):
-        """Starts these subjects. Returns those that work, by key."""
+        """Starts these subjects. Returns the subjects that could be started, by key."""
         started = {}
         for key in keys:
             with self.attempt(section, key):

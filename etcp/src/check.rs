@@ -1,5 +1,5 @@
-//! `etcp check`: whether a proxy could be started with a configuration file, and what the file
-//! amounts to.
+//! `etcp check`: reports whether a proxy could be started with a configuration file, and what the
+//! file configures.
 //!
 //! The files that it names are read, too, but nothing is listened on, connected or created.
 
@@ -54,14 +54,14 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), ExitError> {
     }
 }
 
-/// What was found in a configuration file so far.
+/// The findings about a configuration file so far.
 struct Findings<'a> {
     path: &'a Path,
     origins: Origins,
     /// The server of several that is being checked.
     server: Option<String>,
     faults: Vec<ConfigFault>,
-    /// What the file amounts to.
+    /// Lines that describe the effect of the file.
     lines: Vec<String>,
 }
 
@@ -129,7 +129,7 @@ impl Findings<'_> {
         self.check_server_key(&own, whose);
         let records = &args.audit.audit_log;
         if self.take("audit-log", audit::inspect(records)).is_some() && !records.is_empty() {
-            // The folder of a relative path is that of whoever starts it.
+            // A relative path is relative to the folder in which the server is started.
             let is_relative =
                 |place: &AuditPlace| matches!(place, AuditPlace::File(path) if path.is_relative());
             let whose = match records.iter().any(is_relative) {

@@ -43,7 +43,7 @@ pub(crate) struct Carried {
     pub(crate) target: Option<Target>,
     pub(crate) operator: AccessArgs,
     pub(crate) role: ProxyKind,
-    /// What the program runs for, in a few words.
+    /// The purpose of the program, in a few words.
     pub(crate) about: String,
     /// The title of the terminal on which the session is shown.
     pub(crate) title: Option<TerminalTitle>,

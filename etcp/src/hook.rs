@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between two log lines of one kind.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Events that wait for the command; older ones are dropped.
+/// The maximum number of events that wait for the command; older ones are dropped.
 const WAITING: usize = 8;
 
 /// The task that runs the command. When this is dropped, the task and the command end.

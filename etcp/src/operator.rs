@@ -110,7 +110,7 @@ impl Operator {
         std::mem::take(&mut self.reloads)
     }
 
-    /// Returns what serves metrics.
+    /// Returns the service of the metrics.
     pub(crate) fn metrics(&self) -> &MetricsService {
         &self.metrics
     }

@@ -16,7 +16,7 @@ use crate::{print, running};
 const HOW: &str = "start it with --metrics 9163; or write metrics = '9163' into its configuration \
                    file, and run etcp reload";
 
-/// Proxies that an error names.
+/// The maximum number of proxies that an error names.
 const NAMED: usize = 8;
 
 pub(crate) fn run(args: &PageArgs) -> Result<(), ExitError> {

@@ -17,7 +17,8 @@ use tokio::time::{Instant as Deadline, sleep, timeout, timeout_at};
 /// Time for each answer of the server.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Bytes by which the loop recognizes its own connection: others at the server can connect, too.
+/// The length of the token by which the loop recognizes its own connection: others at the server
+/// can connect, too.
 const TOKEN: usize = 16;
 
 /// The maximum number of bytes that are moved at once.
@@ -36,13 +37,13 @@ pub(crate) struct PathLoop {
     forward: RunningRemoteForward,
 }
 
-/// One session through the loop, with both of its ends here.
+/// One session through the loop. This process has both of its ends.
 pub(crate) struct LoopSession {
     out: Session,
     back: TcpStream,
 }
 
-/// What the bulk has shown.
+/// The result of a bulk transfer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BulkResult {
     /// The bytes that came back.
@@ -70,7 +71,8 @@ impl PathLoop {
         Ok(Self { listener, target, forward: running })
     }
 
-    /// Returns the listener here, the target at the server that leads to it, and what keeps that.
+    /// Returns the listener of this machine, the target at the server that leads to it, and the
+    /// forward that serves that target.
     pub(crate) fn into_parts(self) -> (TcpListener, Target, RunningRemoteForward) {
         (self.listener, self.target, self.forward)
     }
@@ -106,7 +108,7 @@ impl PathLoop {
     }
 }
 
-/// Returns bytes that nobody guesses while this runs.
+/// Returns bytes that no other program can guess during the measurement.
 fn token() -> [u8; TOKEN] {
     use std::hash::{BuildHasher, RandomState};
     let mut token = [0; TOKEN];

@@ -69,7 +69,7 @@ impl LiveConfig {
         Self { active, keeper, keys }
     }
 
-    /// Returns what keeps settings for the next worker.
+    /// Returns the keeper of the settings for the next worker.
     pub(crate) fn keeper(&self) -> &SettingsKeeper {
         &self.keeper
     }

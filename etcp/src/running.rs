@@ -13,10 +13,10 @@ use eternaltcp::control::{
 
 use crate::exit::ExitError;
 
-/// Programs that are queried at once.
+/// The maximum number of programs that are queried at once.
 const AT_ONCE: usize = 16;
 
-/// Programs that an error names.
+/// The maximum number of programs that an error names.
 const NAMED: usize = 8;
 
 /// Returns the proxy at `control`, or all proxies that are found.
@@ -60,8 +60,8 @@ pub(crate) fn statuses(
     answers.into_iter().map(|(at, answer)| (found[at].clone(), answer)).collect()
 }
 
-/// Returns the programs that answer, or would if they were this user's to ask. Sockets of other users,
-/// whose services have a public folder, do not count.
+/// Returns the programs that listen on these sockets. Programs that this user may not ask do not
+/// count: the sockets of services are in a public folder.
 fn answering(found: &[FoundSocket]) -> Vec<FoundSocket> {
     let is_there =
         |answer: &Result<_, _>| !matches!(answer, Err(AskError::Gone | AskError::Denied));

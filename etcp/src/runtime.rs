@@ -19,8 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::exit::ExitError;
 use crate::holder;
 
-/// Threads for blocking calls that are kept from the start. While the system has no more threads,
-/// calls wait for one of these.
+/// The number of threads for blocking calls that are kept from the start. While the system has no
+/// more threads, calls wait for one of these.
 const KEPT: usize = 4;
 
 /// The maximum number of such threads of a client. A started thread is kept.
@@ -32,7 +32,8 @@ const MAX_SESSIONS: u32 = 1 << 20;
 /// Time for the kept threads to start.
 const START: Duration = Duration::from_secs(1);
 
-/// Pipes, of two descriptors each, that take as many descriptors as a runtime and its signals.
+/// The number of pipes, of two descriptors each, that take as many descriptors as a runtime and its
+/// signals.
 const PIPES: usize = 4;
 
 /// A time that never passes.

@@ -41,7 +41,7 @@ pub(crate) fn run(
     sockets: ActivatedSockets,
     active: Option<ActiveConfig>,
 ) -> Result<(), ExitError> {
-    // What continues by itself goes on without such a file.
+    // A program that continues by itself needs no such file.
     if let Some(active) = &active
         && (args.holder.is_check() || !process.has_predecessor())
     {

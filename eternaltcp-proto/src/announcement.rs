@@ -28,7 +28,7 @@ impl Topic {
     }
 }
 
-/// What a server states about one topic. It replaces what it stated before.
+/// A server's statement about one topic. It replaces the previous statement about the topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Announcement {
     /// The topic.

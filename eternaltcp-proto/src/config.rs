@@ -14,8 +14,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// A carrier is given up after this much silence.
     pub dead_after: Duration,
-    /// When an idle carrier becomes quiet; `None` if never. Its client decides: at a server it only
-    /// matters whether there is a value.
+    /// The conditions under which an idle carrier becomes quiet; `None` if it never does. The
+    /// client decides: at a server it only matters whether there is a value.
     pub quiet: Option<QuietConfig>,
     /// The time for which this side keeps a detached tunnel. The peer is told this.
     pub keep_detached: Duration,

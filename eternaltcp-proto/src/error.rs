@@ -8,10 +8,10 @@ use crate::wire::Malformed;
 /// at fault changed none of its state.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Violation {
-    /// Not a header.
+    /// The bytes are not a header.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// Not a valid payload for this kind.
+    /// The payload is not valid for this kind of packet.
     #[error("a {0:?} packet's payload is malformed")]
     Payload(Kind),
     /// A kind that is not allowed here.

@@ -10,7 +10,7 @@ use eternaltcp_proto::{AcceptError, Acceptor, Kind, Progress, Side, Violation};
 
 use Side::{Client, Server};
 
-/// Returns a pair whose client has sent this, and whose carrier died with it.
+/// Returns a pair whose client has sent `bytes` on a carrier that died with them.
 fn lost(bytes: &[u8]) -> (TestPair, eternaltcp_proto::SessionId) {
     let mut pair = TestPair::attached();
     let id = pair.session();

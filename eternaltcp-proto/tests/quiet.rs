@@ -246,7 +246,7 @@ fn no_interleaving_of_data_and_agreement_ends_a_carrier_that_lives() {
 }
 
 /// Lets sides write at a time after the attach's session was opened, and at the same moments of the
-/// next periods. The other applications take it, or not, so that nothing answers.
+/// next periods. If the other applications do not take the data, nothing answers.
 fn speak_at(one_way: Duration, offset: Duration, speakers: &[Side], is_taken: bool) {
     let mut pair = TestPair::with(config(), config());
     pair.one_way = one_way;

@@ -30,8 +30,8 @@ impl Announced {
         })
     }
 
-    /// Takes what the client is told. Panics unless it was stated, and is no older than what it was
-    /// told before.
+    /// Takes an announcement that the client receives. Panics if the server never stated it, or if
+    /// the client has received a newer one before.
     pub(crate) fn tell(&mut self, told: &Announcement) {
         let content = told.content.as_ref().try_into().expect("a number");
         let told = (told.topic, u64::from_le_bytes(content));

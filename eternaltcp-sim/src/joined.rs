@@ -87,7 +87,7 @@ impl SimJoining {
     }
 
     /// Handles the server's permission to stand by: the carrier joins if it may. Returns whether
-    /// it does.
+    /// the carrier joins.
     pub(crate) fn handle_ready(
         &mut self,
         env: &mut Env,

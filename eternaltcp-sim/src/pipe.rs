@@ -280,7 +280,8 @@ impl Pipe {
         Some(Incoming::Bytes(bytes))
     }
 
-    /// Records that the writer's TCP learns of the oldest segment that it did not know of.
+    /// Records that the writer's TCP receives the acknowledgement of the oldest segment without
+    /// one.
     pub(crate) fn handle_answer(&mut self, at: Time) {
         let Some(segment) = self.segments.get(self.answered) else { return };
         if segment.tries == 1 {

@@ -69,7 +69,7 @@ pub struct Scenario {
 /// A path, and the time from which dials use it.
 #[derive(Clone, Debug)]
 pub struct PathChange {
-    /// Its first moment.
+    /// The time from which dials use the path.
     pub from: Time,
     /// The path.
     pub path: SimPath,
@@ -115,13 +115,13 @@ pub struct Crash {
 /// A carrier that ends at a certain byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// Its number, in the order of dialling.
+    /// The number of the carrier, in the order of dialling.
     pub carrier: usize,
     /// The end whose bytes are counted.
     pub writer: Side,
-    /// The number of them that pass.
+    /// The number of that end's bytes that pass.
     pub offset: u64,
-    /// The ends that learn of it.
+    /// The ends that learn of the carrier's end.
     pub notice: LinkNotice,
 }
 

@@ -88,7 +88,7 @@ impl StoreHandle {
         self.0.borrow_mut().dies_at = None;
     }
 
-    /// Returns where its end has died last.
+    /// Returns the moment at which its end died last, once.
     pub(crate) fn take_moment(&self) -> Option<Moment> {
         self.0.borrow_mut().died.take()
     }

@@ -2,10 +2,12 @@
 
 use super::fault::TlsFault;
 
-/// Records without data that may arrive at once. They cost about as much as a handshake.
+/// The number of records without data that may arrive at once. They cost about as much as a
+/// handshake.
 const AT_ONCE: u32 = 256;
 
-/// Bytes of data that allow one more: opening them costs as much as changing a key.
+/// The number of bytes of data that allow one more such record: opening them costs as much as
+/// changing a key.
 const DATA_FOR_ONE: usize = 4096;
 
 /// The number of records without data that a peer may still send: key updates, tickets, warnings,

@@ -139,8 +139,8 @@ impl Connection {
         self.pauses = true;
     }
 
-    /// Returns whether it returned for that reason. It must then be called again, even without
-    /// further bytes.
+    /// Returns whether [`process`](Self::process) returned because there is something to send. It
+    /// must then be called again, even without further bytes.
     pub(crate) fn is_paused(&self) -> bool {
         self.is_paused
     }

@@ -77,11 +77,11 @@ pub async fn handshake(
 /// The deadlines of a stranger for its parts of a handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
-    /// For its first message.
+    /// The deadline for its first message.
     pub hello: Instant,
-    /// For its answer to this side's part, or for a sign that it received that part.
+    /// The deadline for its answer to this side's part, or for a sign that it received that part.
     pub answer: Instant,
-    /// For its answer after such a sign: its agent may ask its user.
+    /// The deadline for its answer after such a sign: its agent may have to ask its user.
     pub signature: Instant,
 }
 

@@ -114,8 +114,8 @@ fn plain(public: &[u8], private: &[u8]) -> Result<PrivateKey, String> {
     PrivateKey::from_bytes(&blob).map_err(|error| error.to_string())
 }
 
-/// Returns the private part with its comment in UTF-8, the shortest padding, and its scalar of full
-/// length.
+/// Returns the private part in a canonical form: its comment in UTF-8, the shortest padding, and a
+/// scalar of full length.
 fn tidy(private: &[u8]) -> Result<Zeroizing<Vec<u8>>, Damage> {
     let mut rest = private;
     let check = take(&mut rest, 8)?;

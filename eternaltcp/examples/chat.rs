@@ -94,6 +94,6 @@ async fn join(server: &str) -> Result {
     };
     client.close().await;
     received?;
-    // A line that is still being typed is not waited for.
+    // The program does not wait for a line that is still being typed.
     std::process::exit(0)
 }

@@ -18,7 +18,8 @@ use crate::paths;
 /// The length of a machine's id: 128 bits in hexadecimal digits (machine-id(5)).
 const ID_LENGTH: usize = 32;
 
-/// Attempts to lock the file of the id, with a pause between them: ten seconds in total.
+/// The maximum number of attempts to lock the file of the id, with a pause between them: ten
+/// seconds in total.
 const LOCK_TRIES: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines about one tunnel, or one kind of event, that may be logged at once.
+/// The maximum number of lines about one tunnel, or one kind of event, that are logged at once.
 pub(crate) const BURST: u32 = 10;
 
 /// The time after which one more line is allowed.

@@ -97,7 +97,7 @@ impl BlockPool {
     }
 }
 
-/// Bytes that a tunnel must have used before returning its memory is worthwhile.
+/// The number of bytes that a tunnel must have used before returning its memory is worthwhile.
 const MUCH: u64 = 2 << 20;
 
 /// The minimum memory of a session besides its payload: its record, its socket, and theirs in the

@@ -8,7 +8,7 @@ use support::{LibraryPair, TestTarget, pattern, read_all, run, session};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Ends the stream of the first end; only then the second one answers.
+/// Ends the stream of the first end; the second end answers only then.
 async fn half_close(mut first: TcpStream, mut second: TcpStream) {
     let (question, answer) = (pattern(100_000), pattern(3_000_000));
     first.write_all(&question).await.unwrap();

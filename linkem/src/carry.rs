@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::link::Link;
 use crate::tun::Tun;
 
-/// Packets that are read before due ones are written.
+/// The maximum number of packets that are read before due ones are written.
 const BATCH: usize = 64;
 /// The largest possible packet.
 const MAX_BYTES: usize = 65536;

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use crate::emulator::{Emulator, StopReason};
 use crate::setting::Assignment;
 
-/// Longest request.
+/// The maximum length of a request in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// A socket whose file exists as long as this value.

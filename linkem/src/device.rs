@@ -8,8 +8,8 @@ use crate::endpoint::Endpoint;
 use crate::netns::Netns;
 use crate::tun::Tun;
 
-/// Packets that the kernel queues until they are read: those of 300 Mbit/s while this program waits
-/// 100 ms for the processor.
+/// The number of packets that the kernel queues until they are read: those of 300 Mbit/s while this
+/// program waits 100 ms for the processor.
 const TX_QUEUE: u32 = 4000;
 /// IPv6 does not work with less, and the kernel would remove the addresses.
 const MIN_IPV6_MTU: u32 = 1280;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Returns the lines that do not lie in the first bytes of all of them.
+/// Returns the lines that do not lie completely within the first `bytes` bytes of all lines.
 pub(super) fn after(lines: &[Vec<u8>], bytes: usize) -> &[Vec<u8>] {
     let mut end = 0;
     let is_inside = |line: &&Vec<u8>| {

@@ -61,7 +61,7 @@ impl<'a> ProcessEvent<'a> {
     }
 }
 
-/// What precedes the fields of an event.
+/// The fields that precede those of an event.
 #[derive(Serialize)]
 struct RecordLine<'a, T> {
     v: u32,

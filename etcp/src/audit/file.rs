@@ -33,7 +33,8 @@ pub(super) fn inspect(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns a warning if others than its owner may change the file, or all may read it.
+/// Returns a warning if users other than its owner may change the file, or if every user may read
+/// it.
 pub(super) fn exposure(file: &File) -> Option<&'static str> {
     let mode = file.metadata().ok()?.permissions().mode();
     match mode {

@@ -46,7 +46,7 @@ impl Journal {
         Self { connection, losses: Losses::default() }
     }
 
-    /// Checks that there may be a journal, without reaching it.
+    /// Checks that this system can have a journal, without connecting to it.
     pub(super) fn inspect() -> io::Result<()> {
         std::fs::metadata(SOCKET).map(drop)
     }

@@ -72,7 +72,8 @@ impl RecordOutputs {
         self.tell_errors();
     }
 
-    /// Returns how many records a place lacks and does not say so, at most.
+    /// Returns the number of lost records that a place does not mention yet; of several places, the
+    /// highest.
     fn lost(&self) -> u64 {
         let files = self.files.iter().map(RecordFile::lost);
         files.chain(self.journal.iter().map(Journal::lost)).max().unwrap_or_default()
@@ -96,13 +97,14 @@ fn notice(count: u64) -> Vec<u8> {
     line(&ProcessEvent::RecordsLost { count }).unwrap_or_default()
 }
 
-/// Records on their way to their places. Nobody waits for the thread that writes them.
+/// The queue of records to be written. The code that makes a record never waits for the thread that
+/// writes it.
 #[derive(Debug, Default)]
 pub(super) struct RecordQueue {
     state: Mutex<RecordQueueState>,
-    /// There is something to do.
+    /// Notified when there is something to do.
     filled: Condvar,
-    /// Everything is written.
+    /// Notified when everything is written.
     drained: Condvar,
 }
 
@@ -111,7 +113,7 @@ struct RecordQueueState {
     queue: LogQueue,
     /// The files are to be opened again.
     is_reopen_due: bool,
-    /// Lost records are to be told, although no further record comes.
+    /// The notice about lost records is due, although no further record comes.
     is_settle_due: bool,
     /// The thread waits for something to do.
     is_asleep: bool,
@@ -119,7 +121,7 @@ struct RecordQueueState {
     is_busy: bool,
     /// Records that are being written.
     writing: u64,
-    /// Records that a place lacks and does not say so, when the thread last looked.
+    /// Lost records that a place does not mention yet, when the thread last looked.
     lost: u64,
     /// Records that could not be written so far, each counted once for each place.
     failures: u64,

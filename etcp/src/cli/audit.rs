@@ -12,7 +12,7 @@ use eternaltcp::paths::logs;
 
 use super::common::at_home;
 
-/// Where a server records what it did.
+/// The places to which a server writes its records.
 #[derive(Debug, Default, Args)]
 pub(crate) struct AuditArgs {
     /// Record who was admitted and refused, and every session, as JSON lines at the end of this

@@ -37,7 +37,7 @@ impl DemoArgs {
         !self.server.server.is_empty()
     }
 
-    /// Returns whether an sproxy is started there even if one runs.
+    /// Returns whether the demo starts an sproxy at the server even if one runs there already.
     pub(crate) fn is_login_wanted(&self) -> bool {
         self.copy || self.remote_etcp.is_some() || self.remote_port.is_some()
     }

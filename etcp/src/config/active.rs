@@ -13,9 +13,9 @@ use crate::message;
 /// The keys whose values a program can change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReloadKeys {
-    /// Those that apply to everything.
+    /// The keys whose new values apply to existing tunnels too.
     pub(crate) applied: &'static [&'static str],
-    /// Those that apply to new tunnels.
+    /// The keys whose new values apply to new tunnels only.
     pub(crate) for_new_tunnels: &'static [&'static str],
 }
 

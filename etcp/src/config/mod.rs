@@ -59,7 +59,8 @@ impl From<clap::Error> for ParseError {
 pub(crate) struct FullLine {
     pub(crate) cli: Cli,
     pub(crate) origins: Origins,
-    /// What a reload starts from, if the line names configuration files.
+    /// The settings that a reload compares with the new ones, if the command line names
+    /// configuration files.
     pub(crate) active: Option<ActiveConfig>,
 }
 
@@ -158,8 +159,8 @@ pub(crate) fn inspect(path: &Path) -> Result<FullLine, Vec<ConfigFault>> {
     })
 }
 
-/// Returns the command whose keys the files have. If both have as many of them, only a client names
-/// a server.
+/// Returns the command whose keys the files have. If the files have as many keys of each command,
+/// `server` decides, because only a client has it.
 fn command_of(texts: &[ConfigText]) -> &'static str {
     let counts = COMMANDS.map(|name| settings::count_known(texts, &ConfigKeys::of(name)));
     let names_server = settings::have(texts, "server");

@@ -91,7 +91,7 @@ impl ListenerKind {
         }
     }
 
-    /// Returns where its connections lead.
+    /// Returns the destination of its connections.
     fn destination(&self) -> String {
         match self {
             Self::Forward(Some(target)) => target.to_string(),
@@ -134,7 +134,7 @@ struct RunningRule {
 
 /// The forwards at the server after a reload.
 pub(super) struct RemoteChange {
-    /// Those that run already.
+    /// The forwards that run already.
     kept: Vec<RemoteForward>,
     /// New ones.
     started: Vec<RunningRemote>,
@@ -271,8 +271,8 @@ impl RunningForwards {
         local.chain(remote).collect()
     }
 
-    /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an address
-    /// cannot be had, nothing changes.
+    /// Starts and stops listeners, so that exactly these rules run. Sessions continue. If an
+    /// address is not available, nothing changes.
     pub(super) async fn change(&mut self, wanted: Vec<Rule>) -> Result<(), ExitError> {
         let running: HashSet<_> = self.rules.iter().map(|it| &it.rule).collect();
         let (kept, added): (Vec<_>, Vec<_>) =

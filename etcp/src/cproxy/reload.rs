@@ -122,7 +122,7 @@ impl<'a> ClientReloader<'a> {
         self.servers.change(plans, added).await
     }
 
-    /// Lets the status show where it listens now.
+    /// Updates the addresses and the forwards in the status.
     fn show_forwards(&self) {
         self.operator.set_listen(self.servers.names());
         self.operator.set_forwards(self.servers.forwards());

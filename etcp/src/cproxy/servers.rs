@@ -197,9 +197,9 @@ impl RunningServers {
         self.result
     }
 
-    /// Changes the servers to these: `plans` are those that run already, with their new forwards, and
-    /// `added` are new ones. All others are closed. If an address cannot be had, or a server refuses to
-    /// listen, nothing changes.
+    /// Changes the servers to these: `plans` are those that run already, with their new forwards,
+    /// and `added` are new ones. All others are closed. If an address is not available, or a server
+    /// refuses to listen, nothing changes.
     pub(super) async fn change(
         &mut self,
         mut plans: Vec<ServerPlan>,
@@ -322,7 +322,7 @@ impl RunningServers {
                 warn!("{}", error.text());
             }
         }
-        // A client that was started is closed as its monitor is the last that is left of it.
+        // The clients that the failed change has started are closed.
         let is_new = |server: &mut LiveServer| !numbers.contains(&server.number);
         for server in self.servers.extract_if(.., is_new).collect::<Vec<_>>() {
             self.opening.retain(|opening| opening.number != server.number);

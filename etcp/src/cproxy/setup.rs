@@ -86,7 +86,8 @@ impl ServerPlan {
         Ok(ServerSetup { name, rules, remotes, config, origin })
     }
 
-    /// Returns a text that is the same for the same settings of the connection.
+    /// Returns a text that identifies the settings of the connection: equal settings have equal
+    /// texts.
     fn origin(&self) -> String {
         format!("{:?} {} {:?}", self.args.server, self.args.max_waiting, self.args.wait)
     }

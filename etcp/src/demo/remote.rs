@@ -32,10 +32,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Time for the first attach.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
-/// What the demo needs of a server, before its relay is there.
+/// The parts of a server that the demo needs before it has a relay.
 #[derive(Clone)]
 pub(super) struct DemoServer {
-    /// As the user wrote it.
+    /// The server's address as the user wrote it.
     pub(super) name: String,
     /// The address to which the relay connects.
     address: SocketAddr,
@@ -47,7 +47,7 @@ pub(super) struct DemoServer {
 enum ServerEntry {
     /// An sproxy that runs there, by the user's keys.
     Running(Box<Credentials>, ServerAddress),
-    /// One that was started for this demo, by a key that was made for it.
+    /// An sproxy that was started for this demo, and admits a key that was made for it.
     Started(Box<StartedSproxy>, Identity),
 }
 

@@ -12,7 +12,7 @@ use crate::cproxy::configure;
 use crate::credentials::Credentials;
 use crate::exit::ExitError;
 
-/// What a client needs, besides its trust.
+/// The settings of a client, except for the servers that it trusts.
 pub(super) struct Applicant<'a> {
     pub(super) args: &'a ServerArgs,
     pub(super) credentials: &'a Credentials,

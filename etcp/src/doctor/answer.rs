@@ -36,7 +36,7 @@ const MAX_SHOWN: usize = 100;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct WebReply {
     pub(super) status: u16,
-    /// Where it redirects to.
+    /// The URL to which the service redirects.
     pub(super) location: Option<String>,
 }
 
@@ -170,7 +170,7 @@ async fn connect(address: SocketAddr, pins: &Pins) -> Option<TcpStream> {
     timeout(CONNECT, connect_pinned(address, pins)).await.ok()?.ok()
 }
 
-/// What is known about large packets to an address.
+/// The knowledge about large packets to an address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LargePackets {
     /// The path MTU, as the kernel knows it.

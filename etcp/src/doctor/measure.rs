@@ -16,7 +16,7 @@ use crate::path_loop::{BulkResult, PathLoop};
 const BULK: Duration = Duration::from_secs(3);
 const MAX_BULK: u64 = 256 << 20;
 
-/// Small messages of which the median counts.
+/// The number of small messages of which the median counts.
 const ECHOES: usize = 9;
 
 /// Time for a target to be connected.
@@ -25,10 +25,10 @@ const TARGET: Duration = Duration::from_secs(15);
 /// Time for a carrier after a cut.
 const NEXT_CARRIER: Duration = Duration::from_secs(20);
 
-/// Bytes that need large packets, and prove that these pass.
+/// A number of bytes that needs large packets, and proves that they pass.
 const MANY: u64 = 256 * 1024;
 
-/// What the speed has shown about the path.
+/// The conclusion from the measured speed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BulkOutcome {
     /// Nothing was sent.

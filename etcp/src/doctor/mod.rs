@@ -51,7 +51,7 @@ pub(crate) fn run(args: DoctorArgs) -> Result<(), ExitError> {
     report.end()
 }
 
-/// What is done at each server.
+/// The plan of the examination of each server.
 struct DoctorPlan {
     /// A target to try.
     target: Option<Target>,

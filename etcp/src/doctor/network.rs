@@ -27,7 +27,7 @@ const MAX_ADDRESSES: usize = 16;
 /// Ports that tell whether a host is there at all.
 const COMMON_PORTS: [u16; 3] = [22, 443, 80];
 
-/// What connecting to an address has shown.
+/// The result of an attempt to connect to an address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum PortState {
     /// It accepted after this long.
@@ -36,11 +36,11 @@ pub(super) enum PortState {
     Refused,
     /// There is no route from here.
     NoRoute,
-    /// Something on the way says that it cannot be reached.
+    /// A host on the path reports that the address cannot be reached.
     Rejected(String),
     /// Nothing came back.
     Silent,
-    /// This machine cannot try.
+    /// This machine cannot make the attempt.
     Failed(String),
 }
 
@@ -61,7 +61,7 @@ impl PortState {
     }
 }
 
-/// Returns the words of an error of the system, without its number.
+/// Returns the text of a system error without its number.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()

@@ -25,7 +25,7 @@ const CHECK: usize = 11;
 pub(super) enum Mark {
     /// All is well.
     Ok,
-    /// Worth knowing, and no problem by itself.
+    /// A fact that is worth knowing and is not a problem by itself.
     Note,
     /// A problem.
     Fail,

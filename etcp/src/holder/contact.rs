@@ -191,7 +191,7 @@ impl Contact {
         self.set(PREPARATION, 1);
     }
 
-    /// Returns whether the worker has done so, or cannot.
+    /// Returns whether the worker has prepared for the next program, or cannot prepare.
     pub(super) fn is_prepared(&self) -> bool {
         self.has(PREPARED)
     }

@@ -180,7 +180,8 @@ impl Holder {
         }
     }
 
-    /// Kills the worker, unless it has ended by itself. Returns how it ended if it ended in order.
+    /// Kills the worker, unless it has ended by itself. Returns the end of the worker if the worker
+    /// ended in order.
     fn stop_worker(&mut self) -> Option<Ended> {
         let worker = self.worker.take()?;
         let _ = worker.signal(Signal::KILL);

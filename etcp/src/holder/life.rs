@@ -12,7 +12,7 @@ use super::manager::{ServiceManager, watchdog_of};
 use super::watchdog::beat_interval;
 use super::worker_crash::WorkerCrash;
 
-/// One process that serves.
+/// The history of a process that serves, and its contact with the holder.
 #[derive(Debug)]
 pub(crate) struct Life {
     /// `None`: this is the main process.
@@ -24,20 +24,20 @@ pub(crate) struct Life {
     pub(super) restarts: u64,
     /// The death of the last of them.
     pub(super) last: Option<WorkerCrash>,
-    /// What this worker follows.
+    /// The event after which this worker was started.
     pub(super) start: WorkerStart,
 }
 
-/// What a process that serves follows.
+/// The event after which a process that serves was started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum WorkerStart {
-    /// Nothing: the program was started.
+    /// The start of the program.
     First,
     /// The death of another worker.
     AfterDeath(WorkerCrash),
-    /// A worker of the same program that was ended for an upgrade, which failed.
+    /// A failed upgrade, for which another worker of the same program was ended.
     Again,
-    /// The worker of the previous program.
+    /// An upgrade, after which this worker continues the work of the previous program.
     AfterUpgrade,
 }
 
@@ -59,7 +59,7 @@ impl Life {
         self.last.map(|last| (last, self.restarts))
     }
 
-    /// Returns what this process follows.
+    /// Returns the event after which this process was started.
     pub(crate) fn start(&self) -> WorkerStart {
         self.start
     }

@@ -57,7 +57,8 @@ impl Workers {
         self.starts += 1;
     }
 
-    /// Returns what the present worker follows, in a program that has taken over from no other one.
+    /// Returns the event after which the present worker was started, in a program that has taken
+    /// over from no other one.
     pub(super) fn start_of_present(&self) -> WorkerStart {
         match self.crash {
             // Even if a worker that could not start was the first one after that death.

@@ -7,8 +7,8 @@ use rustix::io::{Errno, write};
 
 use super::queue::LogItem;
 
-/// Bytes that are written at once if writing must not block. A pipe that poll(2) reports as
-/// writable takes them all (`PIPE_BUF`), and a terminal usually does.
+/// The number of bytes that are written at once if writing must not block. A pipe that poll(2)
+/// reports as writable takes them all (`PIPE_BUF`), and a terminal usually does.
 const PIECE: usize = 512;
 
 /// Whether a write may wait for the reader.

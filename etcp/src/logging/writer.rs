@@ -28,9 +28,9 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Default, Debug)]
 pub(super) struct LogWriter {
     state: Mutex<WriterState>,
-    /// There is something to write.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Everything is written.
+    /// Notified when everything is written.
     drained: Condvar,
     /// Locked while something is written.
     output: Mutex<LogOutput>,
@@ -48,7 +48,7 @@ struct WriterState {
 enum Thread {
     #[default]
     None,
-    /// There must be none.
+    /// The process must not have threads.
     Held,
     Failed(Instant),
     Runs,

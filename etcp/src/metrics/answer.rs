@@ -40,7 +40,7 @@ impl Answer {
     }
 }
 
-/// What the answers on one connection depend on.
+/// The facts on which the answers on one connection depend.
 #[derive(Debug)]
 pub(super) struct Answerer {
     /// Whether it came to a loopback address.

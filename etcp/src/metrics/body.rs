@@ -46,9 +46,9 @@ impl ConnectionEnd {
 /// The body of an answer.
 #[derive(Debug)]
 pub(super) enum AnswerBody {
-    /// It is sent at once.
+    /// The body is sent at once.
     Whole(Option<Bytes>),
-    /// It goes on for as long as events are taken.
+    /// The body continues as long as events are taken.
     Events(mpsc::Receiver<Bytes>, ConnectionEnd),
 }
 

@@ -16,13 +16,14 @@ use super::FigureSource;
 use super::pauses::PauseHistory;
 use super::state::ObservedState;
 
-/// Pages that can be open at once: half of the connections, so that metrics always have some.
+/// The maximum number of pages that are open at once: half of the connections, so that metrics
+/// always have some.
 pub(super) const MAX_PAGES: usize = 4;
 
 /// Time between two events.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// What a page waits before it connects again, in milliseconds.
+/// Time that a page waits before it connects again, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
 /// The events for pages.

@@ -17,7 +17,7 @@ use super::answer::{Answerer, answer};
 use super::body::ConnectionEnd;
 use super::feed::PageFeed;
 
-/// Concurrent connections. Further ones wait until one of these has ended.
+/// The maximum number of concurrent connections. Further ones wait until one of these has ended.
 pub(super) const MAX_CONNECTIONS: usize = 8;
 
 /// The time that a client has for its request.

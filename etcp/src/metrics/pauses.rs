@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use eternaltcp::status::TunnelEvent;
 
-/// Pauses that are remembered.
+/// The number of pauses that are remembered.
 const MAX_PAUSES: usize = 100;
 
 /// A time for which a tunnel had no working carrier.

@@ -18,15 +18,15 @@ use super::http::{MAX_CONNECTIONS, serve};
 use crate::exit::ExitError;
 use crate::taken::cannot_listen;
 
-/// Interval at which an address that cannot be had is tried again.
+/// Interval at which an address that is not available is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What serves metrics, if anything does.
+/// The tasks that serve metrics, if there are any.
 #[derive(Debug)]
 pub(crate) struct MetricsService {
     feed: Arc<PageFeed>,
     running: Mutex<Option<RunningMetrics>>,
-    /// What serves at the sockets of the service manager.
+    /// The task that serves the sockets of the service manager.
     given: Mutex<Option<JoinHandle<()>>>,
 }
 

@@ -14,10 +14,10 @@ use serde::Serialize;
 use super::FigureSource;
 use super::pauses::PastPause;
 
-/// Tunnels that the page shows.
+/// The maximum number of tunnels that the page shows.
 const MAX_TUNNELS: usize = 100;
 
-/// Sessions that it shows, distributed over its tunnels.
+/// The maximum number of sessions that the page shows, distributed over its tunnels.
 const MAX_SESSIONS: usize = 1000;
 
 /// The longest text that it shows, in characters.
@@ -63,8 +63,8 @@ impl ObservedState {
         }
     }
 
-    /// Returns what the page shows. Without names it tells no more than the metrics do: no name, key,
-    /// address or target.
+    /// Returns the contents of the page. Without names it tells no more than the metrics do: no
+    /// name, key, address or target.
     pub(super) fn json(
         &self,
         pauses: &[PastPause],

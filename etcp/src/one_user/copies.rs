@@ -14,7 +14,8 @@ const FOLDER: &str = "eternaltcp";
 /// The prefix of the names of copies.
 const PREFIX: &str = "etcp-";
 
-/// Copies that are kept, this program included. Clients of several versions may take turns.
+/// The number of copies that are kept, this program included. Clients of several versions may take
+/// turns.
 const KEPT: usize = 3;
 
 /// Removes old copies if this program is one. A copy that still runs needs its file no longer, and

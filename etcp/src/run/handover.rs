@@ -12,7 +12,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Descriptors in one message: TCP and UDP of two families, and the log.
+/// The maximum number of descriptors in one message: TCP and UDP of two families, and the log.
 const MAX_DESCRIPTORS: usize = 5;
 
 /// The sockets that listen inside. Everything that the program sends arrives at one of them.

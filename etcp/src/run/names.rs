@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use eternaltcp::address::Target;
 
-/// Addresses that are remembered; beyond that the oldest is forgotten.
+/// The maximum number of addresses that are remembered; beyond it the oldest is forgotten.
 const MAX_ADDRESSES: usize = 4096;
 
 /// The answers of look-ups so far.

@@ -114,7 +114,7 @@ fn limit_bounding_set() -> io::Result<()> {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
-            // The previous one was the kernel's last.
+            // The kernel has no capability with this number or a higher one.
             Err(Errno::INVAL) => break,
             result => result?,
         }

@@ -17,10 +17,10 @@ use tracing::{debug, warn};
 /// The number of the netfilter log group in the program's namespace.
 pub(super) const GROUP: u16 = 1;
 
-/// Destinations that get a log line each; further ones are not reported.
+/// The maximum number of destinations that get a log line each; further ones are not reported.
 const MAX_DESTINATIONS: usize = 100;
 
-/// Bytes of each packet that are copied: an IP header and the ports.
+/// The number of bytes of each packet that are copied: an IP header and the ports.
 const COPIED: u32 = 64;
 
 /// Constants of linux/netlink.h, linux/netfilter/nfnetlink.h and nfnetlink_log.h.

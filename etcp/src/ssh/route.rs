@@ -24,7 +24,7 @@ use crate::ssh_config::SshConfig;
 /// A port that can be reached answers within this time.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Addresses of one name that are tried.
+/// The maximum number of addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Finds the route and the proxy that it takes, and reports if the route is not the usual one.

@@ -13,7 +13,8 @@ use eternaltcp::status::{
 use super::pager::cut;
 use super::rates::{ByteRate, Rates};
 
-/// Sessions of a tunnel, and forwards, that are listed unless all are requested.
+/// The maximum number of sessions of a tunnel, and of forwards, that are listed unless all are
+/// requested.
 const LISTED: usize = 20;
 
 /// Renders all proxies, as of `now`.

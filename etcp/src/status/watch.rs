@@ -48,7 +48,7 @@ fn update(
             }
             Ok(text)
         }
-        // They may come back.
+        // The programs may come back.
         Err(_) if args.json => document::json(&[], None),
         Err(failure) => Ok(format!("{}\n", clean(failure.text()))),
     }

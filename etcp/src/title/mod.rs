@@ -120,8 +120,8 @@ fn is_away(kind: EventKind) -> bool {
     matches!(kind, EventKind::Doubted | EventKind::Lost)
 }
 
-/// Returns the time at which data last arrived on the carrier in use. One that is not attached yet
-/// proves nothing.
+/// Returns the time at which data last arrived on the carrier in use. A carrier that is not
+/// attached yet proves nothing.
 async fn last_contact(client: &ClientMonitor) -> Option<Instant> {
     let status = client.status().await?;
     let is_attached = matches!(status.state, TunnelCondition::Attached | TunnelCondition::Doubted);

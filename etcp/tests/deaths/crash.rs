@@ -128,7 +128,8 @@ fn a_panic_of_a_thread_that_serves_a_tunnel_ends_no_other_and_the_third_ends_tha
     pair.finish();
 }
 
-/// Returns the socket of a process whose own port this is, as another process of the same user may.
+/// Returns a copy of another process's connection from this local port. Any process of the same
+/// user may copy it.
 fn socket_of(process: u32, port: u16) -> Option<TcpStream> {
     let id = Pid::from_raw(process.cast_signed()).expect("a process");
     let process_file = pidfd_open(id, PidfdFlags::empty()).ok()?;

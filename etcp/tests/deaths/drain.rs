@@ -21,7 +21,7 @@ enum WorkerChange {
 const CHANGES: [WorkerChange; 3] = [WorkerChange::Kill, WorkerChange::Upgrade, WorkerChange::Kill];
 
 impl WorkerChange {
-    /// Applies it to a proxy, and waits for its next worker.
+    /// Applies the change to a proxy, and waits for its next worker.
     #[track_caller]
     fn apply(self, site: &LoopbackSite, control: &str, program: &RunningProgram) {
         let before = program.worker();
@@ -110,7 +110,7 @@ fn a_drained_server_and_its_successor_keep_their_clients_apart_after_deaths_and_
     let later = Steady::start(second.listen);
     let moved = site.path().join(format!("sproxy.{}.sock", old.program.id()));
     let moved_text = moved.to_str().expect("text").to_owned();
-    // A new session of the drained one's client waits.
+    // A new session of the drained server's client waits.
     let mut waiting = dial(first.listen);
     waiting.write_all(b"ping").expect("it is taken");
     for change in CHANGES {

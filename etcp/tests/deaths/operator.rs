@@ -91,7 +91,7 @@ fn sockets_whose_files_were_deleted_come_back_and_are_the_next_workers() {
         wait("both sockets", || path.exists() && std::path::Path::new(&own).exists());
         let again = UnixStream::connect(&path).expect("it listens");
         assert_eq!(status(&site, "cproxy", &cproxy.program)["restarts"], round - 1);
-        // The target is refused, so each of them is served by its end.
+        // The target refuses connections, so each stream that is served ends.
         for mut stream in [queued, again] {
             assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
         }

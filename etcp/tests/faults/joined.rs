@@ -146,7 +146,7 @@ fn takes_over(journey: &mut Journey, is_told: bool) -> bool {
         false => journey.world.router.forget_carrier(&lead),
     });
     let left = ports(journey);
-    // A joined carrier on which nothing was heard either is replaced for itself.
+    // A joined carrier that is silent as well is replaced for its own silence.
     let doubts_others = journey.pair.cproxy.log()[old..].contains("a joined carrier");
     if takeovers(journey) == before || doubts_others {
         return false;

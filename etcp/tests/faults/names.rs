@@ -80,7 +80,7 @@ fn names_that_cannot_be_looked_up_for_ten_seconds_after_the_server_moved_are_wai
         journey.survive(&format!("10 s of {answer:?}, and then a new address"), |journey| {
             resolver.set(answer.clone());
             move_server(journey, "10.71.9.10", "10.71.9.20");
-            // This sleep is the fault. It waits for nothing.
+            // This sleep is the length of the fault.
             std::thread::sleep(WITHOUT_NAMES);
             resolver.set(DnsAnswer::Addresses(vec!["10.71.9.20".parse().expect("an address")]));
         });

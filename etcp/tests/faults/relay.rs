@@ -16,8 +16,8 @@ use etcp_testkit::{Loopback, Relay, TestRng, tell};
 const ATTACHES: usize = 1000;
 const SESSIONS: usize = 50;
 
-/// The maximum number of bytes that a program may hold more than before its first session, once the
-/// last one has ended: memory that the allocator keeps.
+/// The maximum growth of a program's memory, in bytes, from before its first session to after its
+/// last one. The allocator keeps some memory.
 const GROWTH: u64 = 12 << 20;
 
 /// The maximum number of bytes each way in one session.

@@ -21,7 +21,7 @@ struct Window<'a> {
     site: &'a SshSite,
 }
 
-/// What a window shows.
+/// The contents of a window.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Shown {
     /// With colours.

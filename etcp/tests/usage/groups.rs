@@ -142,7 +142,7 @@ fn a_group_has_limits_of_its_own_and_a_reload_applies_them_to_living_tunnels() {
     all.sproxy.program.wait_for("another one continues");
     let mut third = with(&all, &all.member, "third", &[]);
     third.program.wait_for("the key has 1 tunnel: end some of its clients");
-    // Without the limits, what waits goes on.
+    // Without the limits, waiting sessions continue.
     all.replace(limits, "[group.dba]\nmax-sessions = '1'\n");
     all.reload();
     first.program.wait_for("the server listens on ");

@@ -75,7 +75,7 @@ fn clients_learn_the_next_key_and_their_sessions_outlive_the_change() {
     let fixture = ChangeFixture::new();
     let mut client = fixture.client("told", &[]);
     let session = Steady::start(client.listen);
-    // The client is attached already, and is told all the same.
+    // The client is attached already, and receives the announcement nevertheless.
     fixture.announce();
     has_said(&mut client, "added to");
     let line = format!("[127.0.0.1]:{} {}", fixture.sproxy.address.port(), fixture.next_line());

@@ -12,7 +12,7 @@ use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, St
 /// A server that asks `cat` about keys that its file does not have.
 struct CommandFixture {
     site: LoopbackSite,
-    /// What the command prints. Without it, the command fails.
+    /// The file that the command prints. Without this file, the command fails.
     printed: PathBuf,
     listed: Key,
     sproxy: LoopbackSproxy,

@@ -108,7 +108,7 @@ impl Newcomers {
     }
 }
 
-/// `etcp drain --move --wait`, which runs.
+/// A running `etcp drain --move --wait`.
 struct WaitingDrain {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,

@@ -1,4 +1,4 @@
-//! Records of tunnels that end with a worker or with the server, and of ends that are nobody's wish.
+//! Records of tunnels that end with a worker or with the server, and of unwanted ends.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -50,7 +50,7 @@ fn a_tunnel_whose_state_is_damaged_is_recorded_as_lost_and_no_other() {
     all.sproxy.program.kill_worker();
     let record = all.record("tunnel-lost", 1);
     assert_eq!((&record["reason"], &record["sessions"]), (&"damaged".into(), &1.into()));
-    // The note about it is kept apart.
+    // The note about the tunnel is stored apart from its state.
     assert_eq!(record["key_name"], "ann@laptop", "{record}");
     all.sproxy.program.wait_for("state of a tunnel is damaged: it is ended, with 1 session");
     assert!(lost.ended().is_some(), "its session is reset");

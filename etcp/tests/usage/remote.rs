@@ -41,7 +41,7 @@ impl RemoteFixture {
         Self { site, sproxy, echo }
     }
 
-    /// Returns a client whose server should listen there, for the echo.
+    /// Returns a client that requests a listener at `listen`, whose connections lead to the echo.
     fn client(&self, name: &str, key: &Key, listen: &str) -> Cproxy {
         let forward = format!("{listen}:{}", self.echo.address);
         Cproxy::with(&self.site, self.sproxy.address, name, key, &["-R", &forward])

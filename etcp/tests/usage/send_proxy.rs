@@ -18,7 +18,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Returns `None` with a message if it is not installed.
+    /// Returns `None`, and prints a message, if the program is not installed.
     fn start(site: &LoopbackSite, test: &str) -> Option<Self> {
         if !skip::can_run(test, &["nginx"]) {
             return None;

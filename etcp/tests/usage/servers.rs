@@ -146,7 +146,7 @@ fn five_hundred_sessions_of_one_server_outlive_reloads_that_change_the_others() 
     all.wait_until_attached("three", 1);
     Steady::start(all.listening("three", 1)).finish();
     echo(&mut crowd, "after all reloads");
-    // What cannot be had changes nothing, at no server.
+    // An address that is not available changes nothing at any server.
     let elsewhere =
         |name: &str, server, at: &str| table(name, server, "").replace("127.0.0.1:0", at);
     let bad = elsewhere("one", all.one.address, "127.0.0.2:0")

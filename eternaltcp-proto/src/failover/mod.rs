@@ -25,8 +25,8 @@ use usefulness::Usefulness;
 /// made.
 pub const MAX_DIALS: usize = 8;
 
-/// This many events in a row cause a dial each. A move consists of a few events (an address is
-/// removed, another is added, a route is added), and the last one counts.
+/// The number of events in a row of which each causes a dial of its own. A move consists of a few
+/// events (an address is removed, another is added, a route is added), and the last one counts.
 const EVENTS: u32 = 8;
 
 /// Further events closer together than this share a dial.

@@ -48,7 +48,7 @@ impl DialPace {
         now + (outage / PART).clamp(MIN_GAP, MAX_GAP).mul_f64(spread)
     }
 
-    /// Returns the time at which to dial after one that was answered and failed.
+    /// Returns the time of the next dial after one that was answered and failed.
     pub(super) fn after_answer(&mut self, now: Time, random: u32) -> Time {
         if self.answered.is_fresh() {
             // The dial that failed was the immediate one.

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use super::WORTHY;
 
-/// This many carriers in a row without use are a reason for small segments.
+/// The number of useless carriers in a row after which small segments are tried.
 const VAIN: u32 = 2;
 
-/// How useful the last carriers were.
+/// The usefulness of the last carriers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usefulness {
     /// Whether something was delivered on the current carrier.
     has_progress: bool,
     /// Carriers in a row that were doubted soon, or before anything was delivered.
     in_vain: u32,
-    /// Whether the current carrier counts as one of them if nothing is delivered on it.
+    /// Whether the current carrier counts as useless if nothing is delivered on it.
     is_doubtful: bool,
 }
 

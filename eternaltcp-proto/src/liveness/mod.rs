@@ -21,17 +21,17 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The side that sends heartbeats, and the times of its heartbeats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rhythm {
-    /// Both sides, when they have sent nothing else for the interval.
+    /// Both sides send heartbeats, when they have sent nothing else for the interval.
     Mutual,
-    /// This side, each a full interval after the previous one was answered. Silence is not a sign
-    /// of death unless a heartbeat is unanswered.
+    /// This side sends heartbeats, each a full interval after the previous one was answered.
+    /// Silence is not a sign of death unless a heartbeat is unanswered.
     Asking {
         /// The time at which the next heartbeat is due.
         at: Time,
         /// The time at which the unanswered heartbeat was due.
         asked: Option<Time>,
     },
-    /// The peer.
+    /// The peer sends heartbeats.
     Listening,
 }
 
@@ -112,7 +112,7 @@ impl Liveness {
         }
     }
 
-    /// Asks more often from now on, because more depends on the carrier.
+    /// Sends heartbeats more often from now on, because more depends on the carrier.
     pub(crate) fn hasten(&mut self, now: Time, interval: Duration) {
         self.interval = self.interval.min(interval);
         if let Rhythm::Asking { at, .. } = &mut self.rhythm {

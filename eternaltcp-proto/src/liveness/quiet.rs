@@ -17,7 +17,7 @@ use crate::transmit::Transmit;
 /// The maximum of the time for which the server agrees to hear nothing.
 pub(super) const MAX_QUIET: Duration = Duration::from_secs(5 * 60);
 
-/// When a client asks for a quiet carrier, and for how long.
+/// The conditions under which a client asks for a quiet carrier, and the length of the silence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct QuietConfig {
     /// The time without any packets but signs of life after which the carrier becomes quiet.

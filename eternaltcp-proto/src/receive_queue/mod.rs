@@ -81,7 +81,7 @@ struct Ahead {
     count: u64,
     /// The number of these bytes, all of one packet, whose digest is known.
     known: u64,
-    /// The digest with these counted as a packet.
+    /// The digest in which these bytes count as a packet.
     digest: Digest,
 }
 

@@ -138,8 +138,8 @@ impl TunnelSession {
         self.lane != Lane::Idle || !self.send.opening_is_sent()
     }
 
-    /// Gives it a lane of the scheduler if it has none and something is due. Returns the lane to
-    /// which to add it.
+    /// Gives the session a lane of the scheduler if it has none and something is due. Returns the
+    /// lane to which to add it.
     pub(crate) fn enter_lane(&mut self, now: Time) -> Lane {
         if self.lane != Lane::Idle || !self.send.has_due() || !self.send.opening_is_sent() {
             return Lane::Idle;
@@ -149,7 +149,7 @@ impl TunnelSession {
         self.lane
     }
 
-    /// Removes it from the scheduler. Returns the lane that it had.
+    /// Removes the session from the scheduler. Returns the lane that it had.
     pub(crate) fn leave_lane(&mut self) -> Lane {
         std::mem::take(&mut self.lane)
     }
@@ -171,7 +171,7 @@ impl TunnelSession {
         !std::mem::replace(&mut self.is_dirty, true)
     }
 
-    /// Clears the mark, because the driver looks at the session.
+    /// Clears the mark of a session that the driver is about to look at.
     pub(crate) fn clear_dirty(&mut self) {
         self.is_dirty = false;
     }
@@ -207,7 +207,8 @@ impl TunnelSession {
         if self.owes_ack() { self.advertised.list_ack(self.receive.limit()) } else { Listing::None }
     }
 
-    /// Removes it from the list of acknowledgements. Returns the one to send, if one is owed.
+    /// Removes the session from the list of acknowledgements. Returns the acknowledgement to send,
+    /// if one is owed.
     pub(crate) fn take_listed_ack(&mut self) -> Option<Seq> {
         self.advertised.unlist_ack();
         self.owes_ack().then(|| self.advertise_ack())
@@ -223,8 +224,8 @@ impl TunnelSession {
         self.owes_limit() && self.advertised.list_limit()
     }
 
-    /// Removes it from the list of limits. Returns the limit and the acknowledgement to send, if
-    /// the limit has changed since the peer was told.
+    /// Removes the session from the list of limits. Returns the limit and the acknowledgement to
+    /// send, if the limit has changed since the peer was told.
     pub(crate) fn take_listed_limit(&mut self) -> Option<(u64, Seq)> {
         self.advertised.unlist_limit();
         self.owes_limit().then(|| (self.advertise_limit(), self.advertise_ack()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// Nothing is doubted sooner than this: delayed acknowledgements, a busy machine and a single lost
+/// The minimum silence before a doubt: delayed acknowledgements, a busy machine and a single lost
 /// segment are not reasons to doubt.
 const FLOOR: Duration = Duration::from_millis(250);
 

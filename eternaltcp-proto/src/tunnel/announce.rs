@@ -13,12 +13,13 @@ use crate::transmit::Transmit;
 /// The maximum number of topics of which a side states something.
 const MAX_TOPICS: usize = 16;
 
-/// What this side states, by topic.
+/// The statements of this side, by topic.
 #[derive(Debug, Default)]
 pub(super) struct Announcements(Vec<Announcement>);
 
 impl Announcements {
-    /// Replaces the statement about a topic. Returns whether it says something else than before.
+    /// Replaces the statement about a topic. Returns whether it differs from the previous
+    /// statement.
     fn set(&mut self, stated: Announcement) -> bool {
         match self.0.iter().position(|it| it.topic == stated.topic) {
             Some(place) if self.0[place] == stated => return false,

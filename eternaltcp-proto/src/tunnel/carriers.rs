@@ -34,7 +34,7 @@ struct ToldDoubt {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DoubtNews {
     Begun(Suspicion),
-    /// It has another reason now.
+    /// The doubt has another reason now.
     Changed(Suspicion),
     Over,
 }
@@ -178,7 +178,7 @@ impl Carriers {
         }
     }
 
-    /// Returns those that carry data in addition to the lead, or have asked to.
+    /// Returns the carriers that carry data in addition to the lead, or have asked to.
     pub(super) fn joined(&self) -> impl Iterator<Item = &Carrier> {
         self.all.iter().filter(|carrier| carrier.is_joined())
     }
@@ -216,12 +216,12 @@ impl Carriers {
         }
     }
 
-    /// Returns the time at which one of them has something to do.
+    /// Returns the time at which a carrier has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.all.iter().map(Carrier::poll_timeout).min()
     }
 
-    /// Returns the first one that was silent for too long.
+    /// Returns the first carrier that was silent for too long.
     pub(super) fn handle_timeout(&mut self, now: Time) -> Option<CarrierId> {
         self.all.iter_mut().find_map(|it| (!it.handle_timeout(now)).then(|| it.id()))
     }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use eternaltcp_proto::{DialId, Failover, Time};
 
-/// The time for which something else than the tunnel's node must answer before the client asks
+/// The time for which something other than the tunnel's node must answer before the client asks
 /// others, as the default of `--node-wait`.
 const NODE_WAIT: Duration = Duration::from_secs(60);
 
 /// The number of other nodes that must not know the tunnel before it is given up.
 const UNKNOWN: u32 = 2;
 
-/// How a carrier ends.
+/// The way in which a carrier ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum CarrierLoss {
     /// By a reset.
@@ -28,7 +28,7 @@ pub(super) struct FleetClient {
     /// The node that has the tunnel; `None` if a new one is needed.
     node: Option<u32>,
     lost_at: Time,
-    /// The first answer of something else than the node, and how many other nodes did not know the
+    /// The first answer of something other than the node, and how many other nodes did not know the
     /// tunnel.
     astray: Option<(Time, u32)>,
     /// Whether the last dial was meant for another node.

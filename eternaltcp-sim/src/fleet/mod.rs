@@ -45,7 +45,7 @@ enum FleetEvent {
     Dial(u32, DialId, Stage),
 }
 
-/// How far a dial has come.
+/// The progress of a dial.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Stage {
     /// The balancer has accepted the connection.
@@ -76,7 +76,7 @@ pub struct Fleet {
     nodes: Vec<FleetNode>,
     clients: Vec<FleetClient>,
     queue: BinaryHeap<Reverse<(Time, u64, FleetEvent)>>,
-    /// The number of events so far, so that those of one time keep their order.
+    /// The number of events so far, which keeps simultaneous events in order.
     number: u64,
     outcome: FleetOutcome,
 }

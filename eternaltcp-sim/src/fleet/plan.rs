@@ -32,7 +32,7 @@ pub struct FleetPlan {
     pub tunnels: u32,
     /// The maximum number of handshakes in progress at a node (`--max-startups`).
     pub max_startups: usize,
-    /// What happens.
+    /// The incident.
     pub incident: Incident,
     /// The seed of all that is left to chance.
     pub seed: u64,

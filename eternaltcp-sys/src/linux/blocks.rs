@@ -110,7 +110,8 @@ impl Blocks {
         self.0.free().cold.extend(idle);
     }
 
-    /// Returns the memory of all free blocks, whatever an earlier process left in it.
+    /// Gives the memory of all free blocks back to the system, also that of blocks with contents of
+    /// an earlier process.
     pub fn release_untaken(&self) {
         let mut free = self.0.free();
         free.spare = free.warm.len();

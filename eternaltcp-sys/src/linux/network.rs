@@ -19,7 +19,8 @@ pub(super) const NETLINK_ROUTE: Option<Protocol> = None;
 /// links; addresses, routes and rules of IPv4; the same of IPv6.
 const GROUPS: u32 = bit(1) | bit(5) | bit(7) | bit(8) | bit(9) | bit(11) | bit(19);
 
-/// Messages that are taken at once; if more are left, the next call returns at once.
+/// The maximum number of messages that are taken by one call; if more are left, the next call
+/// returns at once.
 const MAX_MESSAGES: usize = 1024;
 
 const fn bit(group: u32) -> u32 {

@@ -1,4 +1,4 @@
-//! How a client's connection goes on in another process.
+//! The continuation of a client's connection in another process.
 
 use std::sync::Arc;
 

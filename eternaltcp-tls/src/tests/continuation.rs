@@ -1,4 +1,4 @@
-//! A connection that goes on in another process.
+//! A connection that continues in another process.
 
 use super::*;
 use crate::Continuation;

@@ -281,7 +281,7 @@ pub enum AuditEvent {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         moves: bool,
     },
-    /// A tunnel is over, and its sessions, about which nothing more is recorded.
+    /// A tunnel is over, and so are its sessions: no further record is about them.
     TunnelLost {
         /// The tunnel, as far as it is known.
         #[serde(skip_serializing_if = "Option::is_none")]

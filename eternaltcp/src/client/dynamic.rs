@@ -16,8 +16,8 @@ use crate::net::listener::Listener;
 use crate::net::prologue::PrologueStep;
 use crate::net::stream::{Stream, peer_name};
 
-/// Connections of one listener that have not named a target yet, or are being refused; further ones
-/// wait to be accepted.
+/// The maximum number of connections of one listener that have not named a target yet, or are being
+/// refused; further ones wait to be accepted.
 const PLACES: usize = 256;
 
 /// Limits the lines about refused requests: a port scan causes thousands.

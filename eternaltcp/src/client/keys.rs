@@ -181,7 +181,8 @@ impl KeyRing {
         state.failed.is_none() && self.keys.at(state.index).public == *key
     }
 
-    /// Handles the server's rejection of the current key. Returns whether there is another one.
+    /// Handles the server's rejection of the current key. Returns whether there is another key to
+    /// try.
     pub(super) fn handle_refused(&self) -> bool {
         self.note_refused();
         self.advance(&mut self.lock())
@@ -205,7 +206,7 @@ impl KeyRing {
         (state.refused, state.unusable) = (Vec::new(), Vec::new());
     }
 
-    /// Handles a key that cannot be used. Returns whether there is another one.
+    /// Handles a key that cannot be used. Returns whether there is another key to try.
     pub(super) fn handle_unusable(&self, why: String) -> bool {
         let mut state = self.lock();
         state.unusable.push(why);

@@ -251,7 +251,7 @@ impl Client {
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
     /// until then.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn reconnect(&self) {
         self.monitor().reconnect().await;
     }
@@ -259,7 +259,7 @@ impl Client {
     /// Makes the tunnel close in order when its last session has ended. Until then, the client stays at
     /// its server.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn finish(&self) {
         self.succession.set_last();
         self.succession.current().handle.tell(ClientEvent::Finish).await;

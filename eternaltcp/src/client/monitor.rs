@@ -79,8 +79,8 @@ impl ClientMonitor {
         self.label.counts().get()
     }
 
-    /// Returns what it has at present. Until the first carrier is attached, it has no tunnel. A tunnel
-    /// that was left counts until its last session has ended.
+    /// Returns the present levels of the client. Until the first carrier is attached, it has no
+    /// tunnel. A tunnel that was left counts until its last session has ended.
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
         let mut levels = ProxyLevels { is_draining: self.is_draining(), ..ProxyLevels::default() };
@@ -117,7 +117,7 @@ impl ClientMonitor {
     /// Makes a new carrier now, and attaches it whatever the state of the current one, which serves
     /// until then.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn reconnect(&self) {
         for tunnel in self.tunnels() {
             tunnel.handle.tell(ClientEvent::Reconnect).await;
@@ -127,7 +127,7 @@ impl ClientMonitor {
     /// Closes the current carrier at once, as if the network had ended it. The client makes another
     /// one, and sessions continue. A diagnosis measures the pause by it.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn cut(&self) {
         self.tunnel().handle.send(DriverCommand::Detach("cut, as asked".to_owned())).await;
     }
@@ -154,7 +154,7 @@ impl ClientMonitor {
     /// Makes the client read the user's keys again, from their files or their agent, when one is
     /// next needed: for a new tunnel. `known_hosts` is read at each connection anyway.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn reload(&self) {
         // All tunnels share the keys.
         self.tunnel().handle.tell(ClientEvent::Reload).await;
@@ -197,7 +197,7 @@ impl ClientMonitor {
 
     /// Closes its tunnels in order, within a second.
     ///
-    /// Dropping the future before its end may leave the request unmade.
+    /// If the future is dropped before its end, the request may be lost.
     pub async fn close(&self) {
         self.succession.set_last();
         for tunnel in self.succession.all_with_coming() {

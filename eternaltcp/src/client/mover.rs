@@ -24,7 +24,8 @@ use crate::report::counted;
 /// the clients of a server do not all come to the others at once.
 pub const MOVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Replaced tunnels of a client at a time. Further moves wait for the end of one.
+/// The maximum number of replaced tunnels of a client at a time. Further moves wait for the end of
+/// one.
 pub(super) const MAX_ENDING: usize = 3;
 
 /// Pauses between two attempts to make a tunnel with another server.
@@ -45,7 +46,7 @@ pub(super) struct Mover {
     pace: Backoff,
     /// The log says why there is no other server yet.
     is_told: bool,
-    /// How the present tunnel ended.
+    /// The end of the present tunnel.
     end: Option<ClientEnd>,
 }
 

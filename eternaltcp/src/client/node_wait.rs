@@ -37,7 +37,7 @@ impl NodeWait {
         *self = Self::new(self.limit);
     }
 
-    /// Handles a dial that failed because something else than the node answered.
+    /// Handles a dial that failed because something other than the node answered.
     pub(super) fn handle_answered(&mut self) {
         let now = Instant::now();
         let since = self.answered.replace(now);

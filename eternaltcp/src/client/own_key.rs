@@ -117,7 +117,7 @@ pub(super) fn name_in_note(note: &[u8]) -> Option<String> {
     let mut reader = RecordReader::new(note);
     drop(Zeroizing::new(reader.array::<32>()));
     reader.text().ok()?;
-    // A carrier that cannot be read has its length all the same.
+    // The name is wanted even if the carrier cannot be decoded.
     let _ = CarrierNote::decode(&mut reader);
     reader.bytes().ok()?;
     reader.text().ok().filter(|name| !name.is_empty()).map(str::to_owned)
@@ -135,7 +135,8 @@ impl ClientNote {
         let key = TunnelKey::from_seed(seed).map_err(|_| MalformedRecord)?;
         // Without the carrier, another one is made.
         let carrier = CarrierNote::decode(&mut reader);
-        // An earlier version wrote none, and what follows a damaged carrier cannot be found.
+        // An earlier version wrote no node. A note whose carrier is damaged counts as one without
+        // node and name.
         let node = carrier.is_ok().then(|| reader.bytes().ok().and_then(Node::announced)).flatten();
         let has_name = carrier.is_ok() && reader.text().is_ok();
         let generation = if has_name { reader.u32() } else { 0 };

@@ -72,7 +72,8 @@ impl CarrierWait {
         self.is_offline
     }
 
-    /// Records whether there is a path to the server. Returns whether there was none before.
+    /// Records whether there is a path to the server. Returns whether the client was without a path
+    /// before.
     pub(super) fn set_offline(&mut self, is_offline: bool) -> bool {
         std::mem::replace(&mut self.is_offline, is_offline)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::driver::EndKind;
 use crate::status::Loss;
 
-/// Pauses that are stored individually.
+/// The number of pauses that are stored individually.
 const REMEMBERED: usize = 32;
 
 /// Statistics of a client's carriers since its start.

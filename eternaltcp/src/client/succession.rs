@@ -36,7 +36,7 @@ pub(super) struct PresentTunnel {
     _user: mpsc::Sender<Infallible>,
 }
 
-/// Returns when nobody uses a tunnel any more that was the present one.
+/// The users of a tunnel that was the present one: a receiver that ends with the last of them.
 #[derive(Debug)]
 pub(super) struct PresentUsers(mpsc::Receiver<Infallible>);
 
@@ -44,9 +44,9 @@ pub(super) struct PresentUsers(mpsc::Receiver<Infallible>);
 #[derive(Debug)]
 pub(super) struct Succession {
     present: watch::Sender<PresentTunnel>,
-    /// Those that were replaced and have not ended.
+    /// The tunnels that were replaced and have not ended.
     ending: Mutex<Vec<TunnelAccess>>,
-    /// The one that will be the present one once it is attached.
+    /// The tunnel that will be the present one once it is attached.
     coming: Mutex<Option<TunnelAccess>>,
     /// The client accepts no new sessions.
     is_draining: watch::Sender<bool>,
@@ -69,7 +69,7 @@ impl PresentTunnel {
         (Self { tunnel, _user: user }, PresentUsers(users))
     }
 
-    /// Returns the handle of its driver, to be used while this exists.
+    /// Returns the handle of the tunnel's driver, which may be used while this value exists.
     pub(super) fn handle(&self) -> &ClientHandle {
         &self.tunnel.handle
     }

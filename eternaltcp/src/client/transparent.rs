@@ -22,7 +22,8 @@ static REFUSED: LogLimit = LogLimit::new(BURST);
 /// Time that the look-up of a server's name may delay a connection to its port.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Connections of one listener that are being forwarded; further ones wait to be accepted.
+/// The maximum number of connections of one listener that are being forwarded; further ones wait to
+/// be accepted.
 const PLACES: usize = 256;
 
 /// Serves a listener of [`Listener::bind_transparent`] for as long as the client runs: each

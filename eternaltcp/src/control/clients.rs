@@ -17,7 +17,7 @@ use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
     state: Arc<Mutex<ClientsState>>,
-    /// Where all of them publish their events and count.
+    /// The label under which all clients publish their events and count.
     common: ClientLabel,
 }
 

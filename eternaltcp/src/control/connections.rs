@@ -24,7 +24,7 @@ use crate::process::{
     Restart, UpgradeStatus, Upgrades, main_process, supervised, upgrades as process_upgrades,
 };
 
-/// Concurrent connections; a further one is told so and closed.
+/// The maximum number of concurrent connections. A further one gets an error and is closed.
 const MAX_CONNECTIONS: usize = 8;
 
 /// Limits the lines about connections of other users.

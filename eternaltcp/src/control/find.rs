@@ -17,7 +17,7 @@ use eternaltcp_sys::unix::is_abandoned;
 /// The maximum number of files that are examined in one folder: sockets and their locks.
 const MAX_FILES: usize = 16 * 1024;
 
-/// Locks that [`sweep`] examines in one folder.
+/// The maximum number of locks that [`sweep`] examines in one folder.
 const EXAMINED: usize = 8;
 
 /// The least age of a lock that [`sweep`] examines: younger ones belong to programs that are just
@@ -129,8 +129,8 @@ fn sockets(folder: &Path) -> Vec<FoundSocket> {
     found
 }
 
-/// Returns the paths of sockets in a folder, and whether a file has that name. If none has, only its
-/// lock is there.
+/// Returns the paths of the sockets in a folder, each with whether its file exists. If it does not,
+/// only the lock of the socket exists.
 fn names(folder: &Path) -> BTreeMap<PathBuf, bool> {
     let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_FILES).flatten();
     let mut names = BTreeMap::new();

@@ -28,8 +28,8 @@ impl ProxyKind {
     pub const ALL: [Self; 6] =
         [Self::Cproxy, Self::Connect, Self::Ssh, Self::Run, Self::Sproxy, Self::OneUser];
 
-    /// Returns whether it runs until it is ended, and serves whoever comes. The others end with their
-    /// one task.
+    /// Returns whether the program serves any number of sessions until it is ended. The other kinds
+    /// end with their one task.
     #[must_use]
     pub fn is_proxy(self) -> bool {
         matches!(self, Self::Cproxy | Self::Sproxy)

@@ -209,9 +209,9 @@ impl From<Fault> for Response {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Fault {
-    /// For programs.
+    /// A code for programs.
     pub code: FaultCode,
-    /// For people: one line.
+    /// One line for people.
     pub text: String,
 }
 

@@ -12,7 +12,7 @@ use crate::status::TunnelStatus;
 pub struct ProcessStatus {
     /// The role of the proxy.
     pub role: ProxyKind,
-    /// What it runs for, in a few words.
+    /// The purpose of the program, in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// The name of its user, if it is not the asking one's. The program that asks fills this in.

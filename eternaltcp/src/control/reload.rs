@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::message::{Fault, FaultCode};
 
-/// Reloads that wait; further requests wait to be sent.
+/// The maximum number of reloads that wait; further requests wait to be sent.
 const WAITING: usize = 1;
 
 /// A request to reload: the program answers it.

@@ -57,8 +57,7 @@ impl Subject {
         Self { role, about: None, end, metrics: Arc::default() }
     }
 
-    /// Changes the role under which the program is found and shown, and says what it runs for, in a
-    /// few words.
+    /// Changes the role under which the program is found and shown, and its purpose in a few words.
     #[must_use]
     pub fn in_role(self, role: ProxyKind, about: Option<String>) -> Self {
         Self { role, about, ..self }
@@ -83,7 +82,7 @@ impl Subject {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what it runs for.
+    /// Returns the purpose of the program.
     pub(super) fn about(&self) -> Option<&str> {
         self.about.as_deref()
     }
@@ -97,7 +96,7 @@ impl Subject {
         }
     }
 
-    /// Returns what it has counted since its process began.
+    /// Returns the counts since its process began.
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
         match &self.end {
@@ -106,7 +105,7 @@ impl Subject {
         }
     }
 
-    /// Returns what it has at present.
+    /// Returns the present levels of its clients or its server.
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
         match &self.end {

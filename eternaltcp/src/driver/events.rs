@@ -209,7 +209,7 @@ impl<R: Role> Driver<R> {
         }
     }
 
-    /// Gives up an attach that the role expects an answer to, although it was not sent.
+    /// Gives up an attach that was not sent, although the role expects an answer to it.
     fn give_up(&mut self, why: NotStandingBy) {
         self.tunnel.detach();
         self.carriers.close(&self.tunnel);

@@ -24,7 +24,7 @@ use reply::{Answered, ReplyProgress, TargetState};
 /// A read must fit a block.
 const _: () = assert!(READ_SIZE <= BLOCK);
 
-/// Slices given to the kernel in one write.
+/// The maximum number of slices given to the kernel in one write.
 const SLICES: usize = 32;
 
 /// A socket that is not read for this long is prepared for a longer wait. Bulk that waits for its

@@ -63,7 +63,7 @@ use events::Handled;
 use lifecycle::Lifecycle;
 use mirror::TunnelMirror;
 
-/// Commands that may wait for the driver.
+/// The maximum number of commands that wait for the driver.
 const MAX_COMMANDS: usize = 1024;
 
 /// One tunnel at work.

@@ -7,8 +7,8 @@ use eternaltcp_proto::{Reset, SessionId, Tunnel};
 
 use super::metadata::Metadata;
 
-/// Tails that are looked at whenever the number of sessions changes. If there are more, they are
-/// looked at each second.
+/// The maximum number of tails that are looked at whenever the number of sessions changes. If there
+/// are more, they are looked at each second.
 const FEW_TAILS: usize = 64;
 
 /// Sessions that began or ended, until the driver tells its role; `None` if the role is not told.

@@ -114,14 +114,14 @@ pub(crate) trait Role: Send {
     fn offered(&mut self, id: SessionId, target: &[u8]) -> Offer;
     /// Handles a session whose local socket ended with a reset.
     fn reset(&mut self, id: SessionId, reset: &Reset);
-    /// Returns whether it is told of sessions that began or ended. The answer never changes.
+    /// Returns whether the role is told of sessions that began or ended. The answer never changes.
     fn wants_news(&self) -> bool;
     /// Handles a session that began or ended.
     fn handle_news(&mut self, news: SessionNews);
-    /// Handles that the operator ends a session whose end is told later.
+    /// Handles a session that the operator ends. Its end is reported later.
     fn handle_kill(&mut self, id: SessionId);
     /// Handles the end of the tunnel, which this side has closed for this reason, or the peer.
-    /// `stats` is what it has done in this process.
+    /// `stats` are the counters of the tunnel in this process.
     fn handle_end(&mut self, why: Option<Closing>, totals: &TotalCounts, stats: &Stats);
     /// Handles a session that cannot be resumed.
     fn lost(&mut self, lost: &Lost);

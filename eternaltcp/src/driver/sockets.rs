@@ -27,11 +27,11 @@ use crate::log_limit::Admit;
 use crate::net::stream::Stream;
 use crate::status::SessionStatus;
 
-/// Sockets served before the carrier gets its turn.
+/// The maximum number of sockets that are served before the carrier gets its turn.
 const SERVED_AT_ONCE: usize = 64;
 
-/// Bytes read from sockets before the carrier gets its turn: they are sent while they are in the
-/// processor's cache.
+/// The number of bytes that are read from sockets before the carrier gets its turn: they are sent
+/// while they are in the processor's cache.
 const READ_AT_ONCE: u64 = READ_SIZE as u64;
 
 /// The interval at which sockets that must be reset are checked.
@@ -182,12 +182,12 @@ impl Sockets {
         self.metadata.insert(id, metadata);
     }
 
-    /// Returns whether some must be served whether or not their sockets are ready.
+    /// Returns whether some sockets must be served even if they are not ready.
     pub(super) fn has_more(&self) -> bool {
         !self.again.is_empty()
     }
 
-    /// Serves a bounded number of sockets. Returns whether more of them may be ready.
+    /// Serves a bounded number of sockets. Returns whether further sockets may be ready.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

@@ -6,7 +6,7 @@ use std::path::Path;
 /// a few bytes changed, cut out or repeated. Every call makes the same runs.
 ///
 /// # Panics
-/// The body panics, or it takes nothing of the corpus, or nothing or all of the changed input.
+/// The body panics. Or it accepts no file of the corpus, no changed input, or every changed input.
 pub fn run(body: impl Fn(&[u8]) -> bool, folder: &Path, runs: u32) {
     let (corpus, name) = (corpus(folder), folder.display());
     let taken = corpus.iter().filter(|seed| body(seed)).count();

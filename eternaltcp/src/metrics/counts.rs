@@ -1,4 +1,4 @@
-//! What a client or a server counts while it works.
+//! The counters of a client or a server.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -166,7 +166,7 @@ impl ProcessCounters {
 /// tunnel's end, so that the path of data counts nothing.
 #[derive(Debug, Default)]
 pub(crate) struct TunnelMeter {
-    /// What was added already.
+    /// The figures that were added already.
     before: Stats,
 }
 

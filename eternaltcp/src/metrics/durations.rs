@@ -10,12 +10,12 @@ pub const DURATION_BOUNDS: [f64; 13] =
 /// Counts durations by their length.
 #[derive(Debug, Default)]
 pub(super) struct DurationCounts {
-    /// One for each bound, and one for what is longer.
+    /// One count for each bound, and one for longer durations.
     counts: [AtomicU64; DURATION_BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
-/// How often durations of each length occurred.
+/// The number of durations of each length.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct DurationHistogram {

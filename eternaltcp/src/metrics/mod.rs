@@ -13,7 +13,7 @@ use std::time::SystemTime;
 pub(crate) use counts::{ProcessCounters, TunnelMeter};
 pub use durations::{DURATION_BOUNDS, DurationHistogram};
 
-/// What a client or a server has counted since its process began. After the death of a worker, the
+/// The counts of a client or a server since its process began. After the death of a worker, the
 /// next one begins at zero.
 #[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
@@ -57,7 +57,7 @@ pub struct ProxyTotals {
     pub pauses: DurationHistogram,
 }
 
-/// What a client or a server has at present.
+/// The present levels of a client or a server.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct ProxyLevels {

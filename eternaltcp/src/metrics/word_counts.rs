@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The word of things whose own word is not known: a peer of a later version may send any code.
+/// The word for codes without a word of their own: a peer of a later version may send any code.
 pub(crate) const OTHER: &str = "other";
 
 /// A counter for each of some words, so that their number is bounded.

@@ -36,7 +36,7 @@ pub(crate) enum ProxyHeaderError {
     TooLong,
 }
 
-/// What the front of a connection amounts to.
+/// The meaning of the first bytes of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum HeaderFront {
     /// At least this many further bytes belong to the header.

@@ -37,7 +37,7 @@ pub(crate) struct Reach<'a> {
 pub(crate) struct AttemptSlots {
     /// The session's own place, which the first attempt uses.
     own: Arc<Mutex<Option<SlotGuard>>>,
-    /// The pool from which each further attempt takes one.
+    /// The pool from which each further attempt takes its place.
     further: Slots,
 }
 

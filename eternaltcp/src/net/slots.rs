@@ -13,8 +13,8 @@ use crate::notice::Notice;
 use crate::report::counted;
 use eternaltcp_tls::PublicKey;
 
-/// Descriptors that are never given to sessions, whatever the limit: the standard ones, listeners,
-/// those of the runtime, files, and some carriers.
+/// The number of descriptors that are never given to sessions, whatever the limit: the standard
+/// ones, listeners, those of the runtime, files, and some carriers.
 const MIN_RESERVE: u64 = 64;
 
 /// The part of all descriptors that is reserved for carriers without a tunnel.

@@ -83,7 +83,8 @@ impl Denial {
         }
     }
 
-    /// Returns which of several denials to report: the one that the user can do more about.
+    /// Returns a rank: of several denials, the one with the highest rank is reported, because the
+    /// user can do most about it.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::KeyUnknown => 0,

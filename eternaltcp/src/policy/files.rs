@@ -12,7 +12,7 @@ use eternaltcp_tls::PublicKey;
 
 /// The largest `authorized_keys` that is read.
 const MAX_FILE: u64 = 8 << 20;
-/// Bytes of a `known_hosts` file that are read at once.
+/// The number of bytes of a `known_hosts` file that are read at once.
 const BUFFER: usize = 64 * 1024;
 
 /// A file of policy that cannot be used, as opposed to an empty one.

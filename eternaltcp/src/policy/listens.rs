@@ -50,8 +50,8 @@ impl fmt::Display for ListenPermit {
 /// The addresses on which the server listens for clients.
 ///
 /// An address must be allowed by the server's permits and by the key's own `permitlisten=`. Without
-/// permits, the server allows loopback addresses and unprivileged ports, as a careful sshd with
-/// `GatewayPorts no`.
+/// permits, the server allows loopback addresses and unprivileged ports, as a careful sshd does
+/// with `GatewayPorts no`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListenPolicy(Vec<Permit>);
 

@@ -12,7 +12,7 @@ use crate::address::Target;
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDJI+fNTS8Op9glNAAIWDRJ98X2R6P2eM1fi3TEfnVuN";
 
-/// The result for a target whose name, if it has one, has these addresses.
+/// The decision about a target, with the addresses of its name if it has one.
 #[derive(Debug, PartialEq, Eq)]
 enum PolicyOutcome {
     /// May be dialled at every address of its name.

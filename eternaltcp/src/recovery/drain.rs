@@ -23,8 +23,8 @@ impl KeptDrain {
     }
 }
 
-/// Lets the next process know of a drain: that this one takes nothing new, and ends after the limit at
-/// the latest. To be called before anybody is told.
+/// Lets the next process know of a drain: that this one takes nothing new, and ends after the limit
+/// at the latest. Call this before anybody learns of it.
 pub(crate) fn keep_drain(drain: KeptDrain) {
     #[cfg(target_os = "linux")]
     {
@@ -35,8 +35,8 @@ pub(crate) fn keep_drain(drain: KeptDrain) {
     let _ = drain;
 }
 
-/// Lets the next process know that this one takes nothing new, and ends after `limit` at the latest.
-/// To be called before anybody is told.
+/// Lets the next process know that this one takes nothing new, and ends after `limit` at the
+/// latest. Call this before anybody learns of it.
 pub(crate) fn keep_plain_drain(limit: Option<Duration>) {
     keep_drain(KeptDrain { limit, leaves: false });
 }

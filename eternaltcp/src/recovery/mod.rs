@@ -126,7 +126,7 @@ impl Recovery {
         self.remains.as_mut()?.take_any_listener(purpose)
     }
 
-    /// Returns the listeners of sessions, or a client's ends of them: those whose text is meant.
+    /// Returns the listeners of sessions whose text `is_meant` accepts, or a client's ends of them.
     #[cfg(target_os = "linux")]
     pub(crate) fn take_owned(
         &mut self,
@@ -137,7 +137,7 @@ impl Recovery {
         remains.map(|remains| remains.take_owned(purpose, is_meant)).unwrap_or_default()
     }
 
-    /// Returns the tunnel of the client whose note is meant.
+    /// Returns the tunnel of the client whose note `is_meant` accepts.
     #[cfg(all(target_os = "linux", feature = "client"))]
     pub(crate) fn take_client(
         &mut self,

@@ -83,7 +83,7 @@ impl RecoveredTunnel {
         }
     }
 
-    /// Returns what is known of it when it is ended.
+    /// Returns the facts about the tunnel for the record of its end.
     pub(crate) fn ended(&self, why: &'static str) -> EndedTunnel {
         let Recovered { tunnel, sessions, .. } = &self.recovered;
         let (note, sessions) = (self.note.clone(), Some(sessions.len()));

@@ -52,7 +52,8 @@ impl KeySource {
 pub struct KeySet {
     /// The source.
     pub source: KeySource,
-    /// What the group may use besides what all keys may; `None`: the keys belong to no group.
+    /// The permits of the group, in addition to those of all keys; `None`: the keys belong to no
+    /// group.
     pub group: Option<Arc<GroupPermits>>,
 }
 
@@ -80,7 +81,7 @@ impl From<PathBuf> for KeySource {
 #[derive(Debug)]
 pub(super) struct KeyStore {
     sources: Vec<SourceKeys>,
-    /// What the sources were made of.
+    /// The sets from which the sources were made.
     sets: Vec<KeySet>,
     modes: Option<StrictModes>,
 }

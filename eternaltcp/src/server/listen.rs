@@ -44,8 +44,8 @@ const JUDGED: Duration = Duration::from_secs(1);
 /// Time in which the connections that wait at a listener are accepted before it is closed.
 const LAST_LOOK: Duration = Duration::from_millis(50);
 
-/// Descriptors of a listener: its own, of which it has two for two addresses, and the two of its
-/// pair.
+/// The number of descriptors of a listener: its own, of which it has two for two addresses, and the
+/// two of its pair.
 const DESCRIPTORS: usize = 4;
 
 /// The requesting client, and the session of the request.
@@ -299,7 +299,7 @@ async fn end_of(session: &mut UnixStream) {
     while let Ok(1..) = session.read(&mut sink).await {}
 }
 
-/// Waits until the client may no longer listen on one of its addresses, by a settled file.
+/// Waits until a settled file no longer permits the client to listen on one of its addresses.
 async fn forbidden(context: &Context, entry: &TunnelEntry, parts: &[Listen]) -> ListenRefusal {
     let mut ticks = interval(JUDGED);
     loop {

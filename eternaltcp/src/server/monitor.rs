@@ -19,7 +19,7 @@ use crate::status::{TunnelEvent, TunnelOverview, TunnelStatus};
 /// Time for all tunnels together to report their status.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tunnels that an error names if it is not clear which one was meant.
+/// The maximum number of tunnels that an error names if it is not clear which one was meant.
 const NAMED: usize = 8;
 
 /// Interval at which an idle server is checked.
@@ -92,13 +92,13 @@ impl ServerMonitor {
         all
     }
 
-    /// Returns what the server has counted since its process began.
+    /// Returns the counts of the server since its process began.
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
         self.0.counts.get()
     }
 
-    /// Returns what the server has at present.
+    /// Returns the present levels of the server.
     #[must_use]
     pub fn levels(&self) -> ProxyLevels {
         let context = &self.0;
@@ -168,7 +168,7 @@ impl ServerMonitor {
         }
     }
 
-    /// Accepts no new tunnels and sessions, and makes the server end in order with the last
+    /// Accepts no new tunnels or sessions, and makes the server end in order with the last
     /// session, or after `limit`. Returns the number of sessions.
     #[must_use]
     pub fn drain(&self, limit: Option<Duration>) -> usize {

@@ -15,7 +15,7 @@ pub(super) struct ServerNote {
     pub(super) instance: Instance,
     pub(super) from: std::net::IpAddr,
     pub(super) born: Epoch,
-    /// What commands have said about the user's key.
+    /// The answers of commands about the user's key.
     pub(super) answers: Vec<KeptAnswer>,
 }
 

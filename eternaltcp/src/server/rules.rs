@@ -22,7 +22,7 @@ impl<T> Replaceable<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the value. Those that use the earlier one keep it until they look again.
+    /// Replaces the value. Code that has called [`Self::get`] before keeps the earlier value.
     pub(super) fn replace(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }

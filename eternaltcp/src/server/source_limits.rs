@@ -17,10 +17,10 @@ const OF_STRANGERS_SOURCE: Bucket = Bucket::new(5, Duration::from_secs(60));
 /// Lines about all strangers.
 const OF_STRANGERS: Bucket = Bucket::new(30, Duration::from_secs(2));
 
-/// Interval at which the number of suppressed strangers is told.
+/// Interval at which the number of suppressed strangers is logged.
 pub(super) const SUMMARY: Duration = Duration::from_secs(60);
 
-/// Sources that are tracked. Further ones share the limit of all strangers.
+/// The maximum number of sources that are tracked. Further ones share the limit of all strangers.
 const MAX_SOURCES: usize = 1024;
 
 /// The limits of all sources.
@@ -87,7 +87,7 @@ impl SourceLimits {
         std::mem::take(&mut self.hidden)
     }
 
-    /// Returns whether a summary may be told now, which then counts as told.
+    /// Returns whether a summary may be logged now, and if so counts it as logged.
     pub(super) fn begin_summary(&mut self, now: Instant) -> bool {
         self.summary.admit(now).is_some()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-/// Events that wait for a slow listener; older ones are dropped.
+/// The maximum number of events that wait for a slow listener; older ones are dropped.
 const EVENTS: usize = 64;
 
 /// The kind of event.

@@ -103,11 +103,11 @@ pub struct ServerPeer {
     /// Whether it is about to end, and asks its clients to move to another server.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
-    /// The user's key that it has admitted: the fingerprint and the name here. `None` before that,
-    /// and if an earlier process made the tunnel.
+    /// The user's key that the server has admitted: its fingerprint, and its name on this machine.
+    /// `None` before the admission, and if an earlier process made the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_key: Option<String>,
-    /// The features of it that this client can use now, by their names in the protocol.
+    /// The features of the server that this client can use now, by their names in the protocol.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
 }

@@ -34,7 +34,7 @@ const TABLES: usize = 64;
 /// The size of a table's description in the header, in bytes.
 const TABLE: usize = 32;
 
-/// Listening sockets for each tunnel, and for the program itself.
+/// The number of listening sockets for each tunnel, and for the program itself.
 const LISTENERS: u64 = 32;
 
 /// The tables, in the order of the header.

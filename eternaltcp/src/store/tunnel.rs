@@ -218,8 +218,8 @@ impl TunnelStore {
         Entries::new(TableKind::Tunnels).give_one(&memory, self.index);
     }
 
-    /// Returns the records of a session, which are made if there are none, and what they are
-    /// changed with.
+    /// Returns the records of a session, and the parts of the store that a change of them needs. A
+    /// session without records gets some.
     fn session(&mut self, id: SessionId) -> Option<(&mut StoredSession, Means<'_>)> {
         use std::collections::btree_map::Entry;
         let Self { memory, sessions, payload, stocks, .. } = self;

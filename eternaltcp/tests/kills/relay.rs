@@ -242,7 +242,7 @@ impl<'a> RelayEndpoint<'a> {
         self.tunnel.handle_input(now, id, bytes).map_err(io::Error::other)
     }
 
-    /// Returns what is to be sent, which is kept by then.
+    /// Returns the bytes to send, which the store has by then.
     fn transmit(&mut self, now: Time) -> Bytes {
         let mut bytes = Vec::new();
         while bytes.len() < BATCH

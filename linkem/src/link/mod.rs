@@ -25,7 +25,8 @@ use crate::units::Probability;
 /// One IP packet.
 pub(crate) type Packet = Box<[u8]>;
 
-/// Memory that one direction may hold; further packets count as dropped by the queue.
+/// The maximum size of the memory that one direction holds, in bytes; further packets count as
+/// dropped by the queue.
 const MAX_HELD: usize = 128 * 1024 * 1024;
 /// The cost of a packet besides its bytes.
 const CHARGE: usize = 64;

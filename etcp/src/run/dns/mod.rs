@@ -22,7 +22,8 @@ use super::names::ResolvedNames;
 /// The port of DNS, over UDP and TCP.
 pub(super) const DNS_PORT: u16 = 53;
 
-/// Concurrent queries for each family; further ones are dropped, and the program repeats them.
+/// The maximum number of concurrent queries for each family; further ones are dropped, and the
+/// program repeats them.
 const MAX_QUERIES: usize = 64;
 
 /// Time allowed for a query. Programs ask again after five seconds (resolv.conf(5)).

@@ -11,7 +11,7 @@ use crate::exit::ExitError;
 use crate::logging;
 use program::{CopyProgram, MachineKind};
 
-/// Bytes that are read and sent at once.
+/// The number of bytes that are read and sent at once.
 const CHUNK: usize = 64 * 1024;
 
 /// A program for one kind of machine, and the name of its copy.

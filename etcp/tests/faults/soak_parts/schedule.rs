@@ -124,7 +124,8 @@ impl Schedule {
             }
             None => strike(act, fleet, length, &mut self.random),
         }
-        // This sleep is the pause between faults. It waits for nothing: some strike before everything works again.
+        // This sleep is the pause between faults. It does not wait until everything works again, so
+        // that some faults strike before.
         std::thread::sleep(Duration::from_millis(self.random.magnitude(100..4000)));
     }
 

@@ -14,7 +14,7 @@ pub struct VethLink {
     folder: tempfile::TempDir,
 }
 
-/// One end: where, which device, its addresses with their prefixes.
+/// One end of a link: its namespace, its device, and its addresses with their prefixes.
 pub struct LinkEnd<'a>(pub &'a Namespace, pub &'a str, pub &'a [&'a str]);
 
 impl LinkEnd<'_> {

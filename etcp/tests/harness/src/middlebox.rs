@@ -147,7 +147,7 @@ fn accept(listener: &TcpListener, shared: &MiddleboxState) {
     });
 }
 
-/// Returns which of them have something to read, after a short time at most.
+/// Returns which sockets have something to read, after a short time at most.
 fn wait_for(sockets: &[BorrowedFd<'_>]) -> Vec<bool> {
     let mut fds: Vec<_> = sockets.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     // An interrupted check counts as none.

@@ -209,8 +209,9 @@ pub fn etcp() -> PathBuf {
     std::env::var_os("ETCP_BIN").map_or_else(|| built("etcp"), PathBuf::from)
 }
 
-/// Returns where cargo puts a program of the workspace: one above the folder of the test programs.
-/// Cargo tells its path only to the tests of its own package, which does not include this crate.
+/// Returns the path at which cargo puts a program of the workspace: in the folder above that of the
+/// test programs. Cargo tells its path only to the tests of its own package, which does not include
+/// this crate.
 pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its program");
     let folder = test.parent().and_then(Path::parent).expect("cargo makes two folders");

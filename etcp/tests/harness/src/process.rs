@@ -206,14 +206,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Returns everything that it has logged until now.
+    /// Returns everything that the program has logged until now.
     #[track_caller]
     pub fn log(&self) -> String {
         wait_for_log_of(self.id());
         self.written()
     }
 
-    /// Returns what its log contains, which may be late.
+    /// Returns the contents of its log so far, without waiting for lines that are on their way.
     fn written(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -243,7 +243,7 @@ impl Process {
         assert!(is_logged, "after {limit:?} {name} has not logged {text:?} {count} times:\n{log}");
     }
 
-    /// Its main process, which was started and gets signals.
+    /// Returns the id of its main process: the one that was started, and gets signals.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -16,8 +16,8 @@ pub enum ProcessFault {
     KillBoth,
     /// Each of them twice, the second time as soon as there is another worker.
     KillTwice,
-    /// One worker is killed, and both again as soon as the client is attached: while they send
-    /// again.
+    /// One worker is killed, and both are killed as soon as the client is attached again, during
+    /// the replay.
     KillInReplay,
     /// One worker is killed, the client moves, and the other worker is killed.
     KillAndMove,
@@ -26,7 +26,7 @@ pub enum ProcessFault {
 }
 
 impl ProcessFault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 8] = [
         Self::KillClient,
         Self::KillServer,

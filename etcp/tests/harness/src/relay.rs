@@ -20,7 +20,7 @@ const EARLY: Range<u64> = 2_000..32_000;
 /// The bytes, of both directions together, after which the others die.
 const LATE: Range<u64> = 32_000..2_000_000;
 
-/// Interval of checks whether the relay must end or be calm.
+/// Interval at which the relay checks whether it must end or be calm.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A proxy always reads its carrier: a write that takes longer reveals a fault.
@@ -79,7 +79,7 @@ impl Relay {
         Self { address, shared, thread: Some(thread) }
     }
 
-    /// Returns where the client finds it.
+    /// Returns the address at which the client finds the relay.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -132,7 +132,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Types a line, which it answers within `limit`.
+    /// Types a line, and waits at most `limit` for the shell's answer.
     #[track_caller]
     pub fn answer(&mut self, limit: Duration) {
         self.asked += 1;

@@ -18,8 +18,8 @@ pub fn worker_of(main: u32) -> u32 {
     until_some("a worker", PATIENCE, || existing_worker_of(main))
 }
 
-/// Returns whether a program serves in its main process: one that only keeps what its worker has
-/// needs no second thread.
+/// Returns whether a program serves in its main process: a main process that only keeps the state
+/// of its worker has one thread.
 fn serves_alone(main: u32) -> bool {
     std::fs::read_dir(format!("/proc/{main}/task")).map_or(0, Iterator::count) > 1
 }

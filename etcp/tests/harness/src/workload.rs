@@ -54,7 +54,7 @@ impl WorkloadPlan {
     }
 
     /// Returns a plan with up to `most` bytes each way, half of the sessions slow, so that they
-    /// last longer than the events meanwhile.
+    /// outlast the faults.
     pub fn random_paced(random: &mut TestRng, most: u64) -> Self {
         let pause = if random.one_in(2) { 1 + (random.next() % 20) as u8 } else { 0 };
         Self { pause, ..Self::random(random, most) }

@@ -12,7 +12,7 @@ const PROGRESS: u64 = 4 * 1024;
 /// The metric of carriers that reached another node than their own.
 pub(super) const OTHER_NODE: &str = "etcp_failed_handshakes_total{reason=\"other-node\"}";
 
-/// All of them, with their servers.
+/// All clients, with their servers.
 pub(super) struct Crowd {
     pub(super) clients: Vec<FleetCproxy>,
     streams: Vec<Streams>,

@@ -39,7 +39,7 @@ fn rotated(file: &str) -> String {
     changed.replace("NODE", "node")
 }
 
-/// Clients behind HAProxy, which wait only shortly for a node that is gone.
+/// Clients behind HAProxy that wait only briefly for a node that is gone.
 fn clients(site: &FleetSite, numbers: std::ops::Range<usize>) -> Vec<FleetCproxy> {
     let hasty = |launch: Launch| launch.args(["--node-wait", "2s"]);
     let start = |number| FleetCproxy::start(site, number, FleetSite::ENTRY, hasty);

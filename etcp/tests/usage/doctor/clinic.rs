@@ -18,7 +18,7 @@ pub(crate) struct Clinic {
     keys: Keys,
 }
 
-/// What the doctor said.
+/// The output of the doctor.
 #[derive(Debug)]
 pub(crate) struct Diagnosis {
     pub(crate) code: Option<i32>,

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 /// The time that one step may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What Chromium gets: no screen, no graphics, nothing of this user, and no services of its maker. It
-/// shows only a page of this test, and as root it does not start with its sandbox.
+/// The flags of Chromium: no screen, no graphics, no files of this user, and no services of its
+/// maker. It shows only a page of this test, and as root it does not start with its sandbox.
 const FLAGS: &str = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
                      --disable-background-networking --disable-component-update --disable-sync \
                      --disable-extensions --hide-scrollbars --no-proxy-server";

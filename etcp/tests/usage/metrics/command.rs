@@ -11,7 +11,7 @@ use etcp_testkit::skip;
 
 use super::MetricsFixture;
 
-/// What a proxy logs when its status can be asked for.
+/// The line that a proxy logs once it can be asked for its status.
 const CONTROL: &str = "INFO control socket ";
 
 /// Runs `etcp page` without a screen.

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// left.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// Concurrent look-ups of one name. Beyond that, the newest is joined.
+/// The maximum number of concurrent look-ups of one name. Further dials share the newest one.
 const MAX_RUNNING: usize = 4;
 
 /// A look-up of one name.

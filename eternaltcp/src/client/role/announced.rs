@@ -23,7 +23,8 @@ impl ClientRole {
         }
     }
 
-    /// Handles whether the server asks the client to move to another one.
+    /// Handles the part of the announcement that asks the client to move to another server, or no
+    /// longer does.
     fn handle_leaving(&mut self, leaves: bool, node: Option<&Node>) {
         if leaves {
             self.dialing.dialer().avoid_newest();

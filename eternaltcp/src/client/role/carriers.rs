@@ -140,8 +140,8 @@ impl ClientRole {
 }
 
 impl ClientRole {
-    /// Handles a server that does not know the tunnel. If that is another one than the tunnel's
-    /// node, the node itself may still have the tunnel.
+    /// Handles a server that does not know the tunnel. If that server is not the tunnel's node, the
+    /// node itself may still have the tunnel.
     fn handle_unknown_tunnel(&mut self, now: Time, text: String) {
         if !self.dialing.is_elsewhere() {
             warn!("the server does not know the tunnel any more: its sessions are reset");

@@ -19,10 +19,10 @@ use crate::net::slots::Slots;
 use crate::net::stream::Stream;
 use crate::target::{OpenRequest, Requested, decode_open};
 
-/// Targets that are being connected at the same time; further ones wait.
+/// The maximum number of targets that are being connected at the same time; further ones wait.
 const CONNECTING: usize = 256;
 
-/// Concurrent look-ups of target names; further ones wait.
+/// The maximum number of concurrent look-ups of target names; further ones wait.
 const LOOKUPS: usize = 64;
 
 /// Time for a target to answer.

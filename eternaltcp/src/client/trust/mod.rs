@@ -20,11 +20,11 @@ use eternaltcp_tls::PublicKey;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UnknownServer {
-    /// As the user wrote it.
+    /// The server's address as the user wrote it.
     pub server: ServerAddress,
     /// Its key.
     pub key: PublicKey,
-    /// The file that would hold it.
+    /// The file to which the key would be added.
     pub known_hosts: PathBuf,
 }
 
@@ -96,7 +96,7 @@ impl Trust {
         }
     }
 
-    /// Also reads these files, and adds nothing to them.
+    /// Also trusts the servers in these files, and adds no server to them.
     #[must_use]
     pub fn reading(self, also: Vec<PathBuf>) -> Self {
         Self { also, ..self }

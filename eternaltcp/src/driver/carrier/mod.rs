@@ -101,7 +101,7 @@ impl CarrierIo {
         (self.peer, self.is_relayed) = (client, true);
     }
 
-    /// Returns whether it is marked so.
+    /// Returns whether the carrier is marked as relayed.
     pub(crate) fn is_relayed(&self) -> bool {
         self.is_relayed
     }

@@ -18,7 +18,8 @@ use super::{CarrierEnd, CarrierIo, linger};
 use crate::status::CarrierStatus;
 pub(super) use failure::{Failure, joined_end};
 
-/// Rejected carriers that wait for their refusal to arrive. A further one is closed without it.
+/// The maximum number of rejected carriers that stay open until their refusal has arrived. A
+/// further one is closed without a refusal.
 const MAX_LINGERING: usize = 4;
 
 /// One carrier.
@@ -220,8 +221,8 @@ impl DrivenCarriers {
         (is_flushed, failures)
     }
 
-    /// Ends the sending direction of the attached carrier in order. Returns whether that is
-    /// complete.
+    /// Ends the sending direction of the attached carrier in order. Returns whether the carrier is
+    /// finished.
     pub(super) fn poll_shut(&mut self, cx: &mut Context<'_>, now: Time) -> bool {
         let Some(carrier) = self.attached_mut() else { return true };
         matches!(carrier.poll_shut(cx, now), Poll::Ready(Err(_)))

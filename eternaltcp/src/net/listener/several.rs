@@ -29,7 +29,7 @@ pub(crate) struct Bound {
     pub(crate) missing: Vec<Missing>,
 }
 
-/// Port numbers that are tried until one is free at every address.
+/// The maximum number of ports that are tried until one is free at every address.
 const NUMBERS: usize = 8;
 
 /// Listens at every available address, on one port. If the system chooses the port, and the first

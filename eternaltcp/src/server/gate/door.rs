@@ -17,13 +17,13 @@ use eternaltcp_tls::PublicKey;
 /// client proves its key in a few round trips.
 const YOUNG: Duration = Duration::from_secs(1);
 
-/// When all places are taken by young connections of clients that return, a newcomer replaces one of
-/// them in this part of all cases, in per cent, and is dropped itself in the others. If each newcomer
-/// replaced one, most of the work for those that return at once would be in vain; if none did, who
-/// holds all places would keep them.
+/// The probability, in per cent, that a newcomer replaces a young connection of a returning client
+/// when such connections hold all places; otherwise the newcomer is dropped. If every newcomer
+/// replaced one, most of the work for clients that return at the same time would be wasted. If none
+/// did, a peer that holds all places would keep them.
 const LUCKY: usize = 10;
 
-/// The part of its places that a source has while its penalties count, as a divisor.
+/// The divisor of the number of places of a source while its penalties count.
 const PENALISED_PART: usize = 16;
 
 /// The maximum number of connections that wait for authentication, as sshd's `MaxStartups`:
@@ -354,7 +354,7 @@ impl Door {
         true
     }
 
-    /// Removes a stranger. Returns whether it still had its place.
+    /// Removes a stranger. Returns whether the stranger still had its place.
     pub(super) fn leave_strangers(&mut self, source: IpAddr, number: u64) -> bool {
         let Some(own) = self.strangers.get_mut(&source) else { return false };
         let had_place = own.places.remove(&number).is_some();

@@ -197,7 +197,7 @@ pub(super) struct SourceView {
 }
 
 impl SourceView {
-    /// Decides by the latest contents. Without any contents, nothing is known.
+    /// Decides by the latest contents. Before the first contents, no key is known.
     pub(super) fn judge_latest(&self, key: &PublicKey, from: IpAddr) -> Result<Admission, Denial> {
         let keys = self.latest.as_ref().ok_or(Denial::KeyUnknown)?;
         judge(keys, key, from, SystemTime::now())

@@ -150,8 +150,8 @@ impl KeyView {
         admitted.ok_or(strongest)
     }
 
-    /// Returns where the line is that denies a key, for the log of the server: clients are not told of
-    /// its files.
+    /// Returns the place of the line that denies a key, for the log of the server: clients are not
+    /// told of its files.
     pub(in crate::server) fn place_of(
         &self,
         denial: &Denial,

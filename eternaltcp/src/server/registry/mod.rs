@@ -341,7 +341,8 @@ fn make_room(tunnels: &mut BTreeMap<TunnelId, TunnelEntry>, user: &PublicKey, fu
     true
 }
 
-/// Records which tunnels are detached, and which of them others of the same client outlive.
+/// Records which tunnels are detached, and which of them another tunnel of the same client
+/// outlives.
 fn note_detached(tunnels: &mut BTreeMap<TunnelId, TunnelEntry>, now: Instant, elapsed: Duration) {
     let outlived = outlived(tunnels);
     for (id, entry) in tunnels.iter_mut() {

@@ -1,11 +1,11 @@
-//! How often a tunnel has reached its own limits, and what else it did.
+//! Counts how often a tunnel has reached its own limits, and its other work.
 
 use eternaltcp_proto::Stats;
 
 use crate::metrics::TunnelMeter;
 use crate::server::Context;
 
-/// What a tunnel had done when it was last reported.
+/// The counters of a tunnel when they were last reported.
 #[derive(Debug, Default)]
 pub(super) struct LimitHits {
     before: Stats,

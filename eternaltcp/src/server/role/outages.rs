@@ -7,9 +7,9 @@ use crate::audit::AuditOutages;
 /// The outages that this process has seen.
 #[derive(Debug, Default)]
 pub(super) struct SeenOutages {
-    /// Those that are over.
+    /// The outages that are over.
     over: AuditOutages,
-    /// The beginning of the present one.
+    /// The beginning of the present outage.
     since: Option<Instant>,
 }
 
@@ -28,8 +28,8 @@ impl SeenOutages {
         }
     }
 
-    /// Returns what a session that begins now is not charged with: the outages that are over, and the
-    /// past part of the present one.
+    /// Returns the outages that do not count for a session that begins now: those that are over,
+    /// and the past part of the present one.
     pub(super) fn before(&self, now: Instant) -> AuditOutages {
         AuditOutages { time: self.over.time + self.present(now), ..self.over }
     }

@@ -16,7 +16,7 @@ use crate::net::origin::Origin;
 use crate::target::{Requested, decode_open, describe_target};
 use crate::word::{cause_word, closing_word};
 
-/// What the records of a tunnel must know of its past. Another process that continues with the
+/// The past of a tunnel, as far as its records need it. Another process that continues with the
 /// tunnel begins anew, and records no session twice.
 pub(super) struct TunnelRecords {
     audit: Audit,

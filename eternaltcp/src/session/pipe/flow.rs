@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use super::CAPACITY;
 
-/// Memory that an empty direction keeps.
+/// The size of the memory that an empty direction keeps, in bytes.
 const KEPT: usize = 4 * 1024;
 
 /// Bytes in transit, and the tasks that wait for them or for room.

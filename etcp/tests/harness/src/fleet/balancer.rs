@@ -85,7 +85,7 @@ fn envoy() -> PathBuf {
     built("../tools/envoy/_bin/envoy")
 }
 
-/// dnsmasq, which knows the nodes, and all of them under one name.
+/// A dnsmasq with a name for each node, and a name for all nodes together.
 pub struct FleetNames {
     _process: Process,
     files: [(PathBuf, &'static str); 2],

@@ -17,8 +17,7 @@ pub struct FleetCarrier {
 /// reset.
 const SETS: [&str; 3] = ["silent", "reset_to_client", "reset_to_server"];
 
-/// Those for the client's packets, where they arrive first, and for the others where they arrive
-/// last.
+/// The rules for the machine at which the client's packets arrive first.
 const ENTRY: &str = r"
 table ip carriers {
   set silent { type ipv4_addr . inet_service; }

@@ -12,7 +12,7 @@ use crate::pair::etcp;
 use crate::process::{Launch, Process, RunAs};
 use crate::wait::PATIENCE;
 
-/// All parts of one test that it needs whatever leads to the nodes. Fields are dropped from the first
+/// The parts of a test that do not depend on the load balancer. Fields are dropped from the first
 /// to the last.
 pub struct FleetSite {
     pub nodes: Vec<Process>,

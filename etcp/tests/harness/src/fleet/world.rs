@@ -17,7 +17,7 @@ use crate::world::PREFIX;
 /// The number of nodes.
 pub const NODES: usize = 3;
 
-/// The most clients, each with an address of its own.
+/// The maximum number of clients. Each has an address of its own.
 const CLIENTS: usize = 240;
 
 /// The namespaces.

@@ -82,14 +82,14 @@ impl RunningProgram {
         Self { name: name.to_owned(), child, log }
     }
 
-    /// Returns everything that it has logged until now.
+    /// Returns everything that the program has logged until now.
     #[track_caller]
     pub fn log(&self) -> String {
         wait_for_log_of(self.id());
         self.written()
     }
 
-    /// Returns what its log contains, which may be late.
+    /// Returns the contents of its log so far, without waiting for lines that are on their way.
     fn written(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -119,7 +119,7 @@ impl RunningProgram {
         })
     }
 
-    /// Its main process, which was started and gets signals.
+    /// Returns the id of its main process: the one that was started, and gets signals.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

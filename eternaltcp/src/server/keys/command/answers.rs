@@ -1,4 +1,4 @@
-//! What a command has said about each key, and for how long that counts.
+//! The answers of a command about each key, and the time for which they count.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,12 +37,12 @@ const MAX_KEPT: usize = 2048;
 /// The interval at which failures are logged.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// What the command has said about a key.
+/// The answer of the command about a key.
 #[derive(Clone, Debug)]
 struct CommandAnswer {
     /// The lines of the last run that succeeded.
     keys: Option<Arc<AuthorizedKeys>>,
-    /// Those of them that are about the key, as they were printed.
+    /// The lines among them that have the key, as they were printed.
     about: Arc<str>,
     /// Whether the last run failed.
     is_failed: bool,

@@ -28,7 +28,7 @@ pub enum KeyCommandError {
     NotExecutable {
         /// The program.
         path: PathBuf,
-        /// The user who runs it.
+        /// The user who runs the command.
         user: String,
     },
     /// Users other than root could change or replace it.

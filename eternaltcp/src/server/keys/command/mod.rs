@@ -1,6 +1,6 @@
 //! A command that prints the lines of a key, as sshd's `AuthorizedKeysCommand` does.
 //!
-//! - `answers`: what the command has said about each key, and for how long that counts;
+//! - `answers`: the answers of the command about each key, and the time for which they count;
 //! - `check`: whether the program can be run and is to be trusted;
 //! - `run`: one run of the command, with its limits;
 //! - `words`: the arguments of the command, and their tokens.
@@ -35,7 +35,7 @@ pub struct KeyCommand {
 struct CommandUser {
     name: String,
     home: String,
-    /// The user and the group; `None`: those of this process.
+    /// The numbers of the user and the group; `None`: the command runs as the user of this process.
     ids: Option<(u32, u32)>,
 }
 
