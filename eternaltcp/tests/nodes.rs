@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Leads connections to one of several servers. A change cuts those that exist.
-struct Balancer {
+struct TestBalancer {
     address: SocketAddr,
     destination: watch::Sender<SocketAddr>,
 }
 
-impl Balancer {
+impl TestBalancer {
     async fn start(first: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -54,7 +54,7 @@ async fn a_carrier_that_reaches_another_server_ends_no_session() {
     for other in [Some("node-2.test"), None] {
         let fleet = EchoingFleet::new();
         let (own, other) = (fleet.serve(Some("node-1.test"), &[]), fleet.serve(other, &[]));
-        let balancer = Balancer::start(own.address).await;
+        let balancer = TestBalancer::start(own.address).await;
         let client = attached(&fleet, balancer.address, LONG).await;
         let mut session = client.open_default().await.unwrap();
         assert!(echoes(&mut session, 1).await.unwrap());
@@ -77,7 +77,7 @@ async fn a_carrier_reaches_the_node_at_the_address_that_it_has_told() {
     let fleet = EchoingFleet::new();
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (own, other) = (fleet.serve(Some("node-1.test"), &[free]), fleet.serve(Some("n2"), &[]));
-    let balancer = Balancer::start(own.address).await;
+    let balancer = TestBalancer::start(own.address).await;
     let client = attached(&fleet, balancer.address, LONG).await;
     let mut session = client.open_default().await.unwrap();
     told(&client, "node-1.test").await;
@@ -90,7 +90,7 @@ async fn a_carrier_reaches_the_node_at_the_address_that_it_has_told() {
 async fn a_node_that_is_gone_is_given_up() {
     let fleet = EchoingFleet::new();
     let (own, other) = (fleet.serve(Some("node-1.test"), &[]), fleet.serve(Some("n2"), &[]));
-    let balancer = Balancer::start(own.address).await;
+    let balancer = TestBalancer::start(own.address).await;
     let client = attached(&fleet, balancer.address, Duration::ZERO).await;
     let mut session = client.open_default().await.unwrap();
     assert!(echoes(&mut session, 1).await.unwrap());

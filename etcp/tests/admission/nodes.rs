@@ -12,13 +12,13 @@ use serde_json::Value;
 const OTHER: &str = "leads to another server than the node node-1.test";
 
 /// Two nodes behind a relay, which leads to the first.
-struct Fleet {
+struct RelayedNodes {
     relay: LoopbackRelay,
     nodes: [LoopbackSproxy; 2],
     site: LoopbackSite,
 }
 
-impl Fleet {
+impl RelayedNodes {
     /// Starts the second node without a name if `is_named` is false, as one of an earlier version.
     fn start(is_named: bool) -> Self {
         let first = ["--listen", "127.0.0.1:0", "--node", "node-1.test"];
@@ -51,7 +51,7 @@ impl Fleet {
 #[test]
 fn a_route_to_another_node_ends_no_session() {
     for is_named in [true, false] {
-        let fleet = Fleet::start(is_named);
+        let fleet = RelayedNodes::start(is_named);
         let mut client = fleet.client("client", &[]);
         let session = Steady::start(client.listen);
         fleet.lead_to(1);
@@ -69,7 +69,7 @@ fn a_route_to_another_node_ends_no_session() {
 
 #[test]
 fn the_next_process_knows_the_node() {
-    let fleet = Fleet::start(true);
+    let fleet = RelayedNodes::start(true);
     let mut client = fleet.client("client", &[]);
     let session = Steady::start(client.listen);
     session.goes_on();
@@ -89,7 +89,7 @@ fn a_client_reaches_the_node_at_the_address_that_it_has_told() {
     let port = HeldPort::take();
     let address = format!("127.0.0.1:{}", port.number());
     let args = ["--listen", &address, "--node", "node-1.test", "--node-address", &address];
-    let fleet = Fleet::with(&args, true);
+    let fleet = RelayedNodes::with(&args, true);
     let mut client = fleet.client("client", &[]);
     let session = Steady::start(client.listen);
     session.goes_on();
@@ -102,7 +102,7 @@ fn a_client_reaches_the_node_at_the_address_that_it_has_told() {
 /// [ROUTE-5]
 #[test]
 fn a_node_that_is_gone_is_given_up_when_others_do_not_know_the_tunnel() {
-    let mut fleet = Fleet::start(true);
+    let mut fleet = RelayedNodes::start(true);
     let mut client = fleet.client("client", &["--node-wait", "1s"]);
     let mut session = Steady::start(client.listen);
     session.goes_on();

@@ -22,14 +22,14 @@ const SOURCES: u32 = 1400;
 const IN_TIME: Duration = Duration::from_secs(20);
 
 /// Strangers that keep their places, or prove unknown keys.
-struct Crowd {
+struct StrangerCrowd {
     server: SocketAddr,
     hello: Vec<u8>,
     is_over: AtomicBool,
     size: AtomicU64,
 }
 
-impl Crowd {
+impl StrangerCrowd {
     fn new(server: SocketAddr) -> Self {
         let hello = hello();
         Self { server, hello, is_over: AtomicBool::new(false), size: AtomicU64::new(0) }
@@ -105,14 +105,14 @@ fn hello() -> Vec<u8> {
 
 /// Checks that new clients attach, and an attached one returns when its carrier is cut, from the
 /// same address and from others, beside `trouble`.
-fn clients_come_in(trouble: impl Fn(&Crowd) + Sync, enough: u64) {
+fn clients_come_in(trouble: impl Fn(&StrangerCrowd) + Sync, enough: u64) {
     raise_own_limit();
     let site = LoopbackSite::new();
     let sproxy = LoopbackSproxy::start(&site, Echo::start().address);
     let relay = LoopbackRelay::start([127, 0, 0, 8], sproxy.address);
     let mut inside = Cproxy::start(&site, relay.address, "inside").attached();
     let steady = Steady::start(inside.listen);
-    let crowd = Crowd::new(sproxy.address);
+    let crowd = StrangerCrowd::new(sproxy.address);
     crowd.beside(trouble, enough, || {
         for number in 1..=3 {
             let name = format!("outside{number}");
@@ -151,7 +151,7 @@ fn clients_attach_and_reattach_beside_strangers_that_ask_for_time_to_sign() {
 #[test]
 fn clients_attach_and_reattach_during_handshakes_with_unknown_keys() {
     let _turn = crate::turn();
-    clients_come_in(Crowd::prove, 100);
+    clients_come_in(StrangerCrowd::prove, 100);
 }
 
 #[test]

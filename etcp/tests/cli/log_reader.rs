@@ -25,13 +25,13 @@ use etcp_testkit::{Launch, refused, skip};
 /// A program whose stderr is the smallest pipe there is.
 struct Piped {
     child: Child,
-    log: Option<BufReader<Patient>>,
+    log: Option<BufReader<PatientReader>>,
 }
 
 /// A pipe that will have something to read.
-struct Patient(File);
+struct PatientReader(File);
 
-impl Read for Patient {
+impl Read for PatientReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -45,7 +45,7 @@ impl Piped {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).expect("a pipe");
         fcntl_setpipe_size(&write, 4096).expect("a page");
         let child = command.stderr(write).spawn().expect("setpriv and setsid run");
-        Self { child, log: Some(BufReader::new(Patient(File::from(read)))) }
+        Self { child, log: Some(BufReader::new(PatientReader(File::from(read)))) }
     }
 
     /// Reads its log up to its address. Nothing is read after that.

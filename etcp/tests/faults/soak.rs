@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::soak_parts::{Act, Fleet, Schedule, TamperKind, TamperingRelay};
+use crate::soak_parts::{Act, Schedule, SoakFleet, TamperKind, TamperingRelay};
 use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
 use etcp_testkit::{TestRng, skip, tell};
 
@@ -37,7 +37,7 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
     }
     let mut random = TestRng::from_environment("soak");
     let (length, workers) = extent();
-    let fleet = Fleet::start();
+    let fleet = SoakFleet::start();
     let mut schedule = Schedule::new(random.split());
     let start = Instant::now();
     std::thread::scope(|scope| {

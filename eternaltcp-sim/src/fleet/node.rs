@@ -17,7 +17,7 @@ const YOUNG: Duration = Duration::from_secs(1);
 const CORES: usize = 2;
 
 /// A dial of a client.
-pub(super) type Handshake = (u32, DialId);
+pub(super) type ClientDial = (u32, DialId);
 
 /// A node.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) struct FleetNode {
     /// The load balancer gives it no new tunnels.
     is_leaving: bool,
     /// The handshakes in progress and their beginnings, the oldest one first.
-    pending: VecDeque<(Time, Handshake)>,
+    pending: VecDeque<(Time, ClientDial)>,
     max_startups: usize,
     peak: usize,
     evicted: u64,
@@ -85,9 +85,9 @@ impl FleetNode {
     pub(super) fn hello(
         &mut self,
         now: Time,
-        from: Handshake,
+        from: ClientDial,
         is_lucky: bool,
-    ) -> (Option<Time>, Option<Handshake>) {
+    ) -> (Option<Time>, Option<ClientDial>) {
         let is_full = self.pending.len() >= self.max_startups;
         let is_young = |(since, _): &(Time, _)| now.since(*since) < YOUNG;
         self.evicted += u64::from(is_full);
@@ -101,12 +101,12 @@ impl FleetNode {
     }
 
     /// Handles an attach. Returns when it is answered, or `None` if its handshake was evicted.
-    pub(super) fn attach(&mut self, now: Time, from: Handshake) -> Option<Time> {
+    pub(super) fn attach(&mut self, now: Time, from: ClientDial) -> Option<Time> {
         self.leave(from).then(|| self.work(now))
     }
 
     /// Handles the end of a handshake. Returns whether it was in progress.
-    pub(super) fn leave(&mut self, from: Handshake) -> bool {
+    pub(super) fn leave(&mut self, from: ClientDial) -> bool {
         let at = self.pending.iter().position(|(_, other)| *other == from);
         at.is_some_and(|at| self.pending.remove(at).is_some())
     }

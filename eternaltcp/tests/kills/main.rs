@@ -118,7 +118,8 @@ mod on_linux {
                 relay(&memory, &sockets, options.threads, options.is_control, &tally)
             })
         };
-        let mut run = Run { worker: start()?, applications, random: Xorshift::new(), killed: 0 };
+        let mut run =
+            KillRun { worker: start()?, applications, random: Xorshift::new(), killed: 0 };
         let result = match run.kill(options.kills, start)? {
             Ok(()) => run.finish(),
             Err(difference) => Err(difference),
@@ -158,14 +159,14 @@ mod on_linux {
     }
 
     /// The applications, and the relay that is killed again and again.
-    struct Run {
+    struct KillRun {
         worker: Worker,
         applications: Applications,
         random: Xorshift,
         killed: u32,
     }
 
-    impl Run {
+    impl KillRun {
         /// Kills the relay at random instants, once all sessions are at work. The inner error is a
         /// difference, or the relay's own end.
         fn kill(

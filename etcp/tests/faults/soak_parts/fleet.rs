@@ -19,7 +19,7 @@ use etcp_testkit::{netns::Namespace, process::Launch};
 const WRONG: [&str; 5] = ["panicked", "broke the protocol", "digest", "ERROR", "in doubt"];
 
 /// A complete soak. The clients end before the server, and both before their world.
-pub(crate) struct Fleet {
+pub(crate) struct SoakFleet {
     lanes: Vec<FleetLane>,
     clients: Vec<Process>,
     sproxy: Sproxy,
@@ -45,7 +45,7 @@ struct FleetLane {
 }
 
 /// Ends the work when it is dropped, even by a panic.
-pub(crate) struct FleetStop<'a>(&'a Fleet);
+pub(crate) struct FleetStop<'a>(&'a SoakFleet);
 
 impl Drop for FleetStop<'_> {
     fn drop(&mut self) {
@@ -54,14 +54,14 @@ impl Drop for FleetStop<'_> {
 }
 
 /// A client of the fleet: its name, its flags, and its lane.
-struct FleetClient<'a> {
+struct SoakClient<'a> {
     name: &'static str,
     flags: &'a [&'a str],
     lane: SoakLane,
     is_at_server: bool,
 }
 
-impl Fleet {
+impl SoakFleet {
     /// Starts a server and a client for each lane, all of them attached.
     pub(crate) fn start() -> Self {
         let (world, folder) = (TestWorld::over(&WELL), TestFolder::new());
@@ -73,7 +73,7 @@ impl Fleet {
             });
         let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let remote = format!("5204:{near}");
-        let listener = |name, flags, port| FleetClient {
+        let listener = |name, flags, port| SoakClient {
             name,
             flags,
             lane: SoakLane::Listener(at(port)),
@@ -84,8 +84,8 @@ impl Fleet {
             listener("plain", &["--listen", "127.0.0.1:5200"], 5200),
             listener("carriers", &["--listen", "127.0.0.1:5201", "--carriers", "3"], 5201),
             listener("spare", &["--listen", "127.0.0.1:5202", "--spare"], 5202),
-            FleetClient { name: "socks", flags: &["-D", "5203"], lane: socks, is_at_server: false },
-            FleetClient {
+            SoakClient { name: "socks", flags: &["-D", "5203"], lane: socks, is_at_server: false },
+            SoakClient {
                 name: "remote",
                 flags: &["-R", &remote],
                 lane: server,
@@ -112,7 +112,7 @@ impl Fleet {
         fleet
     }
 
-    fn add(&mut self, client: FleetClient) {
+    fn add(&mut self, client: SoakClient) {
         let command = self.sproxy.client_command("cproxy");
         let launch = Launch::new(client.name, &command[0])
             .args(&command[1..])
@@ -275,7 +275,7 @@ impl FleetLane {
         Self { name, lane, is_at_server, in_order, reset, bytes, longest }
     }
 
-    fn run(&self, plan: WorkloadPlan, fleet: &Fleet) {
+    fn run(&self, plan: WorkloadPlan, fleet: &SoakFleet) {
         let world = &fleet.world;
         let namespace: &Namespace = if self.is_at_server { &world.server } else { &world.client };
         let start = Instant::now();

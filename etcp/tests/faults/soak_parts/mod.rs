@@ -5,6 +5,6 @@ mod lane;
 mod schedule;
 mod tamper;
 
-pub(crate) use fleet::Fleet;
+pub(crate) use fleet::SoakFleet;
 pub(crate) use schedule::{Act, Schedule};
 pub(crate) use tamper::{TamperKind, TamperingRelay};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Fleet;
+use super::SoakFleet;
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::{Direction, NetworkFault, TestRng};
 
@@ -112,7 +112,7 @@ impl Schedule {
     }
 
     /// Lets the next fault happen, and some time pass after it; then the network is whole.
-    pub(crate) fn strike(&mut self, fleet: &Fleet) {
+    pub(crate) fn strike(&mut self, fleet: &SoakFleet) {
         let act = self.next();
         *self.counts.entry(act).or_default() += 1;
         let length = Duration::from_millis(self.random.magnitude(300..6000));
@@ -130,7 +130,7 @@ impl Schedule {
     }
 
     /// Lets everything pass again.
-    pub(crate) fn restore(&self, fleet: &Fleet) {
+    pub(crate) fn restore(&self, fleet: &SoakFleet) {
         fleet.world.router.lift_blackhole();
         fleet.world.link().set(&WELL);
     }
@@ -150,7 +150,7 @@ impl Schedule {
 }
 
 /// Causes a fault, lets it last for some time, and ends it.
-fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
+fn strike(act: Act, fleet: &SoakFleet, length: Duration, random: &mut TestRng) {
     let (router, link) = (&fleet.world.router, fleet.world.link());
     // The fault lasts this long; nothing is awaited.
     let last = || std::thread::sleep(length);
@@ -195,7 +195,7 @@ fn strike(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
 }
 
 /// Causes a fault of processes, lets it last for some time if it has a duration, and ends it.
-fn strike_processes(act: Act, fleet: &Fleet, length: Duration, random: &mut TestRng) {
+fn strike_processes(act: Act, fleet: &SoakFleet, length: Duration, random: &mut TestRng) {
     match act {
         Act::KillClient | Act::KillServer | Act::KillBoth => {
             fleet.some_of(act, random).iter().for_each(|process| process.kill_worker());
