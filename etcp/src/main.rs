@@ -67,6 +67,7 @@ use cli::{Cli, CliCommand, CproxyArgs, Internal, InternalCli, SproxyArgs};
 use config::{ActiveConfig, ParseError};
 use exit::ExitError;
 use holder::MainProcess;
+use logging::Level;
 
 fn main() -> ExitCode {
     process::wait_for_children();
@@ -138,31 +139,20 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
     };
     let process = main_process(&cli.command);
     hide_keys();
+    let log = |level| logging::start(&cli.log, level);
     match cli.command {
         CliCommand::Sproxy(args) => {
-            logging::start(&cli.log, logging::Level::Info)?;
+            log(Level::Info)?;
             sproxy::run(args, process, sockets, active)
         }
         CliCommand::Cproxy(args) => {
-            logging::start(&cli.log, logging::Level::Info)?;
+            log(Level::Info)?;
             cproxy::run(args, process, active)
         }
-        CliCommand::Check(args) => {
-            logging::start(&cli.log, logging::Level::Warn)?;
-            check::run(&args)
-        }
-        CliCommand::Connect(args) => {
-            logging::start(&cli.log, logging::Level::Warn)?;
-            connect::run(args)
-        }
-        CliCommand::Keygen(args) => {
-            logging::start(&cli.log, logging::Level::Warn)?;
-            keygen::run(args)
-        }
-        CliCommand::Run(args) => {
-            logging::start(&cli.log, logging::Level::Warn)?;
-            run::run(args)
-        }
+        CliCommand::Check(args) => log(Level::Warn).and_then(|()| check::run(&args)),
+        CliCommand::Connect(args) => log(Level::Warn).and_then(|()| connect::run(args)),
+        CliCommand::Keygen(args) => log(Level::Warn).and_then(|()| keygen::run(args)),
+        CliCommand::Run(args) => log(Level::Warn).and_then(|()| run::run(args)),
         CliCommand::Status(args) => status::run(args),
         CliCommand::Page(args) => page::run(&args),
         CliCommand::Sessions(args) => sessions::run(args),
@@ -174,13 +164,10 @@ fn run(cli: Cli, active: Option<ActiveConfig>) -> Result<(), ExitError> {
         CliCommand::Ssh(args) => ssh::run(args, &cli.log),
         CliCommand::Doctor(args) => {
             // The report says what matters; -v shows the rest.
-            logging::start(&cli.log, logging::Level::Error)?;
+            log(Level::Error)?;
             doctor::run(args)
         }
-        CliCommand::Demo(args) => {
-            logging::start(&cli.log, logging::Level::Warn)?;
-            demo::run(&args)
-        }
+        CliCommand::Demo(args) => log(Level::Warn).and_then(|()| demo::run(&args)),
         CliCommand::Completions(args) => install::completions(args),
         CliCommand::Man(args) => man::run(&args),
     }
@@ -197,7 +184,7 @@ fn run_internal(cli: InternalCli) -> Result<(), ExitError> {
         Internal::RunInside(args) => run::run_inside(&args),
         Internal::SshCarry(args) => {
             // ssh's terminal is not the place for a log, unless the user asks for it.
-            logging::start(&cli.log, logging::Level::Error)?;
+            logging::start(&cli.log, Level::Error)?;
             ssh::carry(args)
         }
         Internal::OneUser(args) => one_user::run(args),

@@ -1,5 +1,4 @@
-//! The client's program: it dials when told to, attaches, and starts over if necessary. The core
-//! makes the decisions.
+//! The client's program: it dials, attaches and starts over as the core decides.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,10 +17,8 @@ use crate::joined::SimJoining;
 use crate::link::SimLink;
 use crate::link_faults;
 use crate::pipe::Incoming;
+use crate::rare::GROWS_WHILE_ATTACHING;
 use crate::spare::SimSpare;
-
-/// The percentage of attaches during which the limit is raised, before the answer.
-const GROWS_WHILE_ATTACHING: u64 = 20;
 
 /// cproxy without its sockets.
 #[derive(Debug)]

@@ -14,6 +14,9 @@ use crate::sides::{BOTH, Sides, other};
 /// One in this many worlds is a crowd, which takes as long as about a hundred others.
 const CROWDS: u64 = 250;
 
+/// The percentage of attaches during which the limit is raised, before the answer.
+pub(crate) const GROWS_WHILE_ATTACHING: u64 = 20;
+
 /// One in this many worlds is of each kind that resets sessions at bad moments.
 const BAD_MOMENTS: u64 = 25;
 

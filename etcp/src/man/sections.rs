@@ -214,12 +214,8 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
             PLAIN_STATUS,
         ],
         "etcp-demo.1" | "etcp-completions.1" | "etcp-man.1" => {
-            vec![
-                "Files:\n  Only those that the command line names.\n",
-                common,
-                PLAIN_SIGNALS,
-                PLAIN_STATUS,
-            ]
+            let files = "Files:\n  Only those that the command line names.\n";
+            vec![files, common, PLAIN_SIGNALS, PLAIN_STATUS]
         }
         "etcp-page.1" => {
             vec!["Files:\n", CONTROL_FILES, common, PAGE_ENVIRONMENT, PLAIN_SIGNALS, PLAIN_STATUS]

@@ -210,12 +210,17 @@ pub(super) async fn keep(
             _ => {}
         }
         at.clone_from(&remote.forward.listen);
-        let is_told = refused.take().is_some_and(|refused| refused.send(text.clone()).is_ok());
-        if !is_told && logged.as_ref() != Some(&text) {
-            warn!("{text}; trying again");
-            logged = Some(text);
-        }
+        tell_refusal(text, refused.take(), &mut logged);
         sleep(pace.next_delay(random())).await;
+    }
+}
+
+/// Passes the reason of a refusal on, or logs it if it differs from the last one.
+fn tell_refusal(text: String, to: Option<oneshot::Sender<String>>, logged: &mut Option<String>) {
+    let is_told = to.is_some_and(|to| to.send(text.clone()).is_ok());
+    if !is_told && logged.as_ref() != Some(&text) {
+        warn!("{text}; trying again");
+        *logged = Some(text);
     }
 }
 

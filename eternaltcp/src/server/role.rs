@@ -72,8 +72,7 @@ pub(super) struct ServerRole {
     actions: VecDeque<Action>,
 }
 
-/// The maximum number of sessions that cannot be resumed and are logged one by one; further ones
-/// are counted.
+/// The maximum number of lost sessions that are logged one by one; further ones are counted.
 const LOST_BURST: u32 = 100;
 
 /// Pause of a tunnel that found no more memory before it requests some again.

@@ -107,12 +107,9 @@ fn the_flags_may_come_from_a_configuration_file_of_cproxy() {
     assert!(diagnosis.error.contains("there is no key serve"), "{diagnosis:#?}");
 }
 
-#[test]
-fn each_server_of_a_file_is_examined_or_the_one_that_is_named() {
-    if !skip::can_run("doctor::reports", &[]) {
-        return;
-    }
-    let clinic = Clinic::empty().with_sproxy(&[]);
+/// Writes a configuration file with three servers, of which only the first serves the user. Returns
+/// its path.
+fn write_three_servers(clinic: &Clinic) -> String {
     let path = |name: &str| clinic.folder.join(name).display().to_string();
     let lines = format!(
         "known-hosts = \"{}\"\nno-ssh-config = true\nidentity = \"{}\"\n\
@@ -123,9 +120,19 @@ fn each_server_of_a_file_is_examined_or_the_one_that_is_named() {
         path("client-key"),
     );
     clinic.write("cproxy.toml", &lines);
+    path("cproxy.toml")
+}
+
+#[test]
+fn each_server_of_a_file_is_examined_or_the_one_that_is_named() {
+    if !skip::can_run("doctor::reports", &[]) {
+        return;
+    }
+    let clinic = Clinic::empty().with_sproxy(&[]);
+    let config = write_three_servers(&clinic);
     let doctor = |options: &[&str]| {
         let doctor = Launch::new("doctor", clinic.folder.join("etcp"))
-            .args(["doctor", "--quick", "--config", &path("cproxy.toml")])
+            .args(["doctor", "--quick", "--config", &config])
             .args(options)
             .env("HOME", clinic.folder.path())
             .env("RUST_LOG", "");

@@ -15,8 +15,7 @@ use crate::log_limit::{BURST, LogLimit, limited};
 use crate::report::{bytes, counted};
 use crate::waiting::WaitingSessions;
 
-/// The maximum number of sessions that cannot be resumed and are logged one by one; further ones
-/// are counted.
+/// The maximum number of lost sessions that are logged one by one; further ones are counted.
 const LOST_BURST: u32 = 100;
 
 /// The sessions that wait for the tunnel, those that are listeners at the server, and the log.
