@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::fmt;
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use eternaltcp::clean;
 
 use crate::cli::{Cli, position_of_command};
-use crate::config::ConfigFault;
 use crate::exit::ExitError;
 use crate::{logging, passphrase, print, stdio};
 
@@ -78,7 +78,7 @@ fn styled(error: &clap::Error, has_colours: bool) -> String {
 }
 
 /// Reports the faults of configuration files, each on a line of its own, as wrong usage.
-pub(crate) fn faults(faults: &[ConfigFault]) -> u8 {
+pub(crate) fn faults(faults: &[impl fmt::Display]) -> u8 {
     faults.iter().for_each(|fault| complain(&fault.to_string()));
     2
 }

@@ -13,7 +13,7 @@ use rustls::crypto::tls13::OkmBlock;
 use rustls::{CipherSuite, KeyLog, Tls13CipherSuite};
 use zeroize::Zeroizing;
 
-use super::config::suites;
+use super::algorithms::suites;
 use super::record::TrafficKey;
 use super::{PublicKey, TlsError};
 

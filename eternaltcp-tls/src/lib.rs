@@ -18,6 +18,7 @@
 mod agent;
 mod agent_signing;
 mod alert;
+mod algorithms;
 mod allowance;
 mod config;
 mod connection;
@@ -49,7 +50,7 @@ pub use agent::read_answers;
 pub use agent::{Agent, AgentError, AgentKey};
 pub use agent_signing::SigningPermit;
 pub use alert::Alert;
-use config::ALPN;
+use algorithms::ALPN;
 pub use config::{ClientTls, ServerTls};
 pub use connection::{Connection, Status};
 pub use continuation::Continuation;

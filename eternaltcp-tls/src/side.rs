@@ -5,9 +5,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets};
 
-use super::config::NODE_ALPN;
+use super::algorithms::{ALPN, NODE_ALPN};
 use super::traffic::Secrets;
-use super::{ALPN, PublicKey, TlsError, node};
+use super::{PublicKey, TlsError, node};
 
 /// Room for a protected alert.
 const CLOSING: usize = 5 + 2 + 1 + 16;

@@ -14,28 +14,6 @@ use super::group_limits::GroupLimit;
 /// The name of the flag, and of the tables in a file.
 pub(crate) const GROUP_FLAG: &str = "group";
 
-/// The number of [`GROUP_KEYS`] that have any number of values; the others are limits.
-pub(super) const LIST_KEYS: usize = 5;
-
-/// The keys of such a table.
-pub(crate) const GROUP_KEYS: [&str; 15] = [
-    "keys",
-    "key-files",
-    "command",
-    "permit",
-    "permit-listen",
-    "max-tunnels-per-key",
-    "max-idle-per-key",
-    "tunnel-memory",
-    "tunnel-memory-at-first",
-    "max-listeners",
-    "max-standbys",
-    "max-connecting",
-    "max-sessions",
-    "max-opens-per-second",
-    "max-joined",
-];
-
 /// The character between the parts of a value.
 const SEPARATOR: char = '\t';
 

@@ -1,10 +1,30 @@
-//! The limits that a group can have: keys of its table, which are named and parsed as the flags of
-//! sproxy.
+//! The keys of a group, and the limits among them, which are named and parsed as the flags of sproxy.
 
 use eternaltcp::policy::GroupLimits;
 
-use super::group::{GROUP_KEYS, LIST_KEYS};
 use super::limits::{parse_count, parse_small, parse_tunnel_memory};
+
+/// The number of [`GROUP_KEYS`] that may have several values. The others are limits.
+const LIST_KEYS: usize = 5;
+
+/// The keys of the table of a group.
+pub(crate) const GROUP_KEYS: [&str; 15] = [
+    "keys",
+    "key-files",
+    "command",
+    "permit",
+    "permit-listen",
+    "max-tunnels-per-key",
+    "max-idle-per-key",
+    "tunnel-memory",
+    "tunnel-memory-at-first",
+    "max-listeners",
+    "max-standbys",
+    "max-connecting",
+    "max-sessions",
+    "max-opens-per-second",
+    "max-joined",
+];
 
 /// The keys for limits in the table of a group.
 const LIMIT_KEYS: &[&str] = GROUP_KEYS.split_at(LIST_KEYS).1;

@@ -44,10 +44,10 @@ pub(crate) use cproxy::{CproxyArgs, NamedServer};
 pub(crate) use demo::DemoArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use group::{
-    GROUP_FLAG, GROUP_KEYS, GroupLine, GroupSetting, check_group_name, group_key, group_line,
-    is_group_key, settings_of_groups,
+    GROUP_FLAG, GroupLine, GroupSetting, check_group_name, group_key, group_line, is_group_key,
+    settings_of_groups,
 };
-pub(crate) use group_limits::is_limit;
+pub(crate) use group_limits::{GROUP_KEYS, is_limit};
 pub(crate) use install::{CompletionsArgs, ManArgs};
 pub(crate) use internal::{Internal, InternalCli, ValuesArgs, ValuesKind, is_internal};
 pub(crate) use keygen::KeygenArgs;

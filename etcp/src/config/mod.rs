@@ -229,7 +229,7 @@ impl UserLine {
         if names.is_empty() {
             return Ok(());
         }
-        if let Some(setting) = settings.get(servers::SERVER_KEY) {
+        if let Some(setting) = settings.get(settings::SERVER_KEY) {
             let text = "server stands outside the tables of servers: write it into one of them";
             return Err(vec![ConfigFault::new(setting.place.clone(), text)]);
         }

@@ -10,10 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::fault::ConfigPlace;
-use super::settings::{Settings, SettingsReader};
-
-/// The key of the tables, which outside of them is the flag for the only server.
-pub(super) const SERVER_KEY: &str = "server";
+use super::settings::{SERVER_KEY, Settings, SettingsReader};
 
 /// The maximum number of servers: each has its place in the memory of the holder.
 pub(crate) const MAX_SERVERS: usize = 32;

@@ -9,8 +9,10 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigFault, ConfigPlace, FaultList};
 use super::files::ConfigText;
 use super::keys::{ConfigKeys, KeyKind, explain_unknown_of_group};
-use super::servers::SERVER_KEY;
 use crate::cli::{GROUP_FLAG, GROUP_KEYS, check_group_name, group_key, group_line, is_limit};
+
+/// The key of the tables of servers, which outside of them is the flag for the only server.
+pub(super) const SERVER_KEY: &str = "server";
 
 /// The highest value of a key that counts repetitions.
 const MAX_COUNT: i64 = 9;

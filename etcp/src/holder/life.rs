@@ -11,6 +11,7 @@ use super::kept_settings::KeptSettings;
 use super::manager::{ServiceManager, watchdog_of};
 use super::watchdog::beat_interval;
 use super::worker_crash::WorkerCrash;
+use super::worker_start::WorkerStart;
 
 /// The history of a process that serves, and its contact with the holder.
 #[derive(Debug)]
@@ -26,19 +27,6 @@ pub(crate) struct Life {
     pub(super) last: Option<WorkerCrash>,
     /// The event after which this worker was started.
     pub(super) start: WorkerStart,
-}
-
-/// The event after which a process that serves was started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum WorkerStart {
-    /// The start of the program.
-    First,
-    /// The death of another worker.
-    AfterDeath(WorkerCrash),
-    /// A failed upgrade, for which another worker of the same program was ended.
-    Again,
-    /// An upgrade, after which this worker continues the work of the previous program.
-    AfterUpgrade,
 }
 
 impl Life {

@@ -54,6 +54,7 @@ mod watchdog;
 #[cfg(target_os = "linux")]
 mod work;
 mod worker_crash;
+mod worker_start;
 #[cfg(target_os = "linux")]
 mod workers;
 
@@ -61,9 +62,10 @@ use crate::exit::ExitError;
 use crate::logging;
 
 pub(crate) use kept_settings::MAX_SETTINGS;
-pub(crate) use life::{Life, SettingsKeeper, WorkerStart};
+pub(crate) use life::{Life, SettingsKeeper};
 pub(crate) use stop::{look, stop_with_holder};
 pub(crate) use worker_crash::WorkerCrash;
+pub(crate) use worker_start::WorkerStart;
 
 /// The maximum state that a proxy must be able to keep.
 #[derive(Clone, Copy, Debug)]

@@ -13,7 +13,7 @@ use super::KeptAtMost;
 use super::begin::{Beginning, id_of, refused};
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, NotExchanged};
-use super::life::{Life, WorkerStart};
+use super::life::Life;
 use super::next::Next;
 use super::own_files::OwnFiles;
 use super::program::Program;
@@ -24,6 +24,7 @@ use super::stop;
 use super::watchdog::Verdict;
 use super::work::{ProgramExit, Work, serve};
 use super::worker_crash::{Cause, WorkerCrash};
+use super::worker_start::WorkerStart;
 use crate::exit::ExitError;
 use crate::message::mention;
 

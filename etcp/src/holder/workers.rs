@@ -8,8 +8,8 @@ use eternaltcp::store::StoreMemory;
 use rustix::process::Signal;
 
 use super::crash::{Death, Deaths, Reaction};
-use super::life::WorkerStart;
 use super::worker_crash::{Cause, WorkerCrash};
+use super::worker_start::WorkerStart;
 
 /// The cause that is never the worker's own fault.
 const KILLED: Cause = Cause::Signal(Signal::KILL.as_raw());

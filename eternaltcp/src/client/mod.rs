@@ -1,6 +1,7 @@
 //! The client: a tunnel to a server, which it keeps alive, and another one in its place when the server
 //! leaves.
 
+mod begin;
 mod config;
 mod connect;
 mod dial;

@@ -1,14 +1,14 @@
-//! The start of a client and of its tunnels: of a new one, or of those of an earlier process.
+//! The start of a tunnel of a client: of a new one, or of one that an earlier process has left.
 
 #[cfg(target_os = "linux")]
 use std::iter;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use eternaltcp_proto::{SessionId, Side, Tunnel};
 use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 #[cfg(target_os = "linux")]
 use tracing::warn;
 use tracing::{Instrument, Span};
@@ -18,13 +18,12 @@ use super::event::ClientEvent;
 #[cfg(target_os = "linux")]
 use super::left::CarrierNote;
 use super::listening::{AttendedListener, RemoteListener};
-use super::mover::Mover;
 use super::own_key::ClientNote;
 #[cfg(target_os = "linux")]
 use super::own_key::name_in_note;
 use super::role::{ClientRole, TunnelStanding};
-use super::succession::{Succession, TunnelAccess};
-use super::{Client, ClientConfig, ClientEnd};
+use super::succession::TunnelAccess;
+use super::{ClientConfig, ClientEnd};
 use crate::driver::{Driver, DriverHandle, Shared, Sockets, channel};
 use crate::net::congestion::CongestionError;
 #[cfg(target_os = "linux")]
@@ -39,9 +38,6 @@ use eternaltcp_tls::{IdentityError, TlsError};
 
 /// Time for programs to pass on the last data.
 const PASSING_ON: Duration = Duration::from_secs(3);
-
-/// Time for a program to ask again for listeners at the server.
-const ASKED_FOR: Duration = Duration::from_secs(10);
 
 /// The reason why a client cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -140,9 +136,9 @@ pub(super) struct StartedTunnel {
     pub(super) access: TunnelAccess,
     pub(super) task: TunnelTask,
     /// Listeners at the server that an earlier process has left.
-    attended: Vec<AttendedListener>,
+    pub(super) attended: Vec<AttendedListener>,
     /// The server has the tunnel, because an earlier process has made it.
-    is_continued: bool,
+    pub(super) is_continued: bool,
 }
 
 /// Starts a tunnel.
@@ -201,50 +197,6 @@ pub(super) fn start_tunnel(
     Ok(StartedTunnel { access, task, attended, is_continued })
 }
 
-impl Client {
-    /// Starts a client with the tunnels of an earlier process, or with a new one.
-    pub(super) fn begin(
-        config: ClientConfig,
-        restored: Vec<RestoredClient>,
-        drain: Option<KeptDrain>,
-    ) -> Result<Self, StartError> {
-        let (heritage, label) = (Heritage::new(&config), config.label.clone());
-        let mut origins: Vec<_> =
-            restored.into_iter().map(|it| TunnelOrigin::Restored(Box::new(it))).collect();
-        let present = origins.pop().unwrap_or(TunnelOrigin::First);
-        let present = start_tunnel(config.clone(), present, &heritage, drain)?;
-        let mut tasks = vec![(present.access.generation, present.task)];
-        let (mut ending, mut unasked) = (Vec::new(), Vec::new());
-        for origin in origins {
-            let left = start_tunnel(config.clone(), origin, &heritage, drain)?;
-            left.access.handle.try_tell(ClientEvent::Succeeded);
-            tasks.push((left.access.generation, left.task));
-            // The present tunnel has these listeners, or requests them first.
-            unasked.extend(left.attended);
-            ending.push(left.access);
-        }
-        let (alive, over) = watch::channel(());
-        let access = present.access.clone();
-        let (succession, users) = Succession::new(access, ending, drain.is_some(), over);
-        let succession = Arc::new(succession);
-        let mover = Mover::new(Arc::clone(&succession), users, config, heritage, tasks);
-        let run = async move {
-            let _alive = alive;
-            mover.run().await
-        };
-        attend(unasked);
-        Ok(Self {
-            succession,
-            label,
-            span: present.access.span,
-            attended: attend(present.attended),
-            is_continued: present.is_continued,
-            task: tokio::spawn(run),
-            end: None,
-        })
-    }
-}
-
 /// Returns the carrier that an earlier process has left, if its socket is there.
 #[cfg(target_os = "linux")]
 fn take_left(recovery: &mut Recovery, note: CarrierNote) -> Option<Box<Dialed>> {
@@ -282,18 +234,4 @@ fn spawn(
         end
     };
     tokio::spawn(run.instrument(span.clone()))
-}
-
-/// Keeps the listeners at the server until the program has had time to ask for them again.
-fn attend(listeners: Vec<AttendedListener>) -> Arc<Mutex<Vec<AttendedListener>>> {
-    let is_needed = !listeners.is_empty();
-    let attended = Arc::new(Mutex::new(listeners));
-    if is_needed {
-        let attended = Arc::clone(&attended);
-        tokio::spawn(async move {
-            sleep(ASKED_FOR).await;
-            attended.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        });
-    }
-    attended
 }

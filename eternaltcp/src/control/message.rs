@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::process_status::ProcessStatus;
-use super::reload::ReloadAnswer;
 
 /// The version of the protocol. A new field in an answer does not change it.
 pub const VERSION: u32 = 1;
@@ -197,6 +196,43 @@ pub enum UpgradeState {
     Done,
     /// The old program serves.
     Failed,
+}
+
+/// The result of a reload.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct ReloadAnswer {
+    /// The reasons why nothing was changed, a line each.
+    #[serde(default)]
+    pub faults: Vec<String>,
+    /// The keys whose values differ from those in force.
+    #[serde(default)]
+    pub changes: Vec<ReloadedKey>,
+    /// The program has no configuration files: it has only read its keys again.
+    #[serde(default)]
+    pub is_without_files: bool,
+}
+
+/// A key of a configuration file whose value has changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReloadedKey {
+    /// The key.
+    pub key: String,
+    /// Whether the new value applies.
+    pub outcome: ReloadOutcome,
+}
+
+/// Whether the new value of a key applies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReloadOutcome {
+    /// It applies, also to existing sessions.
+    Applied,
+    /// It applies to new tunnels.
+    NewTunnels,
+    /// It applies after an upgrade or a restart.
+    NeedsUpgrade,
+    /// It applies after a restart, which ends the sessions.
+    NeedsRestart,
 }
 
 impl From<Fault> for Response {

@@ -23,10 +23,13 @@ pub use clients::Clients;
 pub use find::{FoundSocket, find, find_of_others, sweep};
 pub use kind::ProxyKind;
 pub(crate) use message::Reply;
-pub use message::{Fault, FaultCode, Request, Response, UpgradeAnswer, UpgradeState, VERSION};
+pub use message::{
+    Fault, FaultCode, ReloadAnswer, ReloadOutcome, ReloadedKey, Request, Response, UpgradeAnswer,
+    UpgradeState, VERSION,
+};
 pub use path::ControlPath;
 pub use place::{Claim, default_folders, known_folders};
 pub use process_status::{EndedServer, ForwardStatus, ProcessStatus, RestartStatus};
-pub use reload::{ReloadAnswer, ReloadOutcome, ReloadRequest, ReloadedKey, take_reloads};
+pub use reload::{ReloadRequest, take_reloads};
 pub use serve::ControlSocket;
 pub use subject::Subject;

@@ -39,9 +39,8 @@ mod tunnel;
 pub use format::Unreadable;
 pub use layout::Size;
 pub use memory::{StoreMemory, StoreOpenError};
-pub use recover::DamagedTunnel;
-pub use tunnel::TunnelStore;
 pub(crate) use tunnel::TunnelTotals;
+pub use tunnel::{DamagedTunnel, TunnelStore};
 
 pub(crate) use fields::{MalformedRecord, RecordReader, RecordWriter};
 pub(crate) use listeners::{

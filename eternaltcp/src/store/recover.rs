@@ -14,17 +14,8 @@ use super::copies::RecordCopies;
 use super::memory::{Memory, StoreMemory};
 use super::payload::PayloadPlace;
 use super::session::{self, StoredSession};
-use super::tunnel::{GENERATION, TunnelStore};
+use super::tunnel::{DamagedTunnel, GENERATION, TunnelStore};
 use super::{note, pieces, slot, tunnel};
-
-/// The facts about a tunnel that an earlier process has left, and whose record cannot be read.
-#[derive(Debug)]
-pub struct DamagedTunnel {
-    /// The driver's note about it, if that can be read.
-    pub note: Option<Bytes>,
-    /// The number of its sessions.
-    pub sessions: usize,
-}
 
 impl StoreMemory {
     /// Returns the tunnels that an earlier process has left. Those whose records cannot be read are

@@ -19,7 +19,6 @@ use super::layout::TableKind;
 use super::memory::{Memory, StoreMemory};
 use super::payload::{PayloadBlocks, PayloadPlace};
 use super::record::{decode_session, decode_tunnel, encode_session, encode_tunnel};
-use super::recover::DamagedTunnel;
 use super::session::{Stocks, StoredSession};
 use super::slot;
 pub(crate) use driver::TunnelTotals;
@@ -55,6 +54,15 @@ pub struct TunnelStore {
     landed: Option<Bytes>,
     /// The position of the tunnel's note.
     note: Option<PayloadPlace>,
+}
+
+/// The facts about a tunnel that an earlier process has left, and whose record cannot be read.
+#[derive(Debug)]
+pub struct DamagedTunnel {
+    /// The driver's note about it, if that can be read.
+    pub note: Option<Bytes>,
+    /// The number of its sessions.
+    pub sessions: usize,
 }
 
 impl StoreMemory {
