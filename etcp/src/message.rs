@@ -151,7 +151,7 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// Returns the text without the error numbers that the standard library appends to errors of the
-/// system. The words say the same.
+/// system. The words say the same as the number.
 fn without_numbers(text: &str) -> String {
     let mut parts = text.split(" (os error ");
     let mut all = parts.next().unwrap_or_default().to_owned();

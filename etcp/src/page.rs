@@ -12,7 +12,7 @@ use crate::cli::PageArgs;
 use crate::exit::ExitError;
 use crate::{print, running};
 
-/// How a page is turned on.
+/// The advice on turning a page on.
 const HOW: &str = "start it with --metrics 9163; or write metrics = '9163' into its configuration \
                    file, and run etcp reload";
 

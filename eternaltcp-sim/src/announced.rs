@@ -1,4 +1,5 @@
-//! The announcements of a world's server: what it stated last, and what its client was told last.
+//! The announcements of a world's server: its last statement, and the last one that its client
+//! received.
 
 use bytes::Bytes;
 use eternaltcp_proto::{Announcement, Topic};

@@ -23,7 +23,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// Bytes that each session of a [`AttachedPair`] sends.
 const PAYLOAD: usize = 700;
 
-/// Processes what a peer sends before its attach was granted. Returns whether it was granted.
+/// Processes the input of a peer before its attach was granted. Returns whether the attach was
+/// granted.
 pub fn acceptor(data: &[u8]) -> bool {
     let mut acceptor = Acceptor::new(MAX_NUMBERS);
     for chunk in chunks(data) {
@@ -238,7 +239,7 @@ fn intent() -> Intent {
     Intent::New { enrol: Bytes::from_static(b"key"), instance: Instance::default() }
 }
 
-/// Passes input of its lead to a tunnel. Returns whether that was allowed.
+/// Passes input of its lead to a tunnel. Returns whether the tunnel has accepted it.
 fn hear(tunnel: &mut Tunnel, bytes: Bytes) -> bool {
     tunnel.lead().is_none_or(|lead| tunnel.handle_input(Time::ZERO, lead, bytes).is_ok())
 }

@@ -49,7 +49,7 @@ pub(crate) struct Env {
     pub routes: Vec<PathChange>,
     /// The percentage of dials that fail.
     pub failing: u64,
-    /// What the server stated last, and what the client was told.
+    /// The last statement of the server, and the last one that the client received.
     pub announced: Announced,
     /// The client ignores doubts.
     pub ignores_doubts: bool,

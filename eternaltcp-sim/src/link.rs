@@ -195,7 +195,7 @@ impl SimLink {
         passes.then_some(at)
     }
 
-    /// Returns whether this end has not closed it.
+    /// Returns whether this end has not closed the carrier.
     #[must_use]
     pub(crate) fn is_open(&self, side: Side) -> bool {
         self.is_open[side]
@@ -221,7 +221,7 @@ impl SimLink {
         self.is_retired[side] = true;
     }
 
-    /// Returns whether it has been retired.
+    /// Returns whether the carrier has been retired.
     pub(crate) fn is_retired(&self, side: Side) -> bool {
         self.is_retired[side]
     }

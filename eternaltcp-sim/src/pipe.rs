@@ -88,7 +88,7 @@ struct Held {
 pub(crate) struct Pipe {
     /// Written, and not yet both read and answered.
     pub segments: VecDeque<Segment>,
-    /// The number of these that were read.
+    /// The number of these segments that were read.
     pub read: usize,
     /// The number that were answered.
     pub answered: usize,

@@ -1,7 +1,8 @@
 //! The session and the process group of this process.
 //!
-//! In a process namespace whose first process was started by a shell outside, both belong to processes
-//! outside, which have no number here: the system calls return 0. That is no process id.
+//! In a process namespace whose first process was started by a shell outside, both belong to
+//! processes outside, which have no number here: the system calls return 0. 0 is not the id of a
+//! process.
 
 use rustix::process::Pid;
 

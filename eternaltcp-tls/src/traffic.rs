@@ -181,7 +181,7 @@ impl Traffic {
         Ok(false)
     }
 
-    /// Handles an alert. Returns whether it is the end.
+    /// Handles an alert. Returns whether the alert ends the peer's direction.
     fn handle_alert(&mut self, alert: &[u8]) -> Result<bool, TlsFault> {
         let [_, description] = *alert else {
             return Err(TlsFault::illegal("not an alert"));

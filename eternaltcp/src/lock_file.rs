@@ -45,7 +45,7 @@ pub(crate) enum Locked {
     Here(LockedFile),
     /// Another process, or another value of this one.
     Elsewhere,
-    /// Nobody: it does not exist, or cannot be locked.
+    /// Nobody holds it: the file does not exist, or cannot be locked.
     Nowhere,
 }
 

@@ -176,7 +176,8 @@ pub struct UpgradeStatus {
 #[cfg(all(feature = "client", feature = "server"))]
 static UPGRADES: OnceLock<Box<dyn Upgrades>> = OnceLock::new();
 
-/// Lets control sockets of this process replace its program. Returns whether nothing did before.
+/// Lets control sockets of this process replace its program. Returns false, and changes nothing, if
+/// that was done before.
 #[cfg(all(feature = "client", feature = "server"))]
 pub fn set_upgrades(upgrades: Box<dyn Upgrades>) -> bool {
     UPGRADES.set(upgrades).is_ok()

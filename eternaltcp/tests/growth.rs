@@ -29,7 +29,7 @@ async fn connect(shares: u64) -> (Client, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let user = Identity::generate().unwrap();
     let mut limits = ServerLimits::default();
-    // Half for each way, and half of that for a key.
+    // Each direction has half of it, and each key half of that.
     limits.memory = 4 * shares * SHARE;
     limits.tunnel_memory_at_first = AT_FIRST * SHARE;
     let server = serve(folder.path(), std::slice::from_ref(&user), limits);

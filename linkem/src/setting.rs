@@ -39,7 +39,7 @@ impl LinkSettings {
 }
 
 impl Display for LinkSettings {
-    /// Formats a JSON object of the texts that would set it.
+    /// Formats a JSON object, with each value in the form in which it can be set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { delay, jitter, loss, reorder, .. } = self;
         write!(f, r#"{{"delay":"{delay}","jitter":"{jitter}","loss":"{loss}","#)?;

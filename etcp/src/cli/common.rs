@@ -72,7 +72,8 @@ pub(crate) struct TunnelArgs {
     pub(crate) quiet_after: Duration,
 }
 
-/// The interval of heartbeats on an idle connection; `None` if it is as on any other.
+/// The interval of heartbeats on an idle connection; `None` if idle connections are not treated
+/// differently.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct QuietInterval(pub(crate) Option<Duration>);
 

@@ -46,7 +46,7 @@ pub(crate) fn group_line(name: &str, key: &str, value: &str) -> String {
     format!("{name}{SEPARATOR}{key}{SEPARATOR}{value}")
 }
 
-/// Returns the name under which reloads and faults tell of a setting of a group.
+/// Returns the name under which reloads and faults report a setting of a group.
 pub(crate) fn group_key(name: &str, key: &str) -> String {
     format!("{GROUP_FLAG}.{name}.{key}")
 }

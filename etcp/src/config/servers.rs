@@ -36,7 +36,7 @@ pub(super) fn split_key(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(SERVER_KEY)?.strip_prefix('.')?.split_once('.')
 }
 
-/// Returns the name under which a reload tells of a whole server.
+/// Returns the name under which a reload reports a whole server.
 pub(super) fn whole(name: &str) -> String {
     format!("{SERVER_KEY}.{name}")
 }

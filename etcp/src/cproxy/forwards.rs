@@ -43,7 +43,7 @@ pub(super) enum ListenerKind {
 pub(super) struct BoundRule {
     rule: Rule,
     listener: Listener,
-    /// Why it does not listen on some of its addresses, as a text for each.
+    /// The reasons why it does not listen on some of its addresses, as a text for each.
     missing: Vec<String>,
 }
 
@@ -173,8 +173,8 @@ impl RunningForwards {
         self.remotes.push((remote, running));
     }
 
-    /// Asks the server to listen for those of the wanted forwards that do not run yet, and returns what
-    /// its answers will be. Dropping the change takes the requests back.
+    /// Asks the server to listen for those of the wanted forwards that do not run yet, and returns
+    /// the receivers of its answers. Dropping the change takes the requests back.
     pub(super) fn begin_new(&self, wanted: Vec<RemoteForward>) -> (RemoteChange, Vec<FirstAnswer>) {
         let (mut added, mut kept, mut removed) = (wanted, Vec::new(), Vec::new());
         for (remote, _) in &self.remotes {

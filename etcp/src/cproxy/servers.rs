@@ -97,7 +97,7 @@ impl RunningServers {
         Ok(())
     }
 
-    /// Lets the listeners accept that do not do so yet.
+    /// Lets the new listeners accept connections.
     pub(super) fn open(&mut self) {
         for OpeningServer { number, bound } in std::mem::take(&mut self.opening) {
             if let Some(server) = self.servers.iter_mut().find(|server| server.number == number) {

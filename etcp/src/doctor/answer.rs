@@ -1,4 +1,4 @@
-//! What answers at an open port, and whether large packets reach it.
+//! Finds out which service answers at an open port, and whether large packets reach it.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What this machine is: versions, congestion control, MPTCP.
+//! The properties of this machine: versions, congestion control, MPTCP.
 
 use std::fs;
 use std::process::{Command, Stdio};

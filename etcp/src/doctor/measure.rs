@@ -1,4 +1,4 @@
-//! What a carrier is like: its round trip, its speed, the pause after a cut, large packets.
+//! Measurements of a carrier: its round trip, its speed, the pause after a cut, large packets.
 
 use std::time::Duration;
 

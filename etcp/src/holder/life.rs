@@ -134,7 +134,7 @@ impl SettingsKeeper {
         true
     }
 
-    /// Records that clients were told of a key. The next program may have it as the server's key.
+    /// Records that clients were told of a key. The next program may use this key as the server's.
     #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "no program follows"))]
     pub(crate) fn add_announced(&self, fingerprint: &str) {
         #[cfg(target_os = "linux")]

@@ -78,7 +78,7 @@ impl Workers {
         (self.started + time).saturating_sub(self.began.elapsed())
     }
 
-    /// Records that the present worker serves. Returns whether it began to serve only now.
+    /// Records that the present worker serves. Returns whether the worker had not served before.
     pub(super) fn serve(&mut self) -> bool {
         !std::mem::replace(&mut self.has_served, true)
     }
@@ -123,7 +123,8 @@ impl Workers {
         self.crash.filter(|_| !self.is_reported)
     }
 
-    /// Records that the present worker could not start. It has reported the death before it.
+    /// Records that the present worker could not start. The worker has reported the death of its
+    /// predecessor.
     pub(super) fn add_failed_start(&mut self) {
         self.is_reported = true;
     }

@@ -167,7 +167,7 @@ impl LogWriter {
         self.lock().queue.lost()
     }
 
-    /// Waits at most `limit` until everything is written. Returns whether it is.
+    /// Waits at most `limit` until everything is written. Returns whether everything is written.
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {

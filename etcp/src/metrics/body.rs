@@ -22,7 +22,7 @@ impl ConnectionEnd {
         Self(Arc::new(Mutex::new(Instant::now() + time)))
     }
 
-    /// Puts the end off: an event was taken.
+    /// Postpones the end, because an event was taken.
     fn put_off(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + SLOW;
     }

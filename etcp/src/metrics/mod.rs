@@ -33,7 +33,7 @@ use crate::cli::CliCommand;
 use crate::exit::ExitError;
 pub(crate) use service::MetricsService;
 
-/// Where the figures come from.
+/// The source of the figures.
 #[derive(Clone, Debug)]
 pub(crate) struct FigureSource {
     pub(crate) subject: Subject,

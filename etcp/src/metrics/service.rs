@@ -80,8 +80,9 @@ impl MetricsService {
         Ok(())
     }
 
-    /// Serves at the sockets that the service manager has opened for this process or an earlier one.
-    /// Returns whether there are any: then no other address is used, also after a reload.
+    /// Serves at the sockets that the service manager has opened for this process or an earlier
+    /// one. Returns whether there are such sockets: then no other address is used, also after a
+    /// reload.
     pub(crate) fn take(
         &self,
         sockets: Vec<TcpListener>,

@@ -1,4 +1,5 @@
-//! What the page shows, as JSON. The number of its rows and the length of its texts are limited.
+//! The contents of the page, as JSON. The number of its rows and the length of its texts are
+//! limited.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(long.chars().count(), MAX_TEXT + 1);
     }
 
-    /// A tunnel, and the names that the metrics do not tell.
+    /// A tunnel, with the names that the metrics do not show.
     const TUNNEL: &str = r#"{"tunnel":"33d69d2a","client":{"key":"SHA256:SECRET","key_name":"ann",
         "from":"192.0.2.7:1","name":"laptop","user":"1000","machine":"f00"},"started_at":1,
         "state":"detached","state_since_at":2,"why":"reset by 192.0.2.7","carrier":{

@@ -1,4 +1,4 @@
-//! The program: the helper that becomes it, its signals, its end.
+//! The program that `etcp run` starts: the helper that becomes it, its signals, and its end.
 
 use std::ffi::OsString;
 use std::io;

@@ -15,8 +15,8 @@ use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, St
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// The maximum growth of the server's memory, in bytes: that of as many sessions as a tunnel may have,
-/// with what is kept of each for the next process.
+/// The maximum growth of the server's memory, in bytes: the maximum number of sessions of a tunnel,
+/// and their records for the next process.
 const GROWTH: u64 = 96 << 20;
 
 /// A server with an honest active client, and an attached hostile one.

@@ -64,7 +64,7 @@ impl Managed {
         RunningProgram::start("sproxy", site.path(), command)
     }
 
-    /// Waits until the process `sender` says this. Returns what it said before.
+    /// Waits until the process `sender` sends this notification. Returns its earlier notifications.
     fn wait_for(&self, text: &str, sender: u32) -> Vec<String> {
         let mut before = Vec::new();
         loop {

@@ -1,5 +1,5 @@
-//! What `etcp ssh` shows of the path: the terminal's title, and `etcp status` at both ends. The
-//! terminal is tmux, which reads every sequence.
+//! The signs of the path that `etcp ssh` gives: the terminal's title, and `etcp status` at both
+//! ends. The terminal is tmux, which reads every sequence.
 
 use std::process::Stdio;
 

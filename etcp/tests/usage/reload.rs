@@ -20,7 +20,7 @@ struct ReloadFixture {
     cproxy: Cproxy,
     default: Echo,
     permitted: Echo,
-    /// Where the client forwards to the permitted target.
+    /// The address at which the client forwards to the permitted target.
     listen: SocketAddr,
 }
 

@@ -252,7 +252,8 @@ fn a_service_finds_its_key_and_the_admitted_keys_among_its_credentials() {
     assert!(!line.contains(&site.server_fingerprint()), "{line}");
 }
 
-/// Starts a command in whose process, and those that it starts, socket(2) knows no IPv6.
+/// Starts a command without IPv6: socket(2) refuses it in the command's process and all processes
+/// below.
 const WITHOUT_V6: &str = r#"
 import ctypes, os, struct, sys
 op = lambda code, jt, jf, k: struct.pack("HBBI", code, jt, jf, k)

@@ -278,9 +278,9 @@ impl Failover {
         is_wanted
     }
 
-    /// Attaches a carrier that was kept ready in place of a doubted one. Returns whether there is a
-    /// reason to. If large packets seem to vanish, only one whose segments are small is of use: on
-    /// others, small heartbeats pass.
+    /// Attaches a carrier that was kept ready in place of a doubted one. Returns whether there was
+    /// a reason to. If large packets seem to vanish, only one whose segments are small is of use:
+    /// on others, small heartbeats pass.
     pub fn take_standby(&mut self, now: Time, is_small: bool) -> bool {
         let is_of_size = self.wanted().is_some_and(Occasion::is_of_size);
         if self.usefulness.rules_large_out(is_of_size) && !is_small {

@@ -80,7 +80,7 @@ impl Advertised {
         listing
     }
 
-    /// Lists the limit. Returns whether it was not listed before.
+    /// Lists the limit. Returns whether the limit was not listed before.
     pub(super) fn list_limit(&mut self) -> bool {
         !std::mem::replace(&mut self.is_limit_listed, true)
     }

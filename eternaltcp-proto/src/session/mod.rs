@@ -166,7 +166,7 @@ impl TunnelSession {
         self.advertised.unlist_limit();
     }
 
-    /// Marks it for the driver. Returns whether it was not marked before.
+    /// Marks the session for the driver. Returns whether it was not marked before.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         !std::mem::replace(&mut self.is_dirty, true)
     }

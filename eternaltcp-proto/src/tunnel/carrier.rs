@@ -187,8 +187,8 @@ impl Carrier {
         Some(request.finish(Decoder::default()))
     }
 
-    /// Records that the attach that it belonged to is over. Returns whether it may belong to the
-    /// next one.
+    /// Records that the carrier's attach is over. Returns whether the carrier may belong to the
+    /// next attach.
     pub(super) fn pause(&mut self) -> bool {
         match &mut self.stage {
             CarrierStage::Joined(Agreement::Asking(_)) => false,

@@ -29,7 +29,8 @@ impl Tunnel {
     ///
     /// # Errors
     /// The peer broke the protocol. A carrier that stood by is dropped then, and must be closed. On
-    /// any other one the tunnel is detached, and all of them must be closed but those that stand by.
+    /// any other carrier, the tunnel is detached, and every carrier except for those that stand by
+    /// must be closed.
     pub fn handle_input(
         &mut self,
         now: Time,

@@ -16,7 +16,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// The balancer waits for a node's answer for this long (HAProxy's `timeout connect`).
 const NODE_CONNECT: Duration = Duration::from_secs(5);
 
-/// What becomes of a connection on its way to a node.
+/// The fate of a connection on its way to a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum DialOutcome {
     /// Nothing answers until this time.
@@ -70,7 +70,7 @@ impl Balancer {
         candidates.into_iter().min_by_key(|node| nodes[*node as usize].pending()).unwrap_or(0)
     }
 
-    /// Returns what becomes of a connection that is made now, and goes to this node.
+    /// Returns the fate of a connection that is made now, and goes to this node.
     pub(super) fn pass(&self, now: Time, round_trip: Duration, node: &FleetNode) -> DialOutcome {
         let sent = REPEATED.map(|seconds| now + Duration::from_secs(seconds));
         let Some(sent) = sent.into_iter().find(|at| !self.cut.contains(at)) else {

@@ -105,7 +105,7 @@ impl FleetNode {
         self.leave(from).then(|| self.work(now))
     }
 
-    /// Handles the end of a handshake. Returns whether it was in progress.
+    /// Handles the end of a handshake. Returns whether the handshake was in progress.
     pub(super) fn leave(&mut self, from: ClientDial) -> bool {
         let at = self.pending.iter().position(|(_, other)| *other == from);
         at.is_some_and(|at| self.pending.remove(at).is_some())

@@ -1,4 +1,4 @@
-//! What was counted while something happened to a fleet.
+//! The counts of a run of a fleet.
 
 use std::fmt;
 use std::time::Duration;

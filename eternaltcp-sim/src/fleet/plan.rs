@@ -1,4 +1,4 @@
-//! What happens to a fleet.
+//! The incidents that happen to a fleet.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub struct FleetPlan {
     pub seed: u64,
 }
 
-/// What happens to a fleet.
+/// The incidents that happen to a fleet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Incident {
     /// This many nodes are upgraded each second, until all are.

@@ -93,7 +93,7 @@ fn a_copy_on_a_slow_path_uses_the_carriers_that_have_joined() {
         let path = SimPath { rate: 10, buffer: 1000, ..SimPath::new(millis(40)) };
         let slow = scenario(seed, TrafficPattern::Up, vec![route(Time::ZERO, path)]);
         let outcome = run(Scenario { joined: 2, ..slow }, millis(120_000));
-        // A carrier takes one packet at a time, and 70 in this time.
+        // One carrier takes about 70 packets in this time, one after the other.
         let beside = outcome.counters.joined_packets_slow;
         assert!(beside >= 80, "seed {seed}: {beside} packets on joined carriers");
     });

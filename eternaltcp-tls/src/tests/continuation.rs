@@ -3,7 +3,7 @@
 use super::*;
 use crate::Continuation;
 
-/// Returns two ends after their handshake. The client's can be continued.
+/// Returns two ends after their handshake, of which the client's can be continued.
 fn continuable(tls: &ClientTls) -> (BufferedConnection, BufferedConnection) {
     let client = Connection::continuable_client(tls).unwrap();
     let (mut client, mut server) =

@@ -220,7 +220,7 @@ pub enum AuditEvent {
         /// The session.
         #[serde(flatten)]
         session: AuditSession,
-        /// How it ended.
+        /// The way in which it ended.
         end: AuditEnd,
         /// The cause of its reset, in one word.
         #[serde(skip_serializing_if = "Option::is_none")]

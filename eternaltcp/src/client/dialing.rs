@@ -237,7 +237,7 @@ impl Dialing {
     }
 
     /// Records what the server of the attached carrier states about itself: its name, as the node
-    /// that has the tunnel. Returns whether that is news.
+    /// that has the tunnel. Returns whether the node has changed.
     pub(super) fn set_node(&mut self, node: Option<Node>) -> bool {
         if let (Some(current), true) = (&mut self.current, node.is_some()) {
             current.is_of_node = true;

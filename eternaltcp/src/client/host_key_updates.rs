@@ -53,7 +53,7 @@ impl HostKeyUpdates {
         keys
     }
 
-    /// Records a key. Returns whether it is a new one for which there is room.
+    /// Records a key. Returns whether the key is new, and there is room for it.
     fn is_new(&mut self, key: &PublicKey) -> bool {
         if self.handled.len() < MAX_STORED {
             return self.handled.insert(key.clone());

@@ -126,7 +126,7 @@ impl RemoteListener {
         let _ = self.ended.send(why);
     }
 
-    /// Returns whether nothing waits for its end any more.
+    /// Returns whether the forward that would learn of the listener's end is gone.
     pub(super) fn is_forgotten(&self) -> bool {
         self.ended.is_closed()
     }

@@ -72,8 +72,8 @@ impl ClientMonitor {
         &self.label
     }
 
-    /// Returns what it has counted since its process began, together with other clients of its label's
-    /// program.
+    /// Returns the counts since its process began, together with those of other clients of its
+    /// label's program.
     #[must_use]
     pub fn totals(&self) -> ProxyTotals {
         self.label.counts().get()

@@ -211,7 +211,7 @@ impl Mover {
 }
 
 impl MoveStage {
-    /// Returns when there is something to do.
+    /// Waits until there is something to do.
     fn due(&self) -> impl Future<Output = ()> + Send + use<> {
         let (at, made) = match self {
             Self::Staying => (None, None),

@@ -44,7 +44,7 @@ impl NodeWait {
         self.waited += since.map_or(Duration::ZERO, |since| now.duration_since(since).min(GAP));
     }
 
-    /// Returns whether it has lasted for long enough to ask other servers for the tunnel.
+    /// Returns whether the wait has lasted long enough to ask other servers for the tunnel.
     pub(super) fn is_over(&self) -> bool {
         self.answered.is_some() && self.waited >= self.limit
     }

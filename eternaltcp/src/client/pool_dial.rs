@@ -83,7 +83,7 @@ pub(super) struct MadeCarrier {
 
 /// A part of the pool, for which carriers are dialled that then stand by.
 pub(super) trait PoolMember {
-    /// Returns whether this dial is for this part.
+    /// Returns whether this part of the pool has requested the dial.
     fn is_dialing(&self, id: PoolDialId) -> bool;
 
     /// Returns whether the carrier belongs to this part.

@@ -261,7 +261,7 @@ async fn attend(
     tunnels: &mut watch::Receiver<PresentTunnel>,
 ) -> ListenOutcome {
     let address = address_of(&mut listener).await;
-    // Also if the server refuses: the server before it is about to end.
+    // This also happens if the server refuses, because the previous server is about to end.
     drop(before);
     let start = Instant::now();
     if let Some(address) = &address {

@@ -1,4 +1,4 @@
-//! The state of a program, as its control socket tells it.
+//! The state of a program, as its control socket reports it.
 
 use std::time::SystemTime;
 

@@ -44,8 +44,8 @@ pub(crate) enum CarrierEnd {
 }
 
 impl CarrierEnd {
-    /// Returns whether the peer closed it, or a joined carrier. A process that is killed closes all
-    /// of its carriers, and it is chance which of them is noticed first.
+    /// Returns whether the peer closed this carrier, or a carrier that had joined it. A process
+    /// that is killed closes all of its carriers, and it is chance which of them is noticed first.
     pub(crate) fn is_by_peer(&self) -> bool {
         match self {
             Self::Joined(end) => end.is_by_peer(),
@@ -53,8 +53,8 @@ impl CarrierEnd {
         }
     }
 
-    /// Returns whether nothing came back any more: for this side, or for its TCP, which gives up after
-    /// its own time.
+    /// Returns whether the carrier ended because of silence: this side received nothing, or its TCP
+    /// gave up after its own time.
     pub(crate) fn is_by_silence(&self) -> bool {
         match self {
             Self::Silent(_) => true,

@@ -77,7 +77,7 @@ impl Lifecycle {
         self.is_ended
     }
 
-    /// Records the number of sessions. Returns whether it changed.
+    /// Records the number of sessions. Returns whether the number has changed.
     pub(super) fn note_sessions(&mut self, count: usize) -> bool {
         std::mem::replace(&mut self.sessions, count) != count
     }

@@ -237,7 +237,7 @@ impl Local {
         patience.is_over(now, unsent).then(|| Served::Abort(reset.clone()))
     }
 
-    /// Reads once, if the tunnel has room. Returns whether there may be more.
+    /// Reads once, if the tunnel has room. Returns whether the socket may have more.
     fn read(
         &mut self,
         now: Time,

@@ -135,7 +135,7 @@ pub(crate) struct SessionNews {
     pub(crate) what: SessionChange,
 }
 
-/// What happened to a session.
+/// An event in the life of a session.
 #[derive(Clone, Debug)]
 pub(crate) enum SessionChange {
     /// It has a local connection, to this address if it is known.

@@ -48,7 +48,7 @@ pub struct ProxyTotals {
     pub session_refusals: Vec<(&'static str, u64)>,
     /// Connections to a server that did not become carriers, and were not refused.
     pub failed_handshakes: Vec<(&'static str, u64)>,
-    /// How often a limit of a server was reached, by its flag.
+    /// The number of times that each limit of a server was reached, by its flag.
     pub limit_hits: Vec<(&'static str, u64)>,
     /// Times without a carrier, from its loss until the next one was attached.
     pub outages: DurationHistogram,
@@ -97,11 +97,11 @@ impl ProxyLevels {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct LimitLevel {
-    /// What is limited, in one word.
+    /// The name of the limited resource, in one word.
     pub name: &'static str,
-    /// How much is in use.
+    /// The amount in use.
     pub used: u64,
-    /// How much may be in use.
+    /// The maximum amount.
     pub max: u64,
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// Parses a line; `None` for one that is not of an account.
+    /// Parses a line; `None` if it does not describe an account.
     pub(crate) fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split(':');
         let name = fields.next()?;

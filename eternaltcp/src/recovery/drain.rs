@@ -8,7 +8,7 @@ use super::boot_time;
 /// A drain, which the next process continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct KeptDrain {
-    /// The part of its time that is left, if that is limited.
+    /// The time that is left for the drain, if it is limited.
     pub(crate) limit: Option<Duration>,
     /// A server asks its clients to move to another one, and takes their sessions until then.
     pub(crate) leaves: bool,

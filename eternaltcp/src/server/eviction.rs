@@ -196,7 +196,7 @@ mod tests {
             detached('b', 30, 400, 1),
             detached('b', 20, 400, 1),
         ];
-        // After one of 400, `b` still holds more than `a`, and then less.
+        // After the end of one tunnel with 400, `b` still holds more than `a`; after two, less.
         let ending = choose(&all, &ALLOWANCE);
         assert_eq!(ending, [(2, Reason::Memory), (3, Reason::Memory)]);
         let ending = choose(&all, &DetachedLimits { memory: 400, ..ALLOWANCE });

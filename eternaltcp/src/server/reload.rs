@@ -78,7 +78,8 @@ impl ServerMonitor {
 }
 
 impl Context {
-    /// Returns the keys of another source than the present one, read.
+    /// Returns the keys of the new sources, once they are read; `None` if the sources have not
+    /// changed.
     async fn new_keys(&self, config: &ServerConfig) -> Result<Option<KeyStore>, ApplyError> {
         let (sets, modes) = (config.key_sets(), config.strict_modes.clone());
         if self.keys().is_of(&sets, modes.as_ref()) {

@@ -33,7 +33,7 @@ pub struct TunnelStatus {
     /// The time at which it entered that state.
     #[serde(with = "text::unix_ms")]
     pub state_since_at: SystemTime,
-    /// The reason, unless it is simply attached.
+    /// The reason for the state, unless the tunnel is simply attached.
     pub why: Option<String>,
     /// The carrier, if there is one.
     pub carrier: Option<CarrierStatus>,

@@ -19,7 +19,7 @@ use super::{note, pieces, slot, tunnel};
 
 impl StoreMemory {
     /// Returns the tunnels that an earlier process has left. Those whose records cannot be read are
-    /// ended, and told to `damaged`. Call this once, before the first new tunnel.
+    /// ended, and passed to `damaged`. Call this once, before the first new tunnel.
     #[must_use]
     pub fn recover(&self, damaged: impl FnMut(DamagedTunnel)) -> Vec<TunnelStore> {
         let Memory { words, tunnels, sessions, pieces, packets, .. } = &*self.0;

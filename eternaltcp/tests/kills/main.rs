@@ -105,7 +105,7 @@ mod on_linux {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Returns whether it ended as it must.
+    /// Returns whether the run ended as it must.
     fn kill(options: KillPlan) -> Result<bool, Box<dyn Error>> {
         let applications = Applications::new()?;
         let held = 64 << 20;

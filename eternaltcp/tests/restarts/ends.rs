@@ -271,7 +271,7 @@ impl SessionEnd {
         match socket.write(&bytes) {
             Ok(count) => self.written += count as u64,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            // The error is told once: a read would see an end.
+            // The error is reported once: a further read would see an end.
             Err(_) if other.has_reset => (self.is_shut, self.end) = (true, StreamEnd::Broken),
             Err(error) => return Err(format!("stream {}: {error}", self.stream)),
         }

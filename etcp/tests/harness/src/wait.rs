@@ -25,7 +25,7 @@ pub fn until_some<T>(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// Checks `condition` until it is true. Returns whether it was within `limit`.
+/// Checks `condition` until it is true, at most for `limit`. Returns whether it became true.
 pub fn comes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     loop {

@@ -85,7 +85,7 @@ fn a_header_of_a_stranger_is_refused_by_a_node() {
     let header = "PROXY TCP4 192.0.2.10 10.0.0.1 4660 6200\r\n";
     stranger.write_all(header.as_bytes()).expect("it is open");
     let mut rest = Vec::new();
-    // A reset is as good an end.
+    // A reset ends the connection just as well.
     let _ = stranger.read_to_end(&mut rest);
     until("it to count as no TLS", PATIENCE, || {
         site.metric(&[1], "etcp_failed_handshakes_total{reason=\"not-tls\"}") == 1

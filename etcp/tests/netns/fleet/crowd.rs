@@ -1,4 +1,4 @@
-//! Many clients with a checked stream each way, and what leads them to the nodes.
+//! Many clients with a checked stream each way, and the load balancer that leads them to the nodes.
 
 use etcp_testkit::fleet::{FleetBalancer, FleetCproxy, FleetNames, FleetSite};
 use etcp_testkit::process::{Launch, Process};

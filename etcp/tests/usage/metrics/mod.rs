@@ -119,7 +119,7 @@ fn the_next_worker_serves_at_the_same_address_and_counts_anew() {
     steady.goes_on();
 }
 
-/// Writes a server's file, and reloads it. Returns whether that was done.
+/// Writes a server's file, and reloads it. Returns whether the reload succeeded.
 fn reload(site: &LoopbackSite, program: &RunningProgram, lines: &str) -> (bool, String) {
     let text = format!("listen = '127.0.0.1:0'\ntarget = '127.0.0.1:9'\n{lines}");
     fs::write(site.path().join("sproxy.toml"), text).expect("the folder is ours");

@@ -15,8 +15,8 @@ fn a_dial_with_large_segments_is_replaced_when_the_doubt_is_about_those() {
     assert!(failover.wants_small_segments(occasion));
 }
 
-/// When both ends wait for large packets that vanish, nothing tells that from a dead path, except
-/// that each new handshake passes.
+/// When both ends wait for large packets that vanish, nothing distinguishes that from a dead path,
+/// except that each new handshake passes.
 #[test]
 fn after_carriers_that_were_of_no_use_segments_are_small() {
     let mut failover = attached();

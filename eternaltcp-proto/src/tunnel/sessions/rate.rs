@@ -15,7 +15,7 @@ impl OpenRate {
         Self { per_second, spent: 0.0, at: Time::ZERO }
     }
 
-    /// Takes one token. Returns whether there was one.
+    /// Takes one token. Returns whether there was a token.
     pub(super) fn take(&mut self, now: Time) -> bool {
         let refill = now.since(self.at).as_secs_f64() * f64::from(self.per_second);
         self.spent = (self.spent - refill).max(0.0);

@@ -1,4 +1,4 @@
-//! What a dialer knows about its tunnel, the server that has it, and the user's keys.
+//! The facts that a dialer has about its tunnel, the server that has it, and the user's keys.
 
 use std::sync::{Arc, PoisonError};
 
@@ -55,7 +55,7 @@ impl Dialer {
         self.0.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Records the node that has the tunnel. Returns whether that is news.
+    /// Records the node that has the tunnel. Returns whether the node has changed.
     pub(in crate::client) fn set_node(&self, node: Option<Node>) -> bool {
         let mut present = self.0.node.lock().unwrap_or_else(PoisonError::into_inner);
         let is_news = present.as_deref() != node.as_ref();

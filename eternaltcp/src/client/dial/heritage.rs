@@ -1,5 +1,5 @@
-//! What the tunnels of one client have in common: the user's keys, and addresses whose server takes no
-//! new tunnels now, because it is about to end.
+//! The common state of the tunnels of one client: the user's keys, and addresses whose server takes
+//! no new tunnels now, because it is about to end.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ const AVOIDED_FOR: Duration = Duration::from_secs(10);
 /// The addresses that are known at a time.
 const MAX_AVOIDED: usize = 64;
 
-/// What the tunnels of one client have in common.
+/// The common state of the tunnels of one client.
 #[derive(Clone, Debug)]
 pub(in crate::client) struct Heritage {
     /// The user's keys, which are loaded once.

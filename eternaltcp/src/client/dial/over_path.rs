@@ -73,8 +73,8 @@ fn unavoided(
     Ok(if others.is_empty() { avoided } else { others })
 }
 
-/// Returns the addresses that the node has told for itself, which are tried first. Those of names
-/// come from `lookups`.
+/// Returns the addresses that the node has announced for itself, which are tried first. Those of
+/// names come from `lookups`.
 ///
 /// They count where carriers go to addresses: a proxy is asked for the servers that the user named.
 /// The node is judged as the server over which it was reached last.

@@ -56,7 +56,7 @@ impl Remotes {
         self.listening.contains_key(&id)
     }
 
-    /// Handles the reset of a session. Returns whether it was a listener.
+    /// Handles the reset of a session. Returns whether the session was a listener.
     pub(super) fn end(&mut self, id: SessionId, reset: &Reset) -> bool {
         let listening = self.listening.remove(&id);
         listening.map(|listening| listening.end(reset.clone())).is_some()

@@ -74,7 +74,7 @@ impl Listener {
         }
     }
 
-    /// Keeps it as the listener of a session, which is requested at `listen`.
+    /// Keeps the socket as the listener of a session that was requested at `listen`.
     pub(crate) fn keep_remote(&mut self, listen: &Listen, owner: ListenerOwner) {
         let rule = ListenerRule {
             file: self.file.as_ref().map(SocketFile::id),

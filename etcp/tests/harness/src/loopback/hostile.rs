@@ -53,7 +53,7 @@ impl RawCarrier {
         Some(carrier)
     }
 
-    /// Sends bytes inside TLS. Returns whether they were sent.
+    /// Sends bytes inside TLS. Returns whether the socket took them.
     pub fn send(&mut self, plaintext: &[u8]) -> bool {
         let mut outgoing = Vec::new();
         self.tls.encrypt(plaintext, &mut outgoing).expect("the handshake is done");
@@ -163,7 +163,7 @@ impl HostilePeer {
         self.tunnel.handle_input(now, lead, chunk).expect("the server keeps the protocol");
     }
 
-    /// Sends all of the tunnel's output. Returns whether it was sent.
+    /// Sends all of the tunnel's output. Returns whether the socket took it.
     pub fn flush(&mut self) -> bool {
         let due = self.due();
         due.is_empty() || self.carrier.send(&due)

@@ -46,7 +46,7 @@ impl KeyCommand {
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         command.env("USER", &user.name).env("LOGNAME", &user.name).env("HOME", &user.home);
         if let Some((user, group)) = user.ids {
-            // Without further groups, as those of root would be.
+            // This also drops all further groups, which would be those of root.
             command.uid(user).gid(group);
         }
         command.spawn().map_err(|error| format!("it cannot be started: {error}"))
