@@ -81,7 +81,7 @@ def longest(arrivals, strike):
 
 
 def written_after(arrivals, works):
-    """From the time a path works again to the first byte that was written after that."""
+    """Returns the time from when a path works again until the arrival of the first byte written after that."""
     return next(arrived for sent, arrived in arrivals if sent >= works) - works
 
 
@@ -107,7 +107,7 @@ def restore(site):
 
 
 def seconds_of(fault):
-    """About how long one sample takes if the stream comes back."""
+    """Returns the approximate duration of one sample, if the stream comes back."""
     return CALM + SCATTER / 2 + fault.outage + AFTER + 1
 
 

@@ -57,7 +57,7 @@ impl PathLoop {
     /// Makes the server listen.
     ///
     /// # Errors
-    /// The server does not, for this reason.
+    /// The server does not listen, for the returned reason.
     pub(crate) async fn open(client: &Client) -> Result<Self, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| e.to_string())?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();

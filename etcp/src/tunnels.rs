@@ -36,7 +36,7 @@ fn kill(proxy: &FoundSocket, tunnel: &str) -> Result<(), ExitError> {
     }
 }
 
-/// Ends all tunnels of a key. One that cannot be ended keeps no other alive.
+/// Ends all tunnels of a key. If one of them cannot be ended, the others are ended all the same.
 fn kill_all(control: Option<&PathBuf>, key: &str) -> Result<(), ExitError> {
     let all = running::all_users(control);
     let mut found = Vec::new();

@@ -213,8 +213,8 @@ impl SuccessorSocket {
         (&self.0).write_all(GO)
     }
 
-    /// Waits at most `limit` until no process has the other end open. Then neither the new holder
-    /// nor its worker runs. Returns whether that is so.
+    /// Waits at most `limit` until no process has the other end open. Returns whether none has it
+    /// open: then neither the new holder nor its worker runs.
     pub(super) fn wait_for_end(&self, limit: Duration) -> bool {
         let _ = self.0.set_nonblocking(false);
         let _ = self.0.set_read_timeout(Some(limit));

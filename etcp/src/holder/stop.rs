@@ -30,8 +30,8 @@ mod linux {
         began: Instant,
         /// The time of the last check, in milliseconds since `began`.
         looked: AtomicU64,
-        /// Held by the thread that checks. A second one that was stopped after it looked, and before
-        /// it acted, would stop the process again when it continues.
+        /// Held by the thread that checks. A second thread that was stopped after it looked, and
+        /// before it acted, would stop the process again when it continues.
         turn: Mutex<()>,
     }
 

@@ -9,7 +9,6 @@ use eternaltcp_sys::{Ended, Inherited, PANICKED, spawn_worker};
 use rustix::process::Signal;
 use tracing::warn;
 
-use super::KeptAtMost;
 use super::begin::{Beginning, id_of, refused};
 use super::crash::{MAX_DEATHS, PERIOD, Reaction};
 use super::exchange::{Exchanged, NotExchanged};
@@ -20,11 +19,11 @@ use super::program::Program;
 use super::requests::Requests;
 use super::signals::{HolderSignals, UPGRADE};
 use super::state::Holder;
-use super::stop;
 use super::watchdog::Verdict;
 use super::work::{ProgramExit, Work, serve};
 use super::worker_crash::{Cause, WorkerCrash};
 use super::worker_start::WorkerStart;
+use super::{KeptAtMost, stop};
 use crate::exit::ExitError;
 use crate::message::mention;
 

@@ -16,7 +16,7 @@ use crate::logging;
 /// A count with a word.
 type LabelledCounts<'a> = &'a [(&'static str, u64)];
 
-/// The program's own name for its deaths, whose counter outlives a worker.
+/// The name of the counter of deaths, which the program itself keeps, because it outlives a worker.
 pub(super) const RESTARTS: &str = "etcp_restarts";
 
 impl Collector for FigureSource {

@@ -112,7 +112,7 @@ impl PageFeed {
 
     fn send(&self, has_names: bool, event: &Bytes) {
         for page in self.pages().iter().filter(|page| page.has_names == has_names) {
-            // A page that has not taken the last event does without this one.
+            // A page that has not taken the last event does not get this one.
             let _ = page.events.try_send(event.clone());
         }
     }

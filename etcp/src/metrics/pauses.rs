@@ -24,8 +24,8 @@ pub(super) struct PastPause {
 pub(super) struct PauseHistory(Mutex<(u64, VecDeque<PastPause>)>);
 
 impl PauseHistory {
-    /// Adds the pause that ends with this event, if one does. The replacement of a carrier that worked
-    /// is none.
+    /// Adds the pause that ends with this event, if one does. The replacement of a carrier that
+    /// worked is not a pause.
     pub(super) fn note(&self, event: TunnelEvent) {
         let Some(length) = event.outage.filter(|length| !length.is_zero()) else { return };
         let (number, pauses) = &mut *self.lock();

@@ -36,7 +36,7 @@ struct RunningMetrics {
     task: JoinHandle<()>,
 }
 
-/// A change of the address that can be applied: the new one is listened on.
+/// A change of the address that can be applied: the process listens on the new address already.
 #[must_use]
 pub(crate) struct MetricsChange<'a> {
     service: &'a MetricsService,

@@ -27,7 +27,7 @@ const LEFT: Duration = Duration::from_secs(3600);
 pub(crate) enum SproxyRoute {
     /// Their own connections, to each of these servers.
     Direct(Vec<ServerAddress>),
-    /// Through ssh with these arguments, the last of which is HOST.
+    /// Each carrier goes through an ssh with these arguments, the last of which is HOST.
     ViaSsh(Vec<OsString>),
 }
 

@@ -132,7 +132,7 @@ fn a_key_with_a_passphrase_is_not_asked_for_when_the_agent_holds_it() {
     etcp_testkit::loopback::agent::succeed(&mut change);
     let server = sproxy.address.to_string();
     let public = format!("{}.pub", key.display());
-    // The public half alone names it too, as for ssh.
+    // The public half alone names the key too, as for ssh.
     for file in [key.to_str().expect("text"), &public] {
         let mut cproxy = cproxy(&site, &server, &agent.socket, &["-i", file, "--name", file]);
         cproxy.wait_for(ATTACHED);

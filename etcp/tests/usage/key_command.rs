@@ -158,7 +158,8 @@ fn a_command_that_others_could_change_or_that_nobody_runs_is_refused() {
     let user = format!("authorized-keys-command-user = '{}'\n", own_user());
     let script = site.path().join("script");
     fs::write(&script, "#!/bin/sh\n").expect("the folder is ours");
-    // Root's script is in a folder of all, and another user's does not belong to root.
+    // A script of root is in a folder that everybody may write to, and one of another user does not
+    // belong to root.
     let untrusted = if own_user() == "root" { "write to" } else { "belongs to user" };
     for (lines, why) in [
         ("authorized-keys-command = '/usr/bin/cat'\n".to_owned(), "--authorized-keys-command-user"),

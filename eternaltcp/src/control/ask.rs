@@ -14,7 +14,7 @@ use eternaltcp_sys::unix::connect_blocking;
 /// A proxy that sends nothing for this long hangs, or is not a proxy.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest time for a whole answer. What says a byte now and then is not a proxy.
+/// The longest time for a whole answer. A program that sends a byte now and then is not a proxy.
 const WHOLE: Duration = Duration::from_secs(20);
 
 /// Time after which the process that was asked is gone, if it died as it answered.

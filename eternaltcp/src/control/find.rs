@@ -229,7 +229,7 @@ mod tests {
         assert!(at("file.sock").exists() && at("unlocked.lock").exists());
     }
 
-    /// Makes what a killed program leaves, some time ago.
+    /// Makes the files that a program leaves if it was killed some time ago.
     fn leave(folder: &Path, name: &str, has_socket: bool) {
         let lock = fs::File::create(folder.join(format!("{name}.{LOCK_ENDING}"))).unwrap();
         lock.set_modified(SystemTime::now() - 2 * SETTLED).unwrap();

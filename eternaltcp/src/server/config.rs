@@ -20,7 +20,8 @@ use eternaltcp_tls::Identity;
 pub struct ServerConfig {
     /// The address to listen on for carriers.
     pub listen: SocketAddr,
-    /// Further addresses, with the port of the first. One of all addresses is enough.
+    /// Further addresses, with the port of the first. The server starts if it can listen on at
+    /// least one of all addresses.
     pub also_listen: Vec<SocketAddr>,
     /// Sockets that already listen, to use instead of listening on the addresses: a service manager
     /// may have opened them.

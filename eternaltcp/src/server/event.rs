@@ -14,7 +14,7 @@ pub(super) enum ServerEvent {
     Attach { id: TunnelId, request: Box<AttachRequest>, carrier: Box<CarrierIo> },
     /// A client asks for its carrier to join the attached one.
     Join { request: Box<JoinRequest>, carrier: Box<CarrierIo> },
-    /// Asks the client with a heartbeat whether it lives, because another one has its name.
+    /// Asks the client with a heartbeat whether it lives, because another client has its name.
     Probe,
     /// State again what the server says about itself, as far as it is new.
     Announce,

@@ -8,11 +8,11 @@ use eternaltcp_tls::PublicKey;
 /// The place of a connection until it is a tunnel's carrier, or gone; a refusal in flight counts
 /// too.
 pub(super) enum Guard {
-    /// Among the strangers.
+    /// The connection is among the strangers.
     Stranger(Ticket),
-    /// Among the standby carriers of its tunnel.
+    /// The carrier is among the standby carriers of its tunnel.
     Standby(StandbySlot),
-    /// Among the joined carriers: the driver has the place.
+    /// The carrier is among the joined carriers, and the driver has its place.
     Joined,
 }
 

@@ -47,9 +47,9 @@ impl Phases {
         self.advance(ServerPhase::Draining { until: limit.map(|limit| Instant::now() + limit) });
     }
 
-    /// Requests that clients move to another server, and that this one ends after `limit` in any case.
-    /// Returns whether it is not too late for that: clients that wait for a successor on the same port
-    /// stay.
+    /// Requests that clients move to another server, and that this one ends after `limit` in any
+    /// case. Returns false if it is too late for that: clients that wait for a successor on the
+    /// same port stay.
     pub(super) fn leave(&self, limit: Option<Duration>) -> bool {
         if !self.takes_sessions() {
             return false;

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::source_limits::SourceLimits;
 
-/// Refusals that were not recorded: their number, and their source; none stands for strangers, and
-/// for sources beyond those that are tracked.
+/// Refusals that were not recorded: their number, and their source. `None` stands for strangers,
+/// and for sources beyond those that are tracked.
 pub(super) type NotRecorded = (Option<IpAddr>, u64);
 
 /// The limits of the records of refusals.

@@ -27,7 +27,8 @@ const LOOKS: u32 = 2;
 /// The existence of such a server.
 #[derive(Debug)]
 pub(super) struct Sibling {
-    /// The number of further checks that must not find it; 0: it is gone, or there was none.
+    /// The number of further checks that must not find the other server; 0 if it is gone, or never
+    /// existed.
     looks_left: AtomicU32,
     /// The inodes of this server's own listening sockets.
     own: Vec<u64>,

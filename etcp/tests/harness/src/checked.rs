@@ -76,7 +76,7 @@ impl Rate {
     /// Some MB/s, so that faults hit data in flight.
     pub const BRISK: Self = Self { chunk: 16 * 1024, pause: Duration::from_millis(2) };
 
-    /// About 200 kB/s, for a test beside others.
+    /// A rate of about 200 kB/s, for tests that run beside others.
     pub const GENTLE: Self = Self { chunk: 4 * 1024, pause: Duration::from_millis(10) };
 
     /// About 10 kB/s: the data of an outage of seconds fit into the queues.

@@ -56,8 +56,8 @@ impl Namespace {
         lines.iter().filter(|line| is_added(line)).for_each(|line| self.await_address(line));
     }
 
-    /// Waits until an address that was added can be used: a worker of the kernel makes its route. If
-    /// nothing can pass its interface, that comes later.
+    /// Waits until an address that was added can be used: a worker of the kernel makes its route.
+    /// On an interface that nothing can pass, it makes the route later.
     fn await_address(&self, line: &str) {
         let words: Vec<_> = line.split_whitespace().collect();
         let device = words.iter().skip_while(|word| **word != "dev").nth(1);

@@ -85,7 +85,7 @@ fn kill(process: &Process) -> u32 {
 fn kill_next(process: &Process, before: u32) -> u32 {
     until_some("a worker", PATIENCE, || {
         let worker = existing_worker_of(process.id()).filter(|worker| *worker != before)?;
-        // It may be another one by now.
+        // Another worker may have this id by now.
         kill_raw(worker, Signal::KILL).ok().map(|()| worker)
     })
 }

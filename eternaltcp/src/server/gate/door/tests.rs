@@ -177,7 +177,8 @@ fn a_node_is_not_busy_in_vain_when_all_of_its_clients_return_at_once() {
     let mut door = door(256, 512);
     door.set_neighbours((0..CLIENTS).map(|from| (source(from), 1)).collect());
     let mut arrivals: BTreeSet<(u64, u32)> = (0..CLIENTS).map(|from| (0, from)).collect();
-    // Those of dropped clients, too: that they are gone shows only when their turn has come.
+    // The handshakes in progress, also those of dropped clients: only when their turn comes is it known
+    // that they are gone.
     let mut work: VecDeque<(u32, u64, bool)> = VecDeque::new();
     let (mut served, mut tick, mut dice) = (0, 0, 0);
     let needed = u64::from(CLIENTS) * 2;
