@@ -114,7 +114,7 @@ impl Trouble {
         }
     }
 
-    /// Records a failure of the command. Returns whether to log it.
+    /// Records a failure of the command. Returns whether to log the failure.
     fn is_news(&mut self, now: Instant) -> bool {
         !std::mem::replace(&mut self.is_failing, true) && is_due(&mut self.failed_at, now)
     }

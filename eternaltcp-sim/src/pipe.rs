@@ -90,7 +90,7 @@ pub(crate) struct Pipe {
     pub segments: VecDeque<Segment>,
     /// The number of these segments that were read.
     pub read: usize,
-    /// The number that were answered.
+    /// The number of these segments that were answered.
     pub answered: usize,
     /// Bytes that were not read: in flight, or lost.
     pub unread: usize,

@@ -72,7 +72,7 @@ fn new_connections_on_a_stalled_carrier_wait_longer_than_without_one() {
             server.tunnel = client.tunnel.clone();
         });
         let pair = pair.await;
-        // Nothing is read, so that the carrier is full before them.
+        // Nothing is read, so that the carrier is full before the new sessions come.
         let gate = pair.path.cut_and_take().await.gated();
         support::until(|| pair.client.is_attached()).await;
         gate.send_replace(false);

@@ -14,7 +14,7 @@ fn a_second_client_of_the_same_name_takes_no_tunnel_whose_worker_restarts() {
     let steady = Steady::start(first.listen);
     for round in 0..4 {
         let mut second = start(&format!("second{round}"));
-        // The server answers the second one when it has heard the first one again.
+        // The server answers the second client once it has heard from the first client again.
         let before = kill_worker(&first.program);
         next_worker(&first.program, before);
         let (code, line) = second.program.end();

@@ -59,7 +59,7 @@ impl Beats {
     }
 
     /// Handles an answer. Returns the time at which the heartbeat was sent that waited longest for
-    /// it.
+    /// its answer.
     pub(super) fn handle_echo(&mut self, beat: Seq) -> Option<Time> {
         let next = self.next;
         let answers = |(awaited, _): &mut (Seq, Time)| {

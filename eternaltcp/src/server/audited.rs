@@ -97,7 +97,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_that_is_not_closed_in_time_at_a_stop_is_recorded_as_lost() {
         let key = Identity::generate().unwrap().public_key();
-        // Nothing takes what the driver is told.
+        // The receiver of the driver's commands is kept, but nothing takes commands from it.
         let (handle, _driver) = channel(1);
         let (instance, from) = (Instance::default(), IpAddr::from([192, 0, 2, 7]));
         let entry = TunnelEntry::new(handle, key.clone(), key.clone(), instance, from, Epoch(1));

@@ -13,7 +13,8 @@ use crate::dynamic::Dialect;
 pub(crate) enum SocketMark {
     /// The connection was accepted, and nothing was read or written.
     Fresh,
-    /// The same, on the transparent listener with this number.
+    /// The connection was accepted by the transparent listener with this number, and nothing was
+    /// read or written.
     Redirected(u32),
     /// The SOCKS5 greeting was answered; the request was not read.
     Greeted,

@@ -173,8 +173,8 @@ impl CommandKeys {
         Arc::make_mut(&mut state.answers).values_mut().for_each(|answer| answer.is_old = true);
     }
 
-    /// Starts a run, if the answer is older than `age` and no limit forbids it. Returns what ends with
-    /// the run that is under way.
+    /// Starts a run, if the answer is older than `age` and no limit forbids it. Returns a receiver
+    /// that ends with the run that is under way.
     fn begin(&self, key: &PublicKey, from: IpAddr, age: Duration) -> Option<watch::Receiver<()>> {
         let source = source_of(from);
         let mut state = self.lock();
