@@ -70,7 +70,8 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// The maximum number of faults of a file that are told; whoever mends these finds the others.
+/// The maximum number of faults of a file that are reported. The others are reported once these are
+/// corrected.
 pub(super) const MAX_FAULTS: usize = 100;
 
 /// The size of a block whose characters are counted once, in bytes.
