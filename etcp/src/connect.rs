@@ -13,7 +13,7 @@ use eternaltcp::control::{ProxyKind, Subject};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use rustix::stdio::dup2_stdout;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -97,10 +97,11 @@ enum ConnectEnd {
 }
 
 /// Runs until the client has ended and everything that it delivered is written, or until a signal
-/// arrives.
+/// arrives. If the session has not ended in order by then, it is reset, so that the server never takes
+/// a truncated stream for a complete one.
 async fn serve(
     client: &mut Client,
-    session: Session,
+    mut session: Session,
     signals: Signals,
     title: Option<PathTitle>,
 ) -> ConnectEnd {
@@ -108,7 +109,7 @@ async fn serve(
     let following = follow(title.clone(), client.monitor());
     let (tell_over, over) = oneshot::channel();
     let exchange =
-        async { exchange(session, over, title.as_ref()).await.map_err(ConnectEnd::Stdio) };
+        async { exchange(&mut session, over, title.as_ref()).await.map_err(ConnectEnd::Stdio) };
     let client = async { of_client(client.ended().await).map_err(ConnectEnd::Client) };
     let both = async {
         tokio::pin!(exchange, client);
@@ -133,7 +134,10 @@ async fn serve(
         never = following => match never {},
     };
     match result {
-        Err(ended) => ended,
+        Err(ended) => {
+            session.abort();
+            ended
+        }
         Ok(StdinRead::Whole) => ConnectEnd::InOrder,
         Ok(StdinRead::Unreadable) => ConnectEnd::Client(ExitError::Failed(
             "stdin is not open for reading, and is treated as empty: give </dev/null".to_owned(),
@@ -162,11 +166,10 @@ enum StdinRead {
     Unreadable,
 }
 
-/// Moves bytes both ways until the session ends. If stdin or stdout fails, the session is reset, so
-/// that the server never takes a truncated stream for a complete one. `over` reports that the
+/// Moves bytes both ways until the session ends, or stdin or stdout fails. `over` reports that the
 /// client, and the session with it, has ended.
 async fn exchange(
-    mut session: Session,
+    session: &mut Session,
     over: oneshot::Receiver<()>,
     title: Option<&PathTitle>,
 ) -> Result<StdinRead, ExitError> {
@@ -177,38 +180,26 @@ async fn exchange(
     }
     let (mut from, mut to) = split(session);
     let mut read = StdinRead::Whole;
-    let result = {
-        let (input, output) = (send_input(&mut to), write_output(&mut from, title));
-        tokio::pin!(input, output);
-        tokio::select! {
-            result = &mut output => match result {
-                // The output ended in order; the input continues.
-                Ok(StdoutEnd::Ended) => tokio::select! {
-                    result = input => result.map(|input| read = input),
-                    _ = over => Ok(()),
-                },
-                Ok(StdoutEnd::Reset) => Ok(()),
-                Err(failure) => Err(failure),
+    let (input, output) = (send_input(&mut to), write_output(&mut from, title));
+    tokio::pin!(input, output);
+    tokio::select! {
+        result = &mut output => match result? {
+            // The output ended in order; the input continues.
+            StdoutEnd::Ended => tokio::select! {
+                result = input => read = result?,
+                _ = over => {}
             },
-            result = &mut input => match result {
-                Ok(input) => {
-                    read = input;
-                    output.await.map(drop)
-                }
-                Err(failure) => Err(failure),
-            },
-        }
-    };
-    match result {
-        Ok(()) => Ok(read),
-        Err(failure) => {
-            from.unsplit(to).abort();
-            Err(failure)
+            StdoutEnd::Reset => {}
+        },
+        result = &mut input => {
+            read = result?;
+            output.await?;
         }
     }
+    Ok(read)
 }
 
-async fn send_input(to: &mut WriteHalf<Session>) -> Result<StdinRead, ExitError> {
+async fn send_input(to: &mut (impl AsyncWrite + Unpin)) -> Result<StdinRead, ExitError> {
     let mut buffer = Vec::new();
     loop {
         buffer = match stdio::read_chunk(buffer).await {
@@ -244,7 +235,7 @@ enum StdoutEnd {
 }
 
 async fn write_output(
-    from: &mut ReadHalf<Session>,
+    from: &mut (impl AsyncRead + Unpin),
     title: Option<&PathTitle>,
 ) -> Result<StdoutEnd, ExitError> {
     let mut buffer = Vec::new();

@@ -298,6 +298,21 @@ fn a_signal_is_reported_by_the_exit_code_of_a_shell() {
 }
 
 #[test]
+fn a_signal_resets_the_session_although_something_else_ends_before_the_tunnel() {
+    let stand = Stand::new();
+    for signal in [Signal::INT, Signal::TERM] {
+        // The program waits for the end of its hook, and the tunnel works meanwhile.
+        let hook = ["--on-event", "true"];
+        let (server, key) = (stand.sproxy.address, &stand.site.client);
+        let child = connect(&stand.site, server, key, &hook).spawn().unwrap();
+        let (target, _) = stand.target.accept().unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        is_reset(&target);
+        drop(end_of(child));
+    }
+}
+
+#[test]
 fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let stand = Stand::new();
     let connect = stand.connect();
