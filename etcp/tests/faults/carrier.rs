@@ -119,7 +119,7 @@ fn a_way_on_which_no_carrier_ever_attaches_is_tried_at_a_bounded_rate() {
         std::thread::sleep(WATCHED);
         let tries = middlebox.seen() - before;
         tell(&format!("{tries} tries in {WATCHED:?}"));
-        assert!((4..=25).contains(&tries), "{tries} tries in {WATCHED:?}");
+        assert!((2..=25).contains(&tries), "{tries} tries in {WATCHED:?}");
         middlebox.set(Habit::Pass);
     });
     journey.finish();

@@ -17,11 +17,21 @@ fn hole(way: &str) {
     tell(&format!("a hole ({way}): attached again {found_out} times to find out"));
     // Usually this is one.
     assert!(found_out <= 4, "attached again {found_out} times to find out");
-    journey.survive("a reset beside the hole", |journey| journey.world.router.reset_carriers());
-    journey.streams.reach("the next carrier", 512 * 1024);
-    assert_eq!(journey.pair.attached_again(), found_out + 1, "the next carrier knows already");
+    // On a busy machine a carrier is doubted for another reason, too.
+    let knows = (0..ROUNDS).any(|_| {
+        let before = journey.pair.attached_again();
+        journey.survive("a reset beside the hole", |journey| {
+            journey.world.router.reset_carriers();
+        });
+        journey.streams.reach("the next carrier", 512 * 1024);
+        journey.pair.attached_again() == before + 1
+    });
+    assert!(knows, "the next carrier knows already: {}", journey.pair.cproxy.log());
     journey.finish();
 }
+
+/// The number of carriers after the hole of which one must live on.
+const ROUNDS: usize = 3;
 
 #[test]
 fn large_packets_that_vanish_on_the_way_to_the_server_cost_carriers_that_try_and_nothing_else() {

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::soak_parts::{Act, Schedule, SoakFleet, TamperKind, TamperingRelay};
+use etcp_testkit::wait::PATIENCE;
 use etcp_testkit::workload::{WorkloadEnding, WorkloadPlan};
 use etcp_testkit::{TestRng, skip, tell};
 
@@ -68,8 +69,8 @@ fn mixed_sessions_survive_a_seeded_schedule_of_every_fault() {
 fn find(damage: TamperKind, ending: WorkloadEnding) -> String {
     let target = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     let tamper = TamperingRelay::start(target.local_addr().expect("it listens"), damage);
-    // The time is enough for a read on loopback, and short enough for a session that hangs.
-    let patience = Duration::from_secs(3);
+    // A session that hangs is waited for. The others end by themselves.
+    let patience = if damage == TamperKind::Hang { Duration::from_secs(3) } else { PATIENCE };
     let plan = WorkloadPlan::of(100_000, ending);
     let application = TcpStream::connect(tamper.address()).expect("it accepts");
     std::thread::scope(|scope| {

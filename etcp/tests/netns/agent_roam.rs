@@ -1,6 +1,7 @@
 //! A key with a passphrase, held by ssh-agent or typed, while the client moves: it is needed only
 //! for the first carrier.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -59,7 +60,8 @@ impl RoamSite {
         let socket = self.folder.folder("agent", RunAs::Nobody).join("socket");
         let agent = Launch::new("agent", "ssh-agent").args(["-D", "-a"]).arg(&socket);
         let agent = agent.start(&self.world.client, &self.folder);
-        until("the agent to listen", PATIENCE, || socket.exists());
+        // Its socket has a name before it accepts connections.
+        until("the agent to listen", PATIENCE, || UnixStream::connect(&socket).is_ok());
         let answer = format!("#!/bin/sh\necho '{PASSPHRASE}'\n");
         let mut add = Launch::new("add", "ssh-add")
             .arg(self.key())

@@ -188,7 +188,7 @@ fn iperf3_measures_to_its_end_while_the_client_moves() {
     server.wait_for("Server listening", PATIENCE);
     let mut pair = pair(&world, &folder, IPERF);
     let mut iperf = Launch::new("iperf3", "iperf3")
-        .args(["-c", "127.0.0.1", "-p", "9000", "-t", "30", "-b", "50M", "--forceflush"])
+        .args(["-c", "127.0.0.1", "-p", "9000", "-t", "45", "-b", "50M", "--forceflush"])
         .start(&world.client, &folder);
     iperf.wait_for("MBytes", PATIENCE);
     for fault in NetworkFault::CYCLE {

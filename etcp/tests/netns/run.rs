@@ -61,7 +61,10 @@ fn a_static_program_is_carried_to_names_and_addresses_of_both_families_while_the
     let mut process = running.run("static", &[program, &targets[0], &targets[1], &targets[2]]);
     greet(&listener, &running.world, &faults);
     assert!(process.wait(PATIENCE).success(), "{}", process.log());
-    assert_eq!(process.log().trim_end(), "hello 1\nhello 2\nhello 3");
+    // A busy machine may say that it waits for the server.
+    let log = process.log();
+    let said: Vec<_> = log.lines().filter(|line| line.starts_with("hello")).collect();
+    assert_eq!(said, ["hello 1", "hello 2", "hello 3"], "{log}");
 }
 
 /// Answers connections with their text and their number, each after another fault.

@@ -1,7 +1,7 @@
 //! `etcp ssh` to a stock sshd: no sproxy runs there, nothing is set up, and ssh survives the
 //! client's moves.
 
-use etcp_testkit::ssh_site::{PROGRAMS, SECONDS, SshSite};
+use etcp_testkit::ssh_site::{PROGRAMS, SshSite};
 use etcp_testkit::wait::{PATIENCE, until};
 use etcp_testkit::world::CARRIER_PORT;
 use etcp_testkit::{Launch, NetworkFault, RunAs, skip};
@@ -136,14 +136,14 @@ fn a_client_that_is_killed_is_waited_for_and_then_given_up() {
     }
     let site = SshSite::new(PORT);
     let launch =
-        site.ssh("ssh", &["--keep-detached", "3s"]).args(["server", "echo begun; sleep 60"]);
+        site.ssh("ssh", &["--keep-detached", "6s"]).args(["server", "echo begun; sleep 60"]);
     let mut ssh = launch.start(&site.world.client, &site.folder);
     ssh.wait_for("begun", PATIENCE);
     let id = ssh.id().cast_signed();
     let group = rustix::process::Pid::from_raw(id).expect("an id");
     // ssh, and beside it the client's end of the tunnel.
     rustix::process::kill_process_group(group, Signal::KILL).expect("it runs");
-    ssh.wait(SECONDS);
+    ssh.wait(PATIENCE);
     assert_eq!(site.sproxies().len(), 1, "it waits for its client");
     site.wait_until_gone();
 }
@@ -195,5 +195,5 @@ fn commands_without_a_connection_are_left_to_ssh_which_reports_its_failures() {
     ran.failed(255, "Host key verification failed");
     assert!(!ran.log.contains("etcp:"), "ssh has said it: {}", ran.log);
     site.assert_tidy();
-    until("no sproxy", SECONDS, || site.sproxies().is_empty());
+    until("no sproxy", PATIENCE, || site.sproxies().is_empty());
 }

@@ -16,7 +16,7 @@ const ONLY_SSH: &str = "only the port of ssh can be reached at server";
 
 /// A typed line and its echo took longer than this only if the carrier was not replaced after an
 /// event or a doubt.
-const NOT_STUCK: Duration = Duration::from_secs(20);
+const NOT_STUCK: Duration = Duration::from_secs(40);
 
 fn close_all_ports_but_ssh(site: &SshSite, verdict: &str) {
     site.world.server.nft(&format!(

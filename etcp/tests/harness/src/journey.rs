@@ -7,6 +7,7 @@ use super::checked::{Rate, accept, connect};
 use super::pair::DEFAULT_LISTEN;
 use super::process::Launch;
 use super::streams::Streams;
+use super::wait::{PATIENCE, until};
 use super::{ProxyPair, TestFolder, TestWorld, WorldSite, tell};
 
 /// All parts of one test. Fields are dropped from the first to the last.
@@ -59,6 +60,18 @@ impl Journey {
         let pause = self.streams.go_on(fault);
         tell(&format!("{fault}: the streams paused for {pause:.2?}"));
         pause
+    }
+
+    /// Causes a fault of an uplink, and waits until the client is attached by the other one and both
+    /// streams continue. A client that doubts its carrier may be there already.
+    #[track_caller]
+    pub fn leave(&self, fault: &str, uplink: u8, strike: impl FnOnce(&Self)) {
+        strike(self);
+        until(&format!("a carrier over the other uplink after {fault}"), PATIENCE, || {
+            self.pair.uplink() == 3 - uplink
+        });
+        let pause = self.streams.go_on(fault);
+        tell(&format!("{fault}: the streams paused for {pause:.2?}"));
     }
 
     /// Ends the streams in order: every byte that was sent has arrived correctly.

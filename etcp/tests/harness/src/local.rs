@@ -55,8 +55,9 @@ impl Loopback {
         let process = launch.args(&self.options).env("HOME", folder).start_here(folder);
         let address = until_some("a program to listen", PATIENCE, || {
             let log = process.log();
-            let line = log.lines().find_map(|line| line.split_once("listening on "))?;
-            line.1.parse().ok()
+            let (_, rest) = log.split_once("listening on ")?;
+            // The line may not be complete yet.
+            rest.split_once('\n')?.0.parse().ok()
         });
         (process, address)
     }

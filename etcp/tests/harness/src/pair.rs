@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::checked::listen;
 use super::folder::TestFolder;
 use super::keys::Keys;
+use super::loopback::carriers_taken;
 use super::process::{Launch, Process};
 use super::wait::PATIENCE;
 use super::world::{CARRIER_PORT, TestWorld};
@@ -166,6 +167,12 @@ impl ProxyPair {
     /// Returns how many times cproxy has attached again so far.
     pub fn attached_again(&self) -> usize {
         self.cproxy.count("attached again")
+    }
+
+    /// Returns how many times its carrier was lost by the act of somebody else. On a busy machine a
+    /// client doubts a carrier that is only slow, and attaches another one.
+    pub fn carriers_taken(&self) -> usize {
+        carriers_taken(&self.cproxy.log())
     }
 
     /// Waits until cproxy has attached again more than `before` times.

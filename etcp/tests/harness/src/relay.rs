@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::random::TestRng;
+use super::wait::PATIENCE;
 
 /// Some carriers die in their handshake, in their attach or soon after it. If many did, none would
 /// make progress, and the client would rightly slow down.
@@ -24,7 +25,7 @@ const LATE: Range<u64> = 32_000..2_000_000;
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// A proxy always reads its carrier: a write that takes longer reveals a fault.
-const STUCK: Duration = Duration::from_secs(20);
+const STUCK: Duration = PATIENCE;
 
 /// The way in which a carrier dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -172,9 +172,6 @@ impl Ran {
     }
 }
 
-/// The maximum time until a program has reported a fault, or has succeeded.
-pub const SECONDS: Duration = Duration::from_secs(10);
-
 /// Returns the command lines of processes in a namespace that have this word.
 fn programs(namespace: &crate::netns::Namespace, word: &str) -> Vec<String> {
     let output =

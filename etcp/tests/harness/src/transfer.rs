@@ -1,6 +1,7 @@
 //! Faults spread over a file transfer.
 
 use super::fault::NetworkFault;
+use super::tell;
 use super::wait::{PATIENCE, until};
 use super::world::TestWorld;
 
@@ -23,6 +24,9 @@ pub fn strike_on_the_way(
 }
 
 /// Causes faults during a transfer of files with a `total` size, as [`strike_on_the_way`] does.
+///
+/// On a busy machine a fault may take so long that the rest of the copy is nearly through after it.
+/// Then the last faults are left out, but never most of them.
 #[track_caller]
 pub fn strike_on_the_way_of(
     total: u64,
@@ -38,14 +42,16 @@ pub fn strike_on_the_way_of(
     };
     // The faults fall into the first half: on a busy machine they are late.
     let share = total / (faults.len() as u64 + 2);
-    for (fault, mark) in faults.iter().zip((1..).map(|n| n * share / 2)) {
+    for (number, fault) in faults.iter().enumerate() {
+        let mark = (number as u64 + 1) * share / 2;
         until(&format!("{mark} bytes to arrive"), PATIENCE, || arrived() >= mark);
         let before = arrived();
         // What is left then is more than all buffers on the way hold.
-        assert!(
-            before <= total - share,
-            "the file is nearly through before {fault:?}: slow it down"
-        );
+        if before > total - share {
+            let told = format!("the file is nearly through before {fault:?}");
+            assert!(2 * number >= faults.len(), "{told}: slow it down");
+            return tell(&format!("{told}, which is left out"));
+        }
         fault.survive_unless(world, || arrived() >= total);
         let then = arrived();
         let goes_on = || arrived() > then.min(total - 1);

@@ -12,10 +12,10 @@ use super::wait::{PATIENCE, until, until_some};
 /// process itself if it serves alone. Waits for a worker if there is none at the moment.
 #[track_caller]
 pub fn worker_of(main: u32) -> u32 {
-    if serves_alone(main) {
-        return main;
-    }
-    until_some("a worker", PATIENCE, || existing_worker_of(main))
+    // A program that was just started has neither a worker nor a second thread.
+    until_some("a worker", PATIENCE, || {
+        existing_worker_of(main).or_else(|| serves_alone(main).then_some(main))
+    })
 }
 
 /// Returns whether a program serves in its main process: a main process that only keeps the state

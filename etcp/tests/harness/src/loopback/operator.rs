@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use super::PATIENCE;
 use super::program::{RunningProgram, etcp};
 use super::site::LoopbackSite;
+use crate::wait::until_some;
 
 /// The output and the exit code of a command.
 #[derive(Debug)]
@@ -20,7 +22,31 @@ pub struct OperatorOutput {
 /// Runs `etcp` with these arguments as the user of the site, to its end.
 #[track_caller]
 pub fn operate(site: &LoopbackSite, args: &[&str]) -> OperatorOutput {
-    let mut command = etcp(site.path(), args);
+    finish(etcp(site.path(), args))
+}
+
+/// Runs `etcp` like [`operate`], but shows it only the programs of the site. It shows root those of all
+/// users in its network namespace, where other tests run some meanwhile: here it has one of its own.
+#[track_caller]
+pub fn operate_alone(site: &LoopbackSite, args: &[&str]) -> OperatorOutput {
+    let command = etcp(site.path(), args);
+    if !rustix::process::geteuid().is_root() {
+        return finish(command);
+    }
+    let mut alone = Command::new("unshare");
+    alone.args(["--net", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => alone.env(name, value),
+            None => alone.env_remove(name),
+        };
+    }
+    finish(alone)
+}
+
+/// Runs a command to its end.
+#[track_caller]
+fn finish(mut command: Command) -> OperatorOutput {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.expect("setpriv and setsid run");
     let text = |bytes| String::from_utf8(bytes).expect("it says text");
@@ -49,7 +75,17 @@ pub fn control(site: &LoopbackSite, role: &str, program: &RunningProgram) -> Str
 /// Returns the status of a proxy, from `etcp status --json`.
 #[track_caller]
 pub fn status(site: &LoopbackSite, role: &str, program: &RunningProgram) -> Value {
-    let said = operate(site, &["status", "--json", "--control", &control(site, role, program)]);
+    status_at(site, &control(site, role, program))
+}
+
+/// Returns the status of the proxy with this control socket. A proxy that a busy machine does not let
+/// answer in time is asked again.
+#[track_caller]
+fn status_at(site: &LoopbackSite, control: &str) -> Value {
+    let said = until_some("an answer", PATIENCE, || {
+        let said = operate(site, &["status", "--json", "--control", control]);
+        (!said.err.contains("it does not answer")).then_some(said)
+    });
     assert_eq!(said.code, Some(0), "{said:?}");
     let mut document: Value = serde_json::from_str(&said.out).expect("it is JSON");
     document["processes"][0].take()
@@ -66,9 +102,6 @@ pub fn session_of(status: &Value, application: SocketAddr) -> u64 {
 /// Returns the process that answers at a control socket, and whether it is being drained.
 #[track_caller]
 pub fn answering(site: &LoopbackSite, path: &Path) -> (u64, bool) {
-    let said = operate(site, &["status", "--json", "--control", path.to_str().expect("text")]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let document: Value = serde_json::from_str(&said.out).expect("it is JSON");
-    let process = &document["processes"][0];
+    let process = status_at(site, path.to_str().expect("text"));
     (process["process"].as_u64().expect("a number"), process["is_draining"] == true)
 }

@@ -112,7 +112,9 @@ impl RunningProgram {
         until_some(&format!("{text:?} in the log of {}", self.name), PATIENCE, || {
             let is_running = self.is_running();
             let log = self.written();
-            let mut lines = log.lines().filter(|line| line.contains(text));
+            // The last line may not be complete yet.
+            let lines = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            let mut lines = lines.filter(|line| line.contains(text));
             let found = lines.nth(count - 1).map(str::to_owned);
             assert!(found.is_some() || is_running, "{} ended without {text:?}", self.name);
             found

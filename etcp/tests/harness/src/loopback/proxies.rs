@@ -121,6 +121,15 @@ impl Cproxy {
         self
     }
 
+    /// Returns the second address on which it has listened.
+    #[track_caller]
+    pub fn second_listener(&self) -> SocketAddr {
+        let log = self.program.log();
+        let mut lines = log.lines().filter_map(|line| line.split_once("INFO listening on "));
+        let (_, text) = lines.nth(1).expect("it has listened before it was attached");
+        text.trim().parse().expect("an address")
+    }
+
     /// Returns how many times it has attached again so far.
     #[track_caller]
     pub fn attached_again(&self) -> usize {

@@ -36,6 +36,8 @@ impl LoopbackRelay {
         // It ends with the test's process.
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                // What passes by the settings of a moment is cut by whoever changes them.
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 if closed.load(Ordering::SeqCst) {
                     continue;
                 }
@@ -46,7 +48,6 @@ impl LoopbackRelay {
                 drop(leads_to);
                 let source = *comes_from.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Ok(server) = connect_from(source, server) {
-                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     all.extend(pass(client, server).unwrap_or_default());
                 }
             }

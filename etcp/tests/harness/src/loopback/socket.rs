@@ -67,7 +67,9 @@ pub fn pace() {
 /// Returns whether the program at the other end of a loopback connection has read all that was
 /// sent.
 pub fn is_read(stream: &TcpStream) -> bool {
-    other_end(stream).is_some_and(|[_, queues]| queues.ends_with(":00000000"))
+    // A busy kernel may deliver later what was sent: then the queue at the other end is still empty.
+    let is_sent = own_end(stream).is_some_and(|[_, queues]| queues.starts_with("00000000:"));
+    is_sent && other_end(stream).is_some_and(|[_, queues]| queues.ends_with(":00000000"))
 }
 
 /// Returns whether the program at the other end of a loopback connection has closed it. This end
@@ -76,12 +78,24 @@ pub fn is_closed(stream: &TcpStream) -> bool {
     other_end(stream).is_none_or(|[state, _]| state != "01")
 }
 
-/// Returns what the system says about the other end of a loopback connection, as in proc(5): its
-/// state, and the queues to send and to read.
+/// Returns what the system says about the other end of a loopback connection.
 fn other_end(stream: &TcpStream) -> Option<[String; 2]> {
-    let (here, there) = (stream.local_addr(), stream.peer_addr());
+    end(stream.peer_addr(), stream.local_addr())
+}
+
+/// Returns what the system says about this end of a loopback connection.
+fn own_end(stream: &TcpStream) -> Option<[String; 2]> {
+    end(stream.local_addr(), stream.peer_addr())
+}
+
+/// Returns what the system says about an end of a loopback connection, as in proc(5): its state, and
+/// the queues to send and to read.
+fn end(
+    here: std::io::Result<SocketAddr>,
+    there: std::io::Result<SocketAddr>,
+) -> Option<[String; 2]> {
     let port = |address: std::io::Result<SocketAddr>| address.expect("it is connected").port();
-    let ends = [port(there), port(here)].map(|port| format!(":{port:04X}"));
+    let ends = [port(here), port(there)].map(|port| format!(":{port:04X}"));
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the table is there");
     table.lines().find_map(|line| {
         let columns: Vec<_> = line.split_whitespace().collect();
