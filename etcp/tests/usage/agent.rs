@@ -147,13 +147,13 @@ fn a_key_with_a_passphrase_is_not_asked_for_when_the_agent_holds_it() {
 #[test]
 fn an_agent_that_asks_its_user_is_asked_once_however_long_the_user_takes() {
     let site = LoopbackSite::new();
-    let args = ["--listen", "127.0.0.1:0", "--login-grace", "2s"];
+    let args = ["--listen", "127.0.0.1:0", "--login-grace", "4s"];
     let sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     // The time is longer than strangers may take to start and to answer, and than a dial may take.
     let (agent, asked) = confirming_agent(&site, "sleep 8");
     let server = sproxy.address.to_string();
     let mut command =
-        client(&site, "connect", &server, &agent.socket, &["--connect-timeout", "3s"]);
+        client(&site, "connect", &server, &agent.socket, &["--connect-timeout", "6s"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
     let (mut stdin, mut stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take());

@@ -1,12 +1,13 @@
 //! The control sockets of programs that end with their one task, such as `etcp connect`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use serde_json::Value;
 
-use etcp_testkit::loopback::operator::{folder, operate};
+use etcp_testkit::loopback::operator::{folder, operate, operate_alone};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, connect};
 use etcp_testkit::wait::end_of;
@@ -36,7 +37,7 @@ impl ConnectStand {
 
     /// Returns the roles of the programs that `etcp status` shows, and their descriptions.
     fn roles(&self) -> Vec<(String, Option<String>)> {
-        let said = operate(&self.site, &["status", "--json"]);
+        let said = operate_alone(&self.site, &["status", "--json"]);
         assert_eq!(said.code, Some(0), "{said:?}");
         let document: Value = serde_json::from_str(&said.out).expect("it is JSON");
         let processes = document["processes"].as_array().expect("a list").clone();
@@ -53,6 +54,11 @@ impl ConnectStand {
     }
 }
 
+/// Returns whether a program listens at a socket: it has a name before that.
+fn listens(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
 fn echo(child: &mut Child) {
     child.stdin.as_mut().expect("a pipe").write_all(b"x").expect("it reads");
     child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("it answers");
@@ -64,11 +70,11 @@ fn a_client_of_one_connection_is_seen_while_it_runs_and_leaves_nothing() {
     let mut child = stand.connect(&[]);
     echo(&mut child);
     let socket = stand.socket(&child);
-    wait("its socket", || socket.exists());
+    wait("its socket", || listens(&socket));
     let shown = stand.roles();
     let about = Some("the default target".to_owned());
     assert_eq!(shown, [("connect".to_owned(), about), ("sproxy".to_owned(), None)]);
-    let said = operate(&stand.site, &["status"]);
+    let said = operate_alone(&stand.site, &["status"]);
     assert!(said.out.starts_with(&format!("connect {}: ", child.id())), "{said:?}");
     // It is none of the proxies of which one must be named.
     let said = operate(&stand.site, &["drain", "--timeout", "1h"]);
@@ -86,7 +92,7 @@ fn what_killed_clients_leave_is_not_shown_and_is_removed() {
     for child in &mut children {
         echo(child);
         let socket = stand.socket(child);
-        wait("its socket", || socket.exists());
+        wait("its socket", || listens(&socket));
     }
     for mut child in children {
         child.kill().expect("it runs");
@@ -102,7 +108,9 @@ fn many_clients_at_once_are_listed_together_and_leave_nothing() {
     let stand = ConnectStand::new();
     let mut children: Vec<_> = (0..CROWD).map(|_| stand.connect(&[])).collect();
     children.iter_mut().for_each(echo);
-    wait("their sockets", || stand.files() == 2 * CROWD + 2);
+    let sockets: Vec<_> = children.iter().map(|child| stand.socket(child)).collect();
+    wait("their sockets", || sockets.iter().all(|socket| listens(socket)));
+    assert_eq!(stand.files(), 2 * CROWD + 2);
     assert_eq!(stand.roles().len(), CROWD + 1);
     for mut child in children {
         drop(child.stdin.take());
@@ -135,7 +143,7 @@ fn clients_of_one_connection_reconnect_together_if_there_is_no_proxy() {
     let mut children = [stand.connect(&[]), stand.connect(&["--control", "none"])];
     children.iter_mut().for_each(echo);
     let socket = stand.socket(&children[0]);
-    wait("its socket", || socket.exists());
+    wait("its socket", || listens(&socket));
     assert!(!stand.socket(&children[1]).exists());
     stand.sproxy.program.kill();
     let said = operate(&stand.site, &["reconnect"]);

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use etcp_testkit::loopback::operator::{control, folder, operate, socket, status};
+use etcp_testkit::loopback::operator::{control, folder, operate, operate_alone, socket, status};
 use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, PATIENCE, Steady};
 use etcp_testkit::skip;
@@ -40,7 +40,7 @@ fn with_nothing_running_status_says_so_in_one_line() {
     }
     let site = LoopbackSite::new();
     for command in [&["status"][..], &["status", "--watch"], &["reconnect"], &["drain"]] {
-        let said = operate(&site, command);
+        let said = operate_alone(&site, command);
         assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
         assert!(said.err.starts_with("etcp: nothing is running: "), "{said:?}");
         assert_eq!(said.err.lines().count(), 1, "{said:?}");
@@ -53,7 +53,7 @@ fn the_socket_of_a_killed_proxy_is_removed_and_a_proxy_that_ends_removes_its_own
     let stale = socket(&site, "cproxy", &cproxy.program);
     cproxy.program.kill();
     assert!(stale.exists(), "nobody removed it yet");
-    let said = operate(&site, &["status"]);
+    let said = operate_alone(&site, &["status"]);
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("sproxy ") && !said.out.contains("\ncproxy "), "{said:?}");
     assert!(!stale.exists(), "it is removed");
@@ -152,7 +152,7 @@ fn neither_slow_readers_nor_too_many_connections_hold_anything_up() {
     assert!(said.err.contains("8 connections are open"), "{said:?}");
     steady.iter().for_each(Steady::goes_on);
     drop(slow);
-    wait("a place", || operate(&site, &["status"]).out.contains("cproxy "));
+    wait("a place", || operate_alone(&site, &["status"]).out.contains("cproxy "));
     steady.into_iter().for_each(Steady::finish);
 }
 

@@ -143,9 +143,7 @@ fn a_command_of_a_group_gives_what_the_group_may_use() {
     let forward = format!("127.0.0.1:0:{}", target.address);
     let args = ["-L", &forward];
     let cproxy = Cproxy::with(&site, sproxy.address, "listed", &listed, &args).attached();
-    let log = cproxy.program.log();
-    let at = log.lines().filter_map(|line| line.split("listening on ").nth(1)).nth(1);
-    let mut stream = dial(at.expect("a second listener").trim().parse().expect("an address"));
+    let mut stream = dial(cproxy.second_listener());
     let mut byte = [0];
     stream.write_all(b"x").expect("it is connected");
     stream.read_exact(&mut byte).expect("the target answers");

@@ -7,6 +7,7 @@ use etcp_testkit::loopback::operator::{control, operate};
 use etcp_testkit::loopback::program::{RunningProgram, wait};
 use etcp_testkit::loopback::{Cproxy, Steady};
 use etcp_testkit::process::kill_raw;
+use etcp_testkit::worker::is_stopped;
 use rustix::process::Signal;
 
 use super::records::RecordFixture;
@@ -42,7 +43,9 @@ fn a_tunnel_whose_state_is_damaged_is_recorded_as_lost_and_no_other() {
     let whole = all.client(&["--name", "whole"]);
     let (mut lost, steady) = (Steady::start(damaged.listen), Steady::start(whole.listen));
     let memory = kept_memory(&all.sproxy.program);
-    kill_raw(all.sproxy.program.worker(), Signal::STOP).expect("it runs");
+    let worker = all.sproxy.program.worker();
+    kill_raw(worker, Signal::STOP).expect("it runs");
+    wait("it to be stopped", || is_stopped(worker));
     let mut word = [0; 8];
     memory.read_exact_at(&mut word, TABLE).expect("it has a header");
     let at = u64::from_ne_bytes(word) + COPIES;

@@ -12,7 +12,7 @@ use etcp_testkit::loopback::operator::{control, operate, session_of, status};
 use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady, connect};
-use etcp_testkit::skip;
+use etcp_testkit::{refused, skip};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -168,10 +168,8 @@ fn each_end_of_a_session_is_recorded_with_its_bytes_and_its_reason() {
 #[test]
 fn targets_that_refuse_or_reset_and_targets_that_are_not_permitted_are_recorded() {
     let resetting = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let closed = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let [resets, refuses] =
-        [&resetting, &closed].map(|it| it.local_addr().expect("it listens").to_string());
-    drop(closed);
+    let resets = resetting.local_addr().expect("it listens").to_string();
+    let refuses = refused().to_string();
     let all = RecordFixture::new(&["--permit", &resets, "--permit", &refuses]);
     let forwards = [&resets, &refuses, "192.0.2.1:1"].map(|target| format!("127.0.0.1:0:{target}"));
     let [a, b, c] = forwards.each_ref().map(String::as_str);

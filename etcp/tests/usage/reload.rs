@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{OperatorOutput, control, operate, status};
 use etcp_testkit::loopback::program::RunningProgram;
 use etcp_testkit::loopback::socket::dial;
@@ -219,9 +220,8 @@ fn a_forward_changes_its_address_on_the_same_port_in_one_reload() {
     fs::write(&file, "").expect("the folder is ours");
     let args = ["--config", text_of(&file)];
     let cproxy = Cproxy::with(&site, sproxy.address, "cproxy", &site.client, &args).attached();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let port = free.local_addr().expect("it listens").port();
-    drop(free);
+    let held = HeldPort::take();
+    let port = held.number();
     let write = |address: &str| {
         fs::write(&file, format!("dynamic-forward = '{address}:{port}'\n"))
             .expect("the folder is ours");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 
+use etcp_testkit::HeldPort;
 use etcp_testkit::loopback::operator::{OperatorOutput, control, operate};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
@@ -118,10 +119,11 @@ fn the_same_forward_may_be_there_twice_and_a_target_changes_at_the_same_address(
     Steady::start(left).finish();
     all.change(&[]);
     wait_until_closed(left);
-    let other = Echo::start();
-    all.change(&[&format!("{left}:localhost:1")]);
-    assert_eq!(all.listening(3), left);
-    all.change(&[&format!("{left}:{}", other.address)]);
-    assert_eq!(all.listening(4), left);
-    Steady::start(left).finish();
+    let (other, held) = (Echo::start(), HeldPort::take());
+    let at = SocketAddr::from(([127, 0, 0, 1], held.number()));
+    all.change(&[&format!("{at}:localhost:1")]);
+    assert_eq!(all.listening(3), at);
+    all.change(&[&format!("{at}:{}", other.address)]);
+    assert_eq!(all.listening(4), at);
+    Steady::start(at).finish();
 }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use etcp_testkit::loopback::operator::operate;
 use etcp_testkit::loopback::program::{RunningProgram, etcp, wait};
 use etcp_testkit::loopback::several::table;
 use etcp_testkit::loopback::socket::dial;
 use etcp_testkit::loopback::{LoopbackSite, SeveralServers, Steady};
+use etcp_testkit::refused;
 
 /// Returns the number of the only session of the tunnel to a server.
 fn session(all: &SeveralServers, server: &str) -> u64 {
@@ -59,9 +60,7 @@ fn a_server_that_is_down_or_refuses_delays_no_other_and_ends_alone() {
     let stranger = all.site.key("stranger");
     let steady = Steady::start(all.listening("one", 1));
     // Nothing listens where `down` leads to, and `strange` is refused for good.
-    let nowhere = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let down: SocketAddr = nowhere.local_addr().expect("an address");
-    drop(nowhere);
+    let down = refused();
     let key = format!("identity = '{}'\n", stranger.path.display());
     let more = table("down", down, "") + &table("strange", all.two.address, &key);
     let said = all.reload(&(all.both() + &more));

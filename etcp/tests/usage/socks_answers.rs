@@ -174,7 +174,7 @@ fn an_application_without_a_request_is_closed_after_ten_seconds() {
     slow.write_all(b"CONNECT 127.0.0.1").expect("it is taken");
     wait("both to be closed", || is_over(&silent) && is_over(&slow));
     let took = start.elapsed();
-    assert!((9.5..30.0).contains(&took.as_secs_f64()), "{took:?}");
+    assert!((9.5..60.0).contains(&took.as_secs_f64()), "{took:?}");
     setting.cproxy.program.wait_for("sent no complete request within 10 s");
 }
 

@@ -100,6 +100,6 @@ fn all_tunnels_of_a_person_end_and_those_of_others_stay() {
     assert_eq!((said.code, said.out.lines().count()), (Some(0), 1), "{said:?}");
     assert_eq!(all.record("tunnel-ended", 3)["key"], fingerprint.as_str());
     for client in of_ann.iter().chain([&of_bob]) {
-        wait("a new tunnel", || client.program.count("INFO attached") == 2);
+        wait("a new tunnel", || client.program.count("INFO attached") >= 2);
     }
 }
