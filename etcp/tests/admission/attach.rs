@@ -7,6 +7,7 @@ use eternaltcp::tls::Identity;
 use eternaltcp_proto::{Intent, RefusalCode, TunnelId};
 
 use etcp_testkit::loopback::hostile::{HostilePeer, PeerAnswer, RawCarrier, new};
+use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{Cproxy, Echo, Key, LoopbackSite, LoopbackSproxy, Steady};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -45,10 +46,17 @@ impl AttachFixture {
         RawCarrier::connect(HERE, self.sproxy.address, key)
     }
 
+    /// Returns how many lines about the known tunnel the server has logged that contain `text`.
+    fn lines_about_victim(&self, text: &str) -> usize {
+        let tunnel = format!(" tunnel={}", self.id);
+        let log = self.sproxy.program.log();
+        log.lines().filter(|line| line.contains(text) && line.contains(&tunnel)).count()
+    }
+
     /// Checks that both live carriers still work, and are the same as before.
     fn nobody_noticed(mut self) {
-        assert_eq!(self.sproxy.program.count("carrier lost"), 0);
-        assert_eq!(self.sproxy.program.count("attached again"), 0);
+        assert_eq!(self.lines_about_victim("carrier lost"), 0);
+        assert_eq!(self.lines_about_victim("attached again"), 0);
         // An answered heartbeat shows that the victim's carrier is attached to the tunnel.
         let heard = self.victim.tunnel.liveness().expect("it is attached").0;
         while self.victim.tunnel.liveness().expect("it is attached").0 == heard {
@@ -107,9 +115,7 @@ fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
         assert_eq!(setting.victim.ask_resume(setting.id), PeerAnswer::Attached);
     }
     // The answer does not wait for the log.
-    setting.sproxy.program.wait_for_count("attached again", 2);
-    let again = setting.sproxy.program.count("attached again");
-    assert_eq!(again, 2);
+    wait("both to be logged", || setting.lines_about_victim("attached again") == 2);
     for epoch in 1..=3 {
         let mut peer = HostilePeer::new(setting.carrier(&setting.own));
         let request = (0..epoch).map(|_| peer.request(resume.clone())).last().expect("epoch 1");
@@ -117,7 +123,7 @@ fn an_attach_that_is_not_the_newest_is_stale_and_takes_nothing() {
         let PeerAnswer::Refused(refusal) = peer.answer() else { panic!("epoch {epoch} is let in") };
         assert_eq!((refusal.code, refusal.is_final), (RefusalCode::Stale, false));
     }
-    assert_eq!(setting.sproxy.program.count("attached again"), again, "none was bound");
+    assert_eq!(setting.lines_about_victim("attached again"), 2, "none was bound");
     setting.victim.flush();
     setting.steady.goes_on();
     // The owner's next attach is newer.

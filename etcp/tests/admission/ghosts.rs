@@ -31,7 +31,7 @@ fn a_client_that_was_killed_and_started_again_is_let_in_soon_and_its_ghost_ends(
         wait("the second client to be attached", || second.program.count(ATTACHED) > 0);
         Steady::start(second.listen).finish();
     });
-    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    assert!(took < Duration::from_secs(30), "it took {took:?}");
     sproxy.program.wait_for("replaced by a newer one of the same client");
     sproxy.program.wait_for("tunnel over");
     assert_eq!(lost.ended(), Some(ErrorKind::ConnectionReset), "not an end in order");
@@ -199,7 +199,7 @@ fn a_client_that_hangs_gives_its_name_up_and_ends_when_it_wakes() {
         assert!(line.contains("--name"), "{line}");
         Steady::start(second.listen).finish();
     });
-    assert!(second < Duration::from_secs(30), "it took {second:?}");
+    assert!(second < Duration::from_secs(60), "it took {second:?}");
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_client_that_is_asked_to_end_closes_its_tunnel_in_order() {
             assert_eq!(cproxy.program.end().0, Some(0));
             sproxy.program.wait_for_count("tunnel over", number + 1);
         });
-        assert!(took < Duration::from_secs(5), "it took {took:?}");
+        assert!(took < Duration::from_secs(30), "it took {took:?}");
         assert_eq!(steady.ended(), Some(ErrorKind::ConnectionReset));
     }
 }

@@ -72,10 +72,12 @@ fn tunnels_of_killed_processes_end_and_the_tunnel_of_a_stopped_one_stays() {
     let mut sproxy = LoopbackSproxy::with(&site, Echo::start().address, &args, None);
     let mut stopped = connected(&site, &sproxy);
     kill_process(Pid::from_child(&stopped), Signal::STOP).expect("it runs");
-    for start in [connected, connected, connected_by_several, connected_by_several] {
-        let mut killed = start(&site, &sproxy);
-        killed.kill().expect("it runs");
-        killed.wait().expect("it is ours");
+    // They die together: each of them would outlive those that died before.
+    let starts = [connected, connected, connected_by_several, connected_by_several];
+    let mut killed = starts.map(|start| start(&site, &sproxy));
+    killed.iter_mut().for_each(|child| child.kill().expect("it runs"));
+    for child in &mut killed {
+        child.wait().expect("it is ours");
     }
     // The server may notice the silence of the stopped process before or after the killed ones.
     let is_killed = |line: &str| line.contains("carrier lost") && !line.contains("silent for");

@@ -149,7 +149,7 @@ fn a_reset_that_waits_for_a_stalled_target_costs_no_time() {
     let _turn = crate::turn();
     let setting = IdleFixture::new();
     let [mut application, target] = setting.session();
-    application.set_write_timeout(Some(Duration::from_millis(500))).expect("a time-out is set");
+    application.set_write_timeout(Some(Duration::from_secs(2))).expect("a time-out is set");
     // The loop ends when nothing more is taken, because the target never reads.
     while application.write_all(&[0x55; 1 << 16]).is_ok() {}
     let (then, times) = (Instant::now(), setting.processor_times());

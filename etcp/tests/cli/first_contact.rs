@@ -30,7 +30,11 @@ fn etcp(home: &TestFolder, args: &[&str]) -> Output {
 
 /// Returns the last line of a failing `etcp connect`, which must be well formed.
 fn complaint(home: &TestFolder, args: &[&str]) -> String {
-    let always = ["connect", "--no-ssh-config", "--connect-timeout", "2s"];
+    complaint_within("2s", home, args)
+}
+
+fn complaint_within(limit: &str, home: &TestFolder, args: &[&str]) -> String {
+    let always = ["connect", "--no-ssh-config", "--connect-timeout", limit];
     let output = etcp(home, &[&always[..], args].concat());
     let text = String::from_utf8(output.stderr).expect("it says text");
     assert!(matches!(output.status.code(), Some(1 | 3)), "{text}");
@@ -79,8 +83,13 @@ fn a_first_contact_that_fails_says_why_and_what_to_do() {
         (serves(drop).to_string(), "during the TLS handshake", "check host and port"),
         (silent.to_string(), "has sent nothing since", "check host and port"),
     ] {
-        let line = complaint(&home, &["--server", &server]);
-        assert!(line.contains(reason) && line.contains(advice), "{server}: {line}");
+        // A busy machine may need more time for the answer.
+        let is_right = |line: &str| line.contains(reason) && line.contains(advice);
+        let mut line = complaint(&home, &["--server", &server]);
+        if !is_right(&line) {
+            line = complaint_within("20s", &home, &["--server", &server]);
+        }
+        assert!(is_right(&line), "{server}: {line}");
     }
 }
 

@@ -312,9 +312,7 @@ fn objects(log: &str) -> Vec<Value> {
 #[test]
 fn a_server_writes_no_identical_lines_about_two_clients() {
     let site = LoopbackSite::new();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    let closed = closed.expect("loopback has ports");
-    let mut sproxy = Piped::start(sproxy(&site, closed, &["--log-format", "json"]));
+    let mut sproxy = Piped::start(sproxy(&site, refused(), &["--log-format", "json"]));
     let line = sproxy.read_until("listening on ").pop().expect("it was found");
     let address =
         objects(&line)[0]["message"].as_str().and_then(|it| it.rsplit(' ').next()?.parse().ok());

@@ -8,7 +8,7 @@ use etcp_testkit::loopback::operator::{control, operate, status};
 use etcp_testkit::loopback::program::{etcp, wait};
 use etcp_testkit::loopback::{Cproxy, Echo, LoopbackSite, LoopbackSproxy, Steady};
 use etcp_testkit::process::kill_raw;
-use etcp_testkit::wait::end_of;
+use etcp_testkit::wait::{PATIENCE, end_of, until_some};
 use etcp_testkit::worker::{is_there, processes_of};
 use rustix::process::Signal;
 
@@ -88,8 +88,9 @@ fn sockets_whose_files_were_deleted_come_back_and_are_the_next_workers() {
         for process in processes_of(cproxy.program.id()) {
             kill_raw(process, Signal::CONT).expect("it is stopped");
         }
-        wait("both sockets", || path.exists() && std::path::Path::new(&own).exists());
-        let again = UnixStream::connect(&path).expect("it listens");
+        // A socket has a name before it listens.
+        wait("the control socket", || UnixStream::connect(&own).is_ok());
+        let again = until_some("its socket", PATIENCE, || UnixStream::connect(&path).ok());
         assert_eq!(status(&site, "cproxy", &cproxy.program)["restarts"], round - 1);
         // The target refuses connections, so each stream that is served ends.
         for mut stream in [queued, again] {

@@ -3,15 +3,20 @@
 use std::fs;
 
 use etcp_testkit::loopback::program::wait;
+use etcp_testkit::wait::{PATIENCE, comes_true};
 
 use super::super::{kill_worker, next_worker};
 use super::StreamingProxies;
 
 /// The server's log line about a carrier that was left to the next process.
 const LEFT: &str = "a carrier stands by";
+
 /// The log line of the process that attaches it. Lines of the process before it may be lost with
 /// that process.
 const TAKEN: &str = "that the process before this one has left takes over";
+
+/// The number of upgrades among which three have a carrier that was prepared.
+const ROUNDS: usize = 6;
 
 impl StreamingProxies {
     /// Checks how many carriers were left to a next process, and that each was taken.
@@ -28,10 +33,17 @@ impl StreamingProxies {
 #[test]
 fn the_next_program_of_a_client_attaches_the_carrier_that_was_left_to_it_and_no_other_does() {
     let setting = StreamingProxies::new();
-    for round in 1..=3 {
+    let mut count = 0;
+    for _ in 0..ROUNDS {
         setting.upgraded("cproxy", &[]);
         setting.go_on("an upgrade");
-        setting.prepared(round);
+        // A carrier that is not there within seconds is left out.
+        let server = setting.program("sproxy");
+        count += usize::from(comes_true(PATIENCE / 6, || server.count(LEFT) > count));
+        setting.prepared(count);
+        if count == 3 {
+            break;
+        }
     }
     // The next worker must not send on that carrier.
     let worker = setting.program("cproxy").worker();

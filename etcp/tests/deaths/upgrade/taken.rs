@@ -37,7 +37,8 @@ fn streams_go_on_when_the_program_of_either_side_is_replaced() {
         let status = proxies.status(role);
         assert_eq!(status["process"], main);
         assert_eq!((&status["restarts"], &status["last_restart"].is_null()), (&0.into(), &true));
-        assert_eq!(proxies.program(role).count("has taken over"), 3);
+        // The streams go on before the program that was replaced has said so.
+        wait("its line", || proxies.program(role).count("has taken over") == 3);
     }
     let [mut application, mut target] = proxies.session();
     exchange(&mut application, &mut target);
