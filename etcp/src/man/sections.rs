@@ -87,6 +87,9 @@ const SERVER_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT   close every tunnel in order, then exit
   SIGHUP                     read the configuration files and authorized_keys again, as etcp reload
+  SIGUSR2                    replace the program, as etcp upgrade
+  SIGKILL                    to its child, the worker: another worker continues all sessions; to the
+                             main process: resets them
   A signal that was ignored at the start stays ignored.
 ";
 
@@ -96,6 +99,9 @@ Signals:
   SIGHUP                     with a terminal exit, without one read the configuration files and
                              keys again, as etcp reload
   SIGUSR1                    connect again now
+  SIGUSR2                    replace the program, as etcp upgrade
+  SIGKILL                    to its child, the worker: another worker continues all sessions; to the
+                             main process: resets them
   A signal that was ignored at the start stays ignored.
 ";
 
@@ -103,6 +109,8 @@ const CONNECT_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT, SIGHUP   close the tunnel in order, then exit
   SIGUSR1                            connect again now
+  SIGKILL                            resets the session: stdin and stdout may be pipes, of which nobody
+                                     can tell afterwards how much was read or written
   A signal that was ignored at the start stays ignored.
 ";
 
@@ -110,11 +118,20 @@ const RUN_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT, SIGHUP   passed on to the command
   SIGUSR1                            connect again now
+  SIGKILL                            resets the sessions: this program shares its terminal and its
+                                     namespaces with the command, and none could take its place
 ";
 
 const PLAIN_SIGNALS: &str = "\
 Signals:
   SIGTERM, SIGINT, SIGQUIT, SIGHUP   exit
+";
+
+const SSH_SIGNALS: &str = "\
+Signals:
+  SIGTERM, SIGINT, SIGQUIT, SIGHUP   exit
+  SIGKILL                            resets the session: this program shares its terminal with ssh, and
+                                     none could take its place
 ";
 
 const PROXY_STATUS: &str = "\
@@ -205,7 +222,7 @@ pub(super) fn of(page: &str) -> Vec<&'static str> {
         // The examples of the doctor end with its exit status.
         "etcp-doctor.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, PLAIN_SIGNALS],
         "etcp-run.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, RUN_SIGNALS, RUN_STATUS],
-        "etcp-ssh.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, PLAIN_SIGNALS, SSH_STATUS],
+        "etcp-ssh.1" => vec![CLIENT_FILES, common, CLIENT_ENVIRONMENT, SSH_SIGNALS, SSH_STATUS],
         "etcp-keygen.1" => vec![
             "Files:\n  ~/.ssh/id_ed25519, ~/.ssh/id_ed25519.pub\n    The key pair, unless -f names \
              another file.\n",
