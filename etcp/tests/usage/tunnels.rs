@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use etcp_testkit::loopback::operator::{OperatorOutput, control, operate, status};
+use etcp_testkit::loopback::operator::{OperatorOutput, control, operate_alone, status};
 use etcp_testkit::loopback::program::wait;
 use etcp_testkit::loopback::{Cproxy, LoopbackSite, Steady};
 
@@ -16,7 +16,7 @@ fn tunnel_of(site: &LoopbackSite, client: &Cproxy) -> String {
 }
 
 fn kill(all: &RecordFixture, args: &[&str]) -> OperatorOutput {
-    operate(&all.site, &[&["tunnels", "kill"], args].concat())
+    operate_alone(&all.site, &[&["tunnels", "kill"], args].concat())
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_tunnel_that_is_named_ends_and_its_client_makes_a_new_one() {
     // Each tunnel has a session of this number, and both ends of each are on this machine.
     let sessions = status(&all.site, "cproxy", &client.program);
     let number = sessions["tunnels"][0]["sessions"][0]["session"].to_string();
-    let which = operate(&all.site, &["sessions", "kill", &number]);
+    let which = operate_alone(&all.site, &["sessions", "kill", &number]);
     assert!(which.code == Some(1) && which.err.lines().count() == 1, "{which:?}");
     assert!(which.err.contains(&format!("2 sessions have the number {number}: ")), "{which:?}");
     for tunnel in [&name, &tunnel_of(&all.site, &other)] {
@@ -55,7 +55,7 @@ fn the_tunnel_that_is_named_ends_and_its_client_makes_a_new_one() {
     assert_eq!(said.out, format!("tunnel {name} is ended; 1 session is reset\n"));
     assert_eq!(ending.ended(), Some(ErrorKind::ConnectionReset));
     // A shell completes the tunnels and keys that are there.
-    let complete = |kind| operate(&all.site, &["complete-values", kind]).out;
+    let complete = |kind| operate_alone(&all.site, &["complete-values", kind]).out;
     assert!(complete("keys").lines().any(|line| line == "ann@laptop"), "{}", complete("keys"));
     let other = tunnel_of(&all.site, &other);
     assert!(complete("tunnels").lines().any(|line| line == other), "{}", complete("tunnels"));
