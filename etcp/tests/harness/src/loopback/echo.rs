@@ -1,14 +1,14 @@
 //! A target that echoes, and sessions that exchange checked data for as long as a test lasts.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::program::wait;
-use super::socket::dial;
+use super::socket::{dial, listener};
 use crate::checked::Pattern;
 
 /// The size of an exchange: an odd length, so that nothing stays aligned.
@@ -23,7 +23,7 @@ pub struct Echo {
 
 impl Echo {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let listener = listener();
         let address = listener.local_addr().expect("it listens");
         let accepted = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&accepted);

@@ -2,11 +2,11 @@
 //! cut and kept out.
 
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::socket::connect_from;
+use super::socket::{connect_from, listener};
 
 /// Forwards connections from an address of its own.
 pub struct LoopbackRelay {
@@ -23,7 +23,7 @@ pub struct LoopbackRelay {
 impl LoopbackRelay {
     /// Passes everything on to `server`, from the loopback address `source`.
     pub fn start(source: [u8; 4], server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let listener = listener();
         let address = listener.local_addr().expect("it listens");
         let passing = Arc::new(Mutex::new(Vec::new()));
         let is_closed = Arc::new(AtomicBool::new(false));

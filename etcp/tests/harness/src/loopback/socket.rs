@@ -1,14 +1,25 @@
 //! Plain sockets: from a chosen loopback address, and with time limits.
 
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::PATIENCE;
+
+/// The maximum number of connections that wait in a queue until a busy machine accepts them. The queue
+/// of the standard library holds 128, and the kernel drops the rest of a crowd for seconds.
+const MAX_WAITING: i32 = 4096;
+
+/// Listens on a loopback port, for a crowd of connections.
+pub fn listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    listen(&listener, MAX_WAITING).expect("it listens already");
+    listener
+}
 
 /// Connects from `source`, another loopback address: to the server another client.
 pub fn connect_from(source: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
