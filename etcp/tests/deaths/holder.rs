@@ -125,14 +125,14 @@ fn a_worker_that_dies_is_replaced_and_the_status_and_the_hook_tell_why() {
 #[test]
 fn workers_that_die_at_once_after_each_start_are_given_up_with_a_reason() {
     let (_site, mut sproxy, _cproxy) = pair();
-    let mut before = 0;
+    let (mut before, mut killed) = (0, 0);
     // A busy machine may need more of them until three are close enough.
     wait("the program to give up", || {
         let worker = existing_worker_of(sproxy.program.id()).filter(|worker| *worker != before);
         if let Some(worker) = worker {
-            before = worker;
+            (before, killed) = (worker, killed + 1);
             // It may have ended since it was found.
-            let _ = kill_raw(worker, Signal::KILL);
+            let _ = kill_raw(worker, if killed < 3 { Signal::ABORT } else { Signal::KILL });
         }
         !sproxy.program.is_running()
     });
