@@ -92,7 +92,8 @@ impl SshSite {
         let output = std::fs::File::create(&path).expect("it is ours");
         let mut process =
             launch.start_with(&self.world.client, &self.folder, Stdio::null(), Some(output.into()));
-        let code = process.wait(PATIENCE).code();
+        // A demo over ssh has several steps, each with a time of its own.
+        let code = process.wait(3 * PATIENCE).code();
         let output = std::fs::read_to_string(path).expect("it is text");
         Ran { code, output, log: process.log() }
     }
