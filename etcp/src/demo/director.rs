@@ -157,12 +157,12 @@ impl<'a> Director<'a> {
     }
 
     async fn look(&self, state: &str) -> Result<TunnelSnapshot, String> {
-        let stats = timeout_at(self.deadline, self.stage.client.stats()).await;
-        let stats = stats.map_err(|_| "cproxy does not answer".to_owned())?;
-        let stats = stats.ok_or("cproxy has ended")?;
         if Instant::now() >= self.deadline {
             return Err(format!("the time was over before the end ({state})"));
         }
+        let stats = timeout_at(self.deadline, self.stage.client.stats()).await;
+        let stats = stats.map_err(|_| "cproxy does not answer".to_owned())?;
+        let stats = stats.ok_or("cproxy has ended")?;
         Ok(TunnelSnapshot {
             is_attached: self.stage.client.is_attached(),
             attaches: stats.attaches,

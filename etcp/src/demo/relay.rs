@@ -14,7 +14,7 @@ use super::link::RelayLink;
 #[derive(Debug)]
 pub(super) struct DemoRelay {
     address: SocketAddr,
-    newest: watch::Receiver<Option<Arc<RelayLink>>>,
+    links: watch::Receiver<Vec<Arc<RelayLink>>>,
     task: JoinHandle<()>,
 }
 
@@ -23,9 +23,9 @@ impl DemoRelay {
     pub(super) async fn start(sproxy: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (links, newest) = watch::channel(None);
-        let task = tokio::spawn(serve(listener, sproxy, links));
-        Ok(Self { address, newest, task })
+        let (sender, links) = watch::channel(Vec::new());
+        let task = tokio::spawn(serve(listener, sproxy, sender));
+        Ok(Self { address, links, task })
     }
 
     /// Returns the address at which cproxy reaches sproxy.
@@ -33,9 +33,11 @@ impl DemoRelay {
         self.address
     }
 
-    /// Returns the newest link.
+    /// Returns the newest link that is open, or the newest one. A client whose connection takes long
+    /// makes a second one, and closes one of the two: the link of its carrier may be the older one.
     pub(super) fn newest(&self) -> Option<Arc<RelayLink>> {
-        self.newest.borrow().clone()
+        let links = self.links.borrow();
+        links.iter().rfind(|link| link.is_open()).or(links.last()).cloned()
     }
 }
 
@@ -49,15 +51,18 @@ impl Drop for DemoRelay {
 async fn serve(
     listener: TcpListener,
     sproxy: SocketAddr,
-    newest: watch::Sender<Option<Arc<RelayLink>>>,
+    links: watch::Sender<Vec<Arc<RelayLink>>>,
 ) {
-    let mut links = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for number in 1.. {
         // A connection that cannot be linked is dropped, and cproxy tries again.
         let Ok((cproxy, sproxy)) = connect(&listener, sproxy).await else { continue };
         let link = Arc::new(RelayLink::new(number));
-        newest.send_replace(Some(Arc::clone(&link)));
-        links.spawn(async move { link.carry(cproxy, sproxy).await });
+        links.send_modify(|links| {
+            links.retain(|link| link.is_open());
+            links.push(Arc::clone(&link));
+        });
+        tasks.spawn(async move { link.carry(cproxy, sproxy).await });
     }
 }
 
