@@ -111,7 +111,8 @@ impl SshSite {
     /// Waits until no process of `etcp ssh` is left at the server.
     #[track_caller]
     pub fn wait_until_gone(&self) {
-        until("the sproxy to end", PATIENCE, || self.sproxies().is_empty());
+        // It keeps a tunnel for a minute that was not closed in order.
+        until("the sproxy to end", 2 * PATIENCE, || self.sproxies().is_empty());
     }
 
     /// Checks that nothing of the handover is left.
