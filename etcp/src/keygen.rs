@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::KeygenArgs;
 use crate::exit::ExitError;
-use crate::print::line as print;
+use crate::print::lines as print;
 use crate::{passphrase, paths};
 
 /// The shortest passphrase, as for ssh-keygen.

@@ -34,7 +34,7 @@ fn ssh_keygen_reads_what_is_made_and_shows_the_same() {
         assert_eq!(code, Some(0));
         let fingerprint = ssh_keygen(&["-l", "-f", file]);
         assert!(said.contains(fingerprint.split(' ').nth(1).expect("SHA256:…")), "{said}");
-        assert!(said.contains("+--[ED25519 256]--+"), "{said}");
+        assert!(said.contains("\n+--[ED25519 256]--+\n"), "{said}");
         assert_eq!(keygen(home, &["-l", file]).1, fingerprint);
         assert_eq!(keygen(home, &["-l", "-f", &format!("{file}.pub")]).1, fingerprint);
         assert_eq!(ssh_keygen(&["-y", "-P", passphrase, "-f", file]), public_line(&path));
@@ -45,6 +45,12 @@ fn ssh_keygen_reads_what_is_made_and_shows_the_same() {
             assert_eq!(found & 0o777, mode);
         }
     }
+    // A file of several keys has a line for each.
+    let all = home.join("authorized_keys");
+    let lines = ["key0.pub", "key11.pub"].map(|name| std::fs::read_to_string(home.join(name)));
+    std::fs::write(&all, lines.map(|line| line.expect("it was made")).concat()).expect("ours");
+    let all = all.to_str().expect("text");
+    assert_eq!(keygen(home, &["-l", all]).1, ssh_keygen(&["-l", "-f", all]));
 }
 
 #[test]
