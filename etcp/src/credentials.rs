@@ -253,10 +253,16 @@ fn revoked(file: &Path, host: &str, config: &SshConfig) -> Result<PathBuf, ExitE
     })
 }
 
-/// Returns the files of trusted servers. New servers are added to the first.
+/// The files of trusted servers of all users that ssh reads by default.
+const GLOBAL_KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
+
+/// Returns the files of trusted servers. New servers are added to the first. Without an answer of ssh,
+/// which may not be installed, they are those that it reads by default.
 fn known_hosts(host: &str, config: &SshConfig) -> Result<Vec<PathBuf>, ExitError> {
     if config.hostname.is_none() {
-        return Ok(vec![paths::ssh("known_hosts")?]);
+        let mut files = vec![paths::ssh("known_hosts")?, paths::ssh("known_hosts2")?];
+        files.extend(GLOBAL_KNOWN_HOSTS.map(PathBuf::from));
+        return Ok(files);
     }
     let mut files = config.user_known_hosts.clone();
     // ssh's own default is in the account's home folder; etcp follows HOME.
@@ -284,6 +290,18 @@ fn known_hosts(host: &str, config: &SshConfig) -> Result<Vec<PathBuf>, ExitError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_ssh_the_same_files_are_read_as_by_ssh_without_configuration() {
+        let asked = SshConfig::query("h", &ConfigFile::File("/dev/null".into())).unwrap();
+        if asked.hostname.is_none() {
+            eprintln!("skipped: ssh is not installed");
+            return;
+        }
+        let files = known_hosts("h", &SshConfig::default()).unwrap();
+        assert_eq!(files, known_hosts("h", &asked).unwrap());
+        assert_eq!(files[2..], GLOBAL_KNOWN_HOSTS.map(PathBuf::from));
+    }
 
     #[test]
     fn the_configured_name_is_dialed_at_our_port() {

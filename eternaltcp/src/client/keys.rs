@@ -251,15 +251,16 @@ impl KeyRing {
         match &state.refused[..] {
             [] => unusable.trim_end_matches("; ").to_owned(),
             [key] => format!(
-                "{unusable}{server} does not know the key {key}; to admit it, add this line there, \
-                 for the user who runs sproxy, to ~/.ssh/authorized_keys: {}",
+                "{unusable}{server} does not know the key {key}; to admit it, add this line there to the \
+                 file of --authorized-keys, or else, for the user who runs sproxy, to ~/.ssh/authorized_keys: {}",
                 key.public
             ),
             [first, ..] => {
                 let all: Vec<_> = state.refused.iter().map(ToString::to_string).collect();
                 format!(
                     "{unusable}{server} knows none of the keys {}; to admit the first, add this line \
-                     there, for the user who runs sproxy, to ~/.ssh/authorized_keys: {}",
+                     there to the file of --authorized-keys, or else, for the user who runs sproxy, to \
+                     ~/.ssh/authorized_keys: {}",
                     all.join(", "),
                     first.public
                 )
