@@ -21,7 +21,7 @@ pub(super) const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT]
 pub(super) const UPGRADE: Signal = Signal::USR2;
 
 /// The maximum number of pending signals: one of each number.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// The signals that the holder waits for.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl HolderSignals {
 
     /// Passes all pending signals on to the next holder.
     pub(super) fn leave_to(&self, holder: Pid) {
-        for _ in 0..MOST_WAITING {
+        for _ in 0..MAX_WAITING {
             let Ok(Some(received)) = self.blocked.wait(Some(Duration::ZERO)) else { return };
             if let Some(passed) = self.passed(received).filter(|it| !it.has_reached_worker) {
                 let _ = kill_process(holder, passed.signal);

@@ -25,7 +25,7 @@ const REQUEST: Duration = Duration::from_secs(5);
 
 /// The time after which a connection ends, whatever it waits for. That of a page ends when it takes no
 /// events.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_CONNECTION: Duration = Duration::from_secs(30);
 
 /// The maximum length of a request in bytes, and the number of its headers.
 const MAX_REQUEST: usize = 16 << 10;
@@ -45,7 +45,7 @@ pub(super) async fn serve(mut listener: MonitoringListener, feed: Arc<PageFeed>)
 
 /// Answers the request of one connection. A client that wants to ask again connects again.
 async fn serve_one(stream: MonitoringStream, feed: Arc<PageFeed>) {
-    let end = ConnectionEnd::after(LONGEST);
+    let end = ConnectionEnd::after(MAX_CONNECTION);
     let answerer = Answerer {
         is_loopback: stream.is_loopback(),
         is_local: stream.is_local(),

@@ -20,7 +20,7 @@ const MAX_V2: usize = 1024;
 const FIXED: usize = 16;
 
 /// The shortest header: `PROXY UNKNOWN` and the end of line.
-const SHORTEST: usize = 15;
+const MIN_HEADER: usize = 15;
 
 /// The connection begins with no valid header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ pub(crate) async fn read_header(stream: &mut TcpStream) -> io::Result<Option<Soc
 
 fn front(header: &[u8]) -> Result<HeaderFront, ProxyHeaderError> {
     if header.is_empty() {
-        return Ok(HeaderFront::Needs(SHORTEST));
+        return Ok(HeaderFront::Needs(MIN_HEADER));
     }
     let is_front = |whole: &[u8]| header.iter().zip(whole).all(|(a, b)| a == b);
     if is_front(&SIGNATURE) {
@@ -85,7 +85,7 @@ fn front_of_v1(header: &[u8]) -> Result<HeaderFront, ProxyHeaderError> {
         return Err(ProxyHeaderError::Malformed);
     }
     let end = if header.last() == Some(&b'\r') { 1 } else { 2 };
-    let needs = SHORTEST.saturating_sub(header.len()).max(end);
+    let needs = MIN_HEADER.saturating_sub(header.len()).max(end);
     if header.len() + needs > MAX_V1 {
         Err(ProxyHeaderError::TooLong)
     } else {

@@ -62,7 +62,7 @@ mod on_linux {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     /// A worker lives for this long at most, in microseconds.
-    const LONGEST_LIFE: u64 = 30_000;
+    const MAX_LIFE: u64 = 30_000;
 
     /// The plans of a run without arguments.
     const BRIEFLY: [KillPlan; 3] = [
@@ -180,7 +180,7 @@ mod on_linux {
                 if !is_ready && began.elapsed() > PATIENCE {
                     return Ok(Err("the relay does not begin".to_owned()));
                 }
-                let life = Duration::from_micros(self.random.next() % LONGEST_LIFE);
+                let life = Duration::from_micros(self.random.next() % MAX_LIFE);
                 let result = self.step(Instant::now() + life);
                 if result.is_err() || self.killed == kills {
                     return Ok(result);

@@ -19,7 +19,7 @@ const SESSIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The longest time between two kills, in microseconds.
-const LONGEST_LIFE: u64 = 400_000;
+const MAX_LIFE: u64 = 400_000;
 
 /// After this many kills, the next one waits until all sessions have made progress.
 const REST: u32 = 8;
@@ -130,7 +130,7 @@ impl Test {
 
     fn run(&mut self, kills: u32) -> Result<(), String> {
         while self.killed < kills {
-            let life = Duration::from_micros(self.random.next() % LONGEST_LIFE);
+            let life = Duration::from_micros(self.random.next() % MAX_LIFE);
             let until = Instant::now() + life;
             while Instant::now() < until {
                 self.step(true)?;

@@ -28,7 +28,7 @@ pub(crate) use server::{echo_all, serve};
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The longest time that all steps of a test may take.
-const LONGEST: Duration = Duration::from_secs(900);
+const MAX_RUN: Duration = Duration::from_secs(900);
 
 thread_local! {
     /// Steps that the test of this thread has done.
@@ -54,7 +54,7 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
             if tokio::time::timeout(LIMIT, &mut test).await.is_ok() {
                 return true;
             }
-            if STEPS.get() == steps || begun.elapsed() > LONGEST {
+            if STEPS.get() == steps || begun.elapsed() > MAX_RUN {
                 return false;
             }
         }
